@@ -1,0 +1,128 @@
+"""Siamese knowledge generation and reasoning: equations 1 to 5 of SiaSamRea (Yu et al., NeurIPS 2021)."""
+
+import torch
+from torch import nn
+
+from .configuration_siasamrea import SiaSamReaConfig
+
+
+def siamese_knowledge_generation(features: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    r"""
+    How much the clips of a video resemble each other: cosine similarities, softmax of each row over the other clips.
+
+    Args:
+        features (`torch.Tensor` of shape `(..., clips, dim)`):
+            The clip-text feature of each clip.
+        temperature (`float`, *optional*, defaults to 1.0):
+            Divides the similarities before the softmax. Decision; 1.0 is the paper's equation.
+
+    Returns:
+        `torch.Tensor` of shape `(..., clips, clips)`: the affinity, zero on the diagonal, each row summing to 1.
+
+    Raises:
+        `ValueError`: If there is one clip only, which has no other clip to resemble.
+
+    Origin: paper, equations 1 and 2. The diagonal leaves the softmax as -inf: a zero would still count exp(0).
+    """
+    clips = features.shape[-2]
+    if clips < 2:
+        raise ValueError(f"An affinity needs at least 2 clips of a video; got {clips}.")
+    features = nn.functional.normalize(features, dim=-1)
+    similarity = features @ features.transpose(-1, -2) / temperature  # (..., clips, clips)
+    diagonal = torch.eye(clips, dtype=torch.bool, device=features.device)
+    return similarity.masked_fill(diagonal, float("-inf")).softmax(dim=-1)
+
+
+def average_affinity(clips: int, device: torch.device | None = None) -> torch.Tensor:
+    """The affinity `(clips, clips)` without knowledge, 1 / (clips - 1) off the diagonal (paper, Table 1 "w/ SKR")."""
+    return (1 - torch.eye(clips, device=device)) / (clips - 1)
+
+
+def siamese_knowledge_reasoning(
+    probabilities: torch.Tensor, affinity: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, omega: float
+) -> torch.Tensor:
+    r"""
+    The soft label of a question: one propagation step of the clips' answer probabilities along their affinity.
+
+    Args:
+        probabilities (`torch.Tensor` of shape `(..., clips, classes)`):
+            P, each clip's answer probabilities (or each clip's count, with one class).
+        affinity (`torch.Tensor` of shape `(..., clips, clips)`):
+            The affinity of [`siamese_knowledge_generation`].
+        w1 (`torch.Tensor` of shape `(clips,)`):
+            Weights of the propagated knowledge, summing to 1.
+        w2 (`torch.Tensor` of shape `(clips,)`):
+            Weights of the clips' own knowledge, summing to 1.
+        omega (`float`):
+            Share of the propagated knowledge, in [0, 1].
+
+    Returns:
+        `torch.Tensor` of shape `(..., classes)`: Q = omega W1 A P + (1 - omega) W2 P.
+
+    Origin: paper, equations 3 to 5.
+    """
+    propagated = (w1 @ affinity).unsqueeze(-2) @ probabilities  # (..., 1, classes)
+    own = w2 @ probabilities  # (..., classes)
+    return omega * propagated.squeeze(-2) + (1 - omega) * own
+
+
+class SiameseReasoning(nn.Module):
+    """
+    The soft label of each question from the features and logits of its clips; owns W1 and W2.
+
+    W1 and W2 are each a softmax over N free parameters that start at zero, hence uniform (decision).
+
+    Args:
+        config ([`SiaSamReaConfig`]):
+            Uses `num_clips`, `omega`, `affinity`, `affinity_temperature`, `reasoning_weights` and `detach`.
+    """
+
+    def __init__(self, config: SiaSamReaConfig):
+        super().__init__()
+        self.config = config
+        if config.reasoning_weights == "learned":
+            self.w1_logits = nn.Parameter(torch.zeros(config.num_clips))
+            self.w2_logits = nn.Parameter(torch.zeros(config.num_clips))
+
+    def weights(self, device: torch.device | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """W1 and W2 as probabilities, each `(clips,)`."""
+        if self.config.reasoning_weights == "learned":
+            return self.w1_logits.float().softmax(dim=0), self.w2_logits.float().softmax(dim=0)
+        weights = torch.full((self.config.num_clips,), 1 / self.config.num_clips, device=device)
+        if self.config.reasoning_weights == "anchor":
+            weights = (torch.arange(self.config.num_clips, device=device) == 0).float()
+        return weights, weights
+
+    def forward(self, features: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            features (`torch.Tensor` of shape `(questions, clips, dim)`): The pooled feature of each clip.
+            logits (`torch.Tensor` of shape `(questions, clips, classes)`): Scores of the answers, or one count.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: soft labels `(questions, classes)` and affinity
+            `(questions, clips, clips)`, both in float32.
+
+        Raises:
+            `ValueError`: If the number of clips is not the number that W1 and W2 were made for.
+        """
+        clips = logits.shape[1]
+        if clips != self.config.num_clips:
+            raise ValueError(
+                f"The model reasons over num_clips={self.config.num_clips} clips of a video, but the batch has "
+                f"{clips}. Sample as many clips in training as the configuration says."
+            )
+        features, logits = features.float(), logits.float()
+        if self.config.detach != "none":
+            features, logits = features.detach(), logits.detach()
+
+        if self.config.affinity == "knowledge":
+            affinity = siamese_knowledge_generation(features, self.config.affinity_temperature)
+        else:
+            affinity = average_affinity(clips, features.device).expand(len(features), clips, clips)
+        # One class is a count: the number itself is propagated (decision).
+        probabilities = logits.softmax(dim=-1) if logits.shape[-1] > 1 else logits
+        soft_labels = siamese_knowledge_reasoning(
+            probabilities, affinity, *self.weights(logits.device), self.config.omega
+        )  # (questions, classes)
+        return (soft_labels.detach() if self.config.detach == "all" else soft_labels), affinity
