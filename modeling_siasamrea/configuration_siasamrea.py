@@ -2,12 +2,14 @@
 
 from typing import Literal
 
+from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 TASKS = ("open_ended", "multiple_choice", "count")
 
 
+@strict
 class SiaSamReaConfig(PreTrainedConfig):
     r"""
     Configuration of a [`SiaSamReaModel`] or a [`SiaSamReaForVideoQuestionAnswering`]: the ClipBERT network (an image

@@ -30,7 +30,7 @@ class SiaSamReaVideoQuestionAnsweringOutput(ModelOutput):
         loss (`torch.FloatTensor`, *optional*): The ground-truth loss L_gt, mean over questions, if labels are given.
         logits (`torch.FloatTensor` of shape `(questions, classes)`):
             The anchor clip's scores in training; at inference the scores of the given clip, or the ensemble of several.
-        clip_logits (`torch.FloatTensor` of shape `(questions, clips, classes)`): The scores of each clip that was run.
+        clip_logits (`torch.FloatTensor` of shape `(questions, clips, classes)`): Scores of each clip that was run.
         clip_features (`torch.FloatTensor` of shape `(questions, clips, hidden_size)`):
             The pooled feature of each clip, mean over the candidates of a multiple-choice question.
         soft_labels (`torch.FloatTensor` of shape `(questions, classes)`, *optional*):
