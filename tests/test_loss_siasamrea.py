@@ -64,4 +64,6 @@ def test_aggregation_over_clips():
 def test_cross_entropy_of_lse_is_clipberts_lse_loss():
     logits, label = torch.randn(1, 3, 4), torch.tensor([2])
     clipbert = logits.flatten(1).logsumexp(dim=1) - logits[:, :, 2].logsumexp(dim=1)
-    torch.testing.assert_close(ground_truth_loss(aggregate_clips(logits, "lse", "open_ended"), label, "open_ended"), clipbert)
+    torch.testing.assert_close(
+        ground_truth_loss(aggregate_clips(logits, "lse", "open_ended"), label, "open_ended"), clipbert
+    )
