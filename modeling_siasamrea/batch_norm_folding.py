@@ -1,0 +1,47 @@
+"""Frozen batch norms run inside the convolutions they follow: the same numbers, one pass over memory less for each."""
+
+import torch
+from torch import nn
+
+
+class FoldedConvolution(nn.Conv2d):
+    """A convolution that applies the frozen batch norm after it by scaling its own weight and shifting its bias."""
+
+    norm: list[nn.BatchNorm2d]  # in a list, so that it is not registered a second time
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Convolution and batch norm of `(images, channels, height, width)`."""
+        norm = self.norm[0]
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (channels,)
+        shift = norm.bias - norm.running_mean * scale
+        if self.bias is not None:
+            shift = shift + self.bias * scale
+        return self._conv_forward(inputs, self.weight * scale[:, None, None, None], shift)
+
+
+class FoldedBatchNorm(nn.BatchNorm2d):
+    """A frozen batch norm whose work is done by the convolution before it; it keeps the parameters and statistics."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns `inputs`."""
+        return inputs
+
+
+def fold_frozen_batch_norms(image_encoder: nn.Module) -> None:
+    """
+    Folds the batch norms of an image encoder into its convolutions, in place; names in its state dict stay.
+
+    Args:
+        image_encoder (`torch.nn.Module`):
+            An encoder whose batch norms are frozen. Layers made of a `convolution` and the `normalization` of its
+            output are folded, as in Transformers' ResNet, RegNet, MobileNet and MobileViT; others are left alone.
+
+    Origin: decision, measured by `examples/benchmark.py`; ClipBERT runs each batch norm as a pass of its own.
+    """
+    for layer in image_encoder.modules():
+        children = dict(layer.named_children())
+        convolution, norm = children.get("convolution"), children.get("normalization")
+        if type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
+            # The class changes, not the module: parameters, buffers and their names are untouched.
+            convolution.__class__, norm.__class__ = FoldedConvolution, FoldedBatchNorm
+            convolution.norm = [norm]
