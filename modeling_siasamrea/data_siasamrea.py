@@ -1,0 +1,357 @@
+"""From annotation rows to batches: the data set that decodes videos, the batch samplers, and the collator."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from .annotations_siasamrea import VideoQuestion
+from .processors.processing_siasamrea import SiaSamReaProcessor
+from .processors.video_decoding import VideoDecodingError
+
+
+class VideoRequest(NamedTuple):
+    """
+    What a batch sampler asks of the data set: some questions about one video, and how to sample its frames.
+
+    The epoch travels with the request, so worker processes need not be told that a new one began.
+
+    Args:
+        rows (`tuple[int, ...]`): The questions' rows; all are of one video group.
+        epoch (`int`, *optional*): The epoch, for training; `None` asks for evaluation's clips.
+        seed (`int`, *optional*, defaults to 0): The run's seed.
+        num_clips (`int`, *optional*): Clips to sample; the video processor's own number by default.
+    """
+
+    rows: tuple[int, ...]
+    epoch: int | None = None
+    seed: int = 0
+    num_clips: int | None = None
+
+
+class UnreadableVideoError(ValueError):
+    """Raised when not one video of a data set can be read."""
+
+
+def frame_seed(seed: int, epoch: int, question_id: str) -> int:
+    """The seed of a video's clips: the same on every machine, process and worker."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{question_id}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "little")
+
+
+class VideoQuestionDataset(Dataset):
+    r"""
+    Questions about videos. An item is one video group: the frames of one video, with questions of one task about it.
+
+    Args:
+        questions (`list[VideoQuestion]`): The rows, see [`load_video_questions`].
+        processor ([`SiaSamReaProcessor`]): Its video processor decodes, samples and resizes.
+    """
+
+    def __init__(self, questions: list[VideoQuestion], processor: SiaSamReaProcessor):
+        if not questions:
+            raise ValueError("A VideoQuestionDataset needs at least one question; got none.")
+        self.questions = questions
+        self.video_processor = processor.video_processor
+        groups: dict[tuple, list[int]] = {}
+        for row, question in enumerate(questions):
+            groups.setdefault(question.video_group, []).append(row)
+        self.groups = groups
+
+    def __len__(self) -> int:
+        """The number of questions."""
+        return len(self.questions)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks of the questions, in order of appearance."""
+        return list(dict.fromkeys(question.task for question in self.questions))
+
+    def groups_of(self, task: str) -> list[list[int]]:
+        """The rows of each video group of a task, in order of appearance."""
+        return [rows for (group_task, *_), rows in self.groups.items() if group_task == task]
+
+    def __getitem__(self, request: VideoRequest) -> dict:
+        r"""
+        Decodes a video.
+
+        Returns:
+            `dict`: `rows` and `questions`, with `pixel_values_videos` `(clips, frames, 3, height, width)` (whole
+            pixel values as uint8 where the video processor rounds frames, else normalised floats) and `frame_mask`
+            `(frames,)`; or with `error`, the reason why the video cannot be read.
+        """
+        questions = [self.questions[row] for row in request.rows]
+        item = {"rows": request.rows, "questions": questions}
+        first = self.questions[self.groups[questions[0].video_group][0]]
+        training = request.epoch is not None
+        as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
+        try:
+            video = self.video_processor(
+                [first.video],
+                training=training,
+                seed=frame_seed(request.seed, request.epoch, first.question_id) if training else None,
+                start=first.start,
+                end=first.end,
+                num_clips=request.num_clips,
+                return_tensors="pt",
+                **as_pixels,
+            )
+        except VideoDecodingError as error:
+            return item | {"error": str(error)}
+        frames = video["pixel_values_videos"][0]
+        if as_pixels:
+            frames = frames.to(torch.uint8)
+        return item | {"pixel_values_videos": frames, "frame_mask": video["frame_mask"][0]}
+
+    def __getitems__(self, requests: list[VideoRequest]) -> list[dict]:
+        """
+        A batch. Where none of its videos can be read, the next readable video of the task is added, so that every
+        process of a distributed run has something to compute at every step.
+        """
+        items = [self[request] for request in requests]
+        if all("error" in item for item in items):
+            items.append(self._substitute(requests))
+        return items
+
+    def _substitute(self, requests: list[VideoRequest]) -> dict:
+        failed = self.questions[requests[-1].rows[-1]]
+        groups = self.groups_of(failed.task)
+        position = groups.index(self.groups[failed.video_group])
+        for rows in groups[position + 1 :] + groups[:position]:
+            number = sum(len(request.rows) for request in requests)
+            item = self[requests[-1]._replace(rows=tuple(rows[:number]))]
+            if "error" not in item:
+                return item
+        raise UnreadableVideoError(
+            f"None of the {len(groups)} videos of the task {failed.task!r} can be read. The first failure: "
+            f"{self[requests[0]]['error']}"
+        )
+
+    def check_readable(self) -> None:
+        """Raises [`UnreadableVideoError`] if no video of some task can be read; stops at the first that can be."""
+        for task in self.tasks:
+            self.__getitems__([VideoRequest(tuple(self.groups_of(task)[0]))])
+
+
+class TrainingBatchSampler(Sampler[list[VideoRequest]]):
+    r"""
+    The batches of an epoch for one process: one task a batch, always `batch_size` questions, questions about a video
+    side by side. All processes have the same task at the same step, so they train the same head.
+
+    The order is a function of the seed and the epoch. Questions of a task that do not fill its last batches are
+    completed with questions from the epoch's beginning, so none is left out.
+
+    Args:
+        dataset ([`VideoQuestionDataset`]): The questions.
+        batch_size (`int`): Questions of a batch.
+        questions_per_video (`int`): The most questions about a video that stay side by side.
+        seed (`int`): Seed of the order, and of the frames.
+        num_clips (`int`): Clips of a video.
+        num_processes (`int`, *optional*, defaults to 1): Processes of the run.
+        process_index (`int`, *optional*, defaults to 0): Which of them this sampler serves.
+    """
+
+    def __init__(
+        self,
+        dataset: VideoQuestionDataset,
+        batch_size: int,
+        questions_per_video: int,
+        seed: int,
+        num_clips: int,
+        num_processes: int = 1,
+        process_index: int = 0,
+    ):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.questions_per_video = questions_per_video
+        self.seed = seed
+        self.num_clips = num_clips
+        self.num_processes = num_processes
+        self.process_index = process_index
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; the Trainer calls it, also when it resumes."""
+        self.epoch = epoch
+
+    @property
+    def questions_per_step(self) -> int:
+        """Questions of a batch in all processes together."""
+        return self.batch_size * self.num_processes
+
+    def __len__(self) -> int:
+        """Batches of an epoch, the same in each process."""
+        counts = [sum(map(len, self.dataset.groups_of(task))) for task in self.dataset.tasks]
+        return sum(math.ceil(count / self.questions_per_step) for count in counts)
+
+    def _ordered_rows(self, task: str, rng: np.random.Generator) -> list[int]:
+        """All rows of a task in an epoch's order, completed to whole steps."""
+        pieces = []
+        for group in self.dataset.groups_of(task):
+            rows = rng.permutation(group).tolist()
+            pieces += [
+                rows[start : start + self.questions_per_video]
+                for start in range(0, len(rows), self.questions_per_video)
+            ]
+        rows = [row for index in rng.permutation(len(pieces)) for row in pieces[index]]
+        steps = math.ceil(len(rows) / self.questions_per_step)
+        repeats = math.ceil(steps * self.questions_per_step / len(rows))
+        return (rows * repeats)[: steps * self.questions_per_step]
+
+    def __iter__(self) -> Iterator[list[VideoRequest]]:
+        """The batches of this process."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        steps = []
+        for task in self.dataset.tasks:
+            rows = self._ordered_rows(task, rng)
+            steps += [
+                rows[start : start + self.questions_per_step] for start in range(0, len(rows), self.questions_per_step)
+            ]
+        for index in rng.permutation(len(steps)):
+            own = steps[index][self.process_index * self.batch_size :][: self.batch_size]
+            by_video: dict[tuple, list[int]] = {}
+            for row in own:
+                by_video.setdefault(self.dataset.questions[row].video_group, []).append(row)
+            yield [
+                VideoRequest(tuple(rows), epoch=self.epoch, seed=self.seed, num_clips=self.num_clips)
+                for rows in by_video.values()
+            ]
+
+
+class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
+    r"""
+    The batches of an evaluation for one process: one task a batch, all questions about a video in one batch, so that it
+    is decoded and encoded once.
+
+    Videos are added to a batch until it has `batch_size` questions or more. Each process has the same number of
+    batches: some may get a batch a second time, whose answers are the same and count once.
+
+    Args:
+        dataset ([`VideoQuestionDataset`]): The questions.
+        batch_size (`int`): Questions that fill a batch.
+        num_processes (`int`, *optional*, defaults to 1): Processes of the run.
+        process_index (`int`, *optional*, defaults to 0): Which of them this sampler serves.
+    """
+
+    def __init__(
+        self, dataset: VideoQuestionDataset, batch_size: int, num_processes: int = 1, process_index: int = 0
+    ):
+        batches = []
+        for task in dataset.tasks:
+            batch: list[VideoRequest] = []
+            for rows in dataset.groups_of(task):
+                batch.append(VideoRequest(tuple(rows)))
+                if sum(len(request.rows) for request in batch) >= batch_size:
+                    batches.append(batch)
+                    batch = []
+            if batch:
+                batches.append(batch)
+        steps = math.ceil(len(batches) / num_processes)
+        repeated = batches * math.ceil(steps * num_processes / len(batches))
+        self.batches = repeated[process_index : steps * num_processes : num_processes]
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[VideoRequest]]:
+        """The batches of this process."""
+        return iter(self.batches)
+
+
+class SiaSamReaDataCollator:
+    r"""
+    Makes a batch of [`VideoQuestionDataset`]'s items: tokenizes, pads frames, leaves out unreadable videos.
+
+    Args:
+        processor ([`SiaSamReaProcessor`]): Tokenizes questions and candidates.
+        label2id (`dict[str, int]`): The answer vocabulary, `model.config.label2id`.
+        max_length (`int`, *optional*): Longest text in tokens; the tokenizer's own limit by default.
+
+    Returns:
+        `dict`: what the model's forward takes, and besides `rows` (the row of each question) and `unreadable` (pairs
+        of a row and the reason why its video could not be read; these rows are in nothing else).
+
+        ```
+        pixel_values_videos  uint8 (videos, clips, frames, 3, height, width)
+        frame_mask           (videos, frames)           1 1 1 1 1 0   a video of 5 frames beside one of 6
+        input_ids            (questions, length)        or (questions, candidates, length)
+        video_index          (questions,)               0 0 1         two questions about the first video
+        labels               (questions,)               17 3 -100     the third answer is outside the vocabulary
+        task                 "open_ended"
+        ```
+    """
+
+    def __init__(self, processor: SiaSamReaProcessor, label2id: dict[str, int], max_length: int | None = None):
+        self.processor = processor
+        self.label2id = label2id
+        self.max_length = max_length
+
+    def __call__(self, items: list[dict]) -> dict:
+        """Collates items of one task."""
+        readable = [item for item in items if "error" not in item]
+        unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
+        questions = [question for item in readable for question in item["questions"]]
+        counts = [len(item["rows"]) for item in readable]
+        batch = {
+            "rows": torch.tensor([row for item in readable for row in item["rows"]]),
+            "unreadable": unreadable,
+            "task": questions[0].task,
+            "video_index": torch.arange(len(readable)).repeat_interleave(torch.tensor(counts)),
+            "pixel_values_videos": _pad_frames([item["pixel_values_videos"] for item in readable], dim=1),
+            "frame_mask": _pad_frames([item["frame_mask"] for item in readable], dim=0),
+            **self._text(questions),
+        }
+        if all(question.answer is not None for question in questions):
+            batch["labels"] = torch.tensor([self._label(question) for question in questions])
+        return batch
+
+    def _text(self, questions: list[VideoQuestion]) -> dict[str, torch.Tensor]:
+        candidates = None
+        if questions[0].task == "multiple_choice":
+            candidates = [list(question.candidates) for question in questions]
+            numbers = sorted({len(choices) for choices in candidates})
+            if len(numbers) > 1:
+                raise ValueError(
+                    f"The questions of a batch must have the same number of candidates; got {numbers}. Train and "
+                    "evaluate data sets with different numbers of candidates apart."
+                )
+        return dict(
+            self.processor(
+                text=[question.question for question in questions],
+                candidates=candidates,
+                max_length=self.max_length,
+                return_tensors="pt",
+            )
+        )
+
+    def _label(self, question: VideoQuestion) -> int | float:
+        if question.task == "open_ended":
+            return self.label2id.get(question.answer, -100)
+        return question.answer
+
+
+def _pad_frames(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:
+    """Stacks tensors whose number of frames, along `dim`, may differ: zeros are added at the end."""
+    frames = max(tensor.shape[dim] for tensor in tensors)
+    padded = []
+    for tensor in tensors:
+        shape = list(tensor.shape)
+        shape[dim] = frames - shape[dim]
+        padded.append(torch.cat([tensor, tensor.new_zeros(shape)], dim=dim))
+    return torch.stack(padded)
+
+
+__all__ = [
+    "EvaluationBatchSampler",
+    "SiaSamReaDataCollator",
+    "TrainingBatchSampler",
+    "UnreadableVideoError",
+    "VideoQuestionDataset",
+    "VideoRequest",
+    "frame_seed",
+]

@@ -1,0 +1,211 @@
+"""Scores of video question answering, and the baselines that look at no video. Pure functions of answers."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from .annotations_siasamrea import VideoQuestion
+
+
+def _by_type(correct: np.ndarray, question_types: Sequence[str | None] | None) -> dict[str, float]:
+    """Accuracy of each question type, `accuracy/<type>`; rows without a type are in the overall accuracy only."""
+    names = sorted({name for name in question_types or () if name is not None})
+    return {
+        f"accuracy/{name}": float(correct[[other == name for other in question_types]].mean()) for name in names
+    }
+
+
+def open_ended_scores(
+    predictions: Sequence[str | None],
+    answers: Sequence[str],
+    question_types: Sequence[str | None] | None = None,
+    vocabulary: Iterable[str] | None = None,
+) -> dict[str, float]:
+    r"""
+    Scores of open-ended answers, compared as they are written.
+
+    Args:
+        predictions (`Sequence[str | None]`): The model's answers; `None` (an unreadable video) is wrong.
+        answers (`Sequence[str]`): The right answers.
+        question_types (`Sequence[str | None]`, *optional*): Type of each question.
+        vocabulary (`Iterable[str]`, *optional*): The answers the model can give.
+
+    Returns:
+        `dict[str, float]`: `accuracy` over all rows, answers outside the vocabulary counted as wrong (the headline);
+        `mean_answer_accuracy`, the mean over distinct right answers of their accuracy; `accuracy/<type>`; and with a
+        vocabulary `accuracy_known` over rows whose answer is in it, and `coverage`, their share.
+    """
+    correct = np.array([prediction == answer for prediction, answer in zip(predictions, answers)], dtype=float)
+    of_answer = defaultdict(list)
+    for answer, right in zip(answers, correct):
+        of_answer[answer].append(right)
+    scores = {
+        "accuracy": float(correct.mean()),
+        "mean_answer_accuracy": float(np.mean([np.mean(rights) for rights in of_answer.values()])),
+    }
+    if vocabulary is not None:
+        vocabulary = set(vocabulary)
+        known = np.array([answer in vocabulary for answer in answers])
+        scores["accuracy_known"] = float(correct[known].mean()) if known.any() else 0.0
+        scores["coverage"] = float(known.mean())
+    return scores | _by_type(correct, question_types)
+
+
+def multiple_choice_scores(
+    predictions: Sequence[int | None], answers: Sequence[int], question_types: Sequence[str | None] | None = None
+) -> dict[str, float]:
+    r"""
+    Scores of multiple-choice answers.
+
+    Args:
+        predictions (`Sequence[int | None]`): Index of the chosen candidate; `None` (an unreadable video) is wrong.
+        answers (`Sequence[int]`): Index of the right candidate.
+        question_types (`Sequence[str | None]`, *optional*): Type of each question.
+
+    Returns:
+        `dict[str, float]`: `accuracy` and `accuracy/<type>`.
+    """
+    correct = np.array([prediction == answer for prediction, answer in zip(predictions, answers)], dtype=float)
+    return {"accuracy": float(correct.mean())} | _by_type(correct, question_types)
+
+
+def round_count(count: float) -> int:
+    """A predicted count as TGIF-QA scores it: rounded, then clipped to 1..10 (paper: MSE; decision: its rounding)."""
+    return int(np.clip(np.round(count), 1, 10))
+
+
+def count_scores(
+    predictions: Sequence[float | None], answers: Sequence[float], question_types: Sequence[str | None] | None = None
+) -> dict[str, float]:
+    r"""
+    Scores of counts, in both conventions that are found.
+
+    Args:
+        predictions (`Sequence[float | None]`):
+            The model's numbers, not rounded. `None` (an unreadable video) is wrong: its accuracy is 0 and its error
+            that of the worst answer in 1..10 (decision).
+        answers (`Sequence[float]`): The right counts.
+        question_types (`Sequence[str | None]`, *optional*): Type of each question.
+
+    Returns:
+        `dict[str, float]`: `mse`, TGIF-QA's official score: predictions rounded and clipped to 1..10, answers floored
+        at 1; `mse_raw`: neither rounded nor clipped nor floored; `accuracy` (and `accuracy/<type>`): share of official
+        predictions that equal the official answer.
+    """
+    answers = np.asarray(answers, dtype=float)
+    readable = np.array([prediction is not None for prediction in predictions])
+    worst = np.where(np.abs(answers - 1) > np.abs(answers - 10), 1.0, 10.0)
+    raw = np.array([fallback if given is None else given for given, fallback in zip(predictions, worst)], dtype=float)
+    official = np.array([round_count(count) for count in raw])
+    official_answers = np.maximum(answers, 1)
+    correct = ((official == official_answers) & readable).astype(float)
+    return {
+        "mse": float(np.mean((official - official_answers) ** 2)),
+        "mse_raw": float(np.mean((raw - answers) ** 2)),
+        "accuracy": float(correct.mean()),
+    } | _by_type(correct, question_types)
+
+
+def score_predictions(
+    questions: Sequence[VideoQuestion],
+    predictions: Sequence[str | int | float | None],
+    vocabulary: Iterable[str] | None = None,
+) -> dict[str, float]:
+    r"""
+    Scores of a whole evaluation, task by task.
+
+    Args:
+        questions (`Sequence[VideoQuestion]`): The rows; those without an answer are not scored.
+        predictions (`Sequence`): An answer for each row: text, candidate index or number by its task; `None` is wrong.
+        vocabulary (`Iterable[str]`, *optional*): The answers the open-ended head can give.
+
+    Returns:
+        `dict[str, float]`: `<task>_<score>` for each task there is, and `accuracy`, the mean over tasks of their
+        accuracy. Empty if no row has an answer.
+    """
+    scores = {}
+    for task in dict.fromkeys(question.task for question in questions):
+        pairs = [
+            (prediction, question)
+            for prediction, question in zip(predictions, questions)
+            if question.task == task and question.answer is not None
+        ]
+        if not pairs:
+            continue
+        given = [prediction for prediction, _ in pairs]
+        answers = [question.answer for _, question in pairs]
+        types = [question.question_type for _, question in pairs]
+        if task == "open_ended":
+            of_task = open_ended_scores(given, answers, types, vocabulary)
+        elif task == "multiple_choice":
+            of_task = multiple_choice_scores(given, answers, types)
+        else:
+            of_task = count_scores(given, answers, types)
+        scores |= {f"{task}_{name}": value for name, value in of_task.items()}
+    accuracies = [value for name, value in scores.items() if name.endswith("_accuracy") and "_mean_" not in name]
+    return scores | ({"accuracy": float(np.mean(accuracies))} if accuracies else {})
+
+
+def is_correct(question: VideoQuestion, prediction: str | int | float | None) -> bool:
+    """Whether an answer is right; a count is after rounding and clipping as TGIF-QA does."""
+    if prediction is None or question.task != "count":
+        return prediction is not None and prediction == question.answer
+    return round_count(prediction) == max(question.answer, 1)
+
+
+def majority_baseline(train: Sequence[VideoQuestion], test: Sequence[VideoQuestion]) -> list[str | int | float]:
+    """The commonest training answer of each task (of counts, the mean), whatever the question and the video."""
+    return _blind_answers(train, test, key=lambda question: question.task)
+
+
+def question_only_baseline(train: Sequence[VideoQuestion], test: Sequence[VideoQuestion]) -> list[str | int | float]:
+    """
+    The best answer without the video: the commonest training answer of the same question text (of counts, the mean),
+    and for multiple choice the candidate that was right most often when that question offered it. A question that
+    training never asked gets the answer of its question type, or of its task.
+    """
+    return _blind_answers(train, test, key=lambda question: (question.task, question.question))
+
+
+def _blind_answers(
+    train: Sequence[VideoQuestion], test: Sequence[VideoQuestion], key: Callable[[VideoQuestion], object]
+) -> list[str | int | float]:
+    def keys(question: VideoQuestion) -> tuple:
+        return key(question), (question.task, question.question_type), (question.task,)
+
+    known: dict[object, list[VideoQuestion]] = defaultdict(list)
+    for question in train:
+        for name in dict.fromkeys(keys(question)):
+            known[name].append(question)
+    answers = []
+    for question in test:
+        similar = next((known[name] for name in keys(question) if name in known), None)
+        if similar is None:
+            raise ValueError(f"The training rows have no question of the task {question.task!r} to learn from.")
+        answers.append(_blind_answer(question, similar))
+    return answers
+
+
+def _blind_answer(question: VideoQuestion, similar: list[VideoQuestion]) -> str | int | float:
+    if question.task == "count":
+        return float(np.mean([other.answer for other in similar]))
+    if question.task == "open_ended":
+        counts = Counter(other.answer for other in similar)
+        return min(counts, key=lambda answer: (-counts[answer], answer))
+    offered = Counter(candidate for other in similar for candidate in other.candidates)
+    right = Counter(other.candidates[other.answer] for other in similar)
+    rates = [right[candidate] / max(offered[candidate], 1) for candidate in question.candidates]
+    return int(np.argmax(rates))
+
+
+__all__ = [
+    "count_scores",
+    "is_correct",
+    "majority_baseline",
+    "multiple_choice_scores",
+    "open_ended_scores",
+    "question_only_baseline",
+    "round_count",
+    "score_predictions",
+]
