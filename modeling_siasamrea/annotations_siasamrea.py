@@ -158,7 +158,9 @@ def _check_together(questions: list[VideoQuestion], source: str) -> None:
     number_of_candidates: int | None = None
     for question in questions:
         if question.question_id in seen:
-            raise ValueError(f"{source}: the question_id {question.question_id!r} is there twice; it must name one row.")
+            raise ValueError(
+                f"{source}: the question_id {question.question_id!r} is there twice; it must name one row."
+            )
         seen.add(question.question_id)
         if question.candidates is not None:
             number_of_candidates = number_of_candidates or len(question.candidates)

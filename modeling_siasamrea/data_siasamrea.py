@@ -224,8 +224,8 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
 
 class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
     r"""
-    The batches of an evaluation for one process: one task a batch, all questions about a video in one batch, so that it
-    is decoded and encoded once.
+    The batches of an evaluation for one process: one task a batch, all questions about a video in one batch, so that
+    it is decoded and encoded once.
 
     Videos are added to a batch until it has `batch_size` questions or more. Each process has the same number of
     batches: some may get a batch a second time, whose answers are the same and count once.
@@ -237,9 +237,7 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
         process_index (`int`, *optional*, defaults to 0): Which of them this sampler serves.
     """
 
-    def __init__(
-        self, dataset: VideoQuestionDataset, batch_size: int, num_processes: int = 1, process_index: int = 0
-    ):
+    def __init__(self, dataset: VideoQuestionDataset, batch_size: int, num_processes: int = 1, process_index: int = 0):
         batches = []
         for task in dataset.tasks:
             batch: list[VideoRequest] = []

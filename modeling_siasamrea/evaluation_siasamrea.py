@@ -11,9 +11,7 @@ from .annotations_siasamrea import VideoQuestion
 def _by_type(correct: np.ndarray, question_types: Sequence[str | None] | None) -> dict[str, float]:
     """Accuracy of each question type, `accuracy/<type>`; rows without a type are in the overall accuracy only."""
     names = sorted({name for name in question_types or () if name is not None})
-    return {
-        f"accuracy/{name}": float(correct[[other == name for other in question_types]].mean()) for name in names
-    }
+    return {f"accuracy/{name}": float(correct[[other == name for other in question_types]].mean()) for name in names}
 
 
 def open_ended_scores(
@@ -124,7 +122,8 @@ def score_predictions(
         `dict[str, float]`: `<task>_<score>` for each task there is, and `accuracy`, the mean over tasks of their
         accuracy. Empty if no row has an answer.
     """
-    scores = {}
+    scores: dict[str, float] = {}
+    accuracies = []
     for task in dict.fromkeys(question.task for question in questions):
         pairs = [
             (prediction, question)
@@ -143,7 +142,7 @@ def score_predictions(
         else:
             of_task = count_scores(given, answers, types)
         scores |= {f"{task}_{name}": value for name, value in of_task.items()}
-    accuracies = [value for name, value in scores.items() if name.endswith("_accuracy") and "_mean_" not in name]
+        accuracies.append(of_task["accuracy"])
     return scores | ({"accuracy": float(np.mean(accuracies))} if accuracies else {})
 
 
@@ -152,6 +151,33 @@ def is_correct(question: VideoQuestion, prediction: str | int | float | None) ->
     if prediction is None or question.task != "count":
         return prediction is not None and prediction == question.answer
     return round_count(prediction) == max(question.answer, 1)
+
+
+def prediction_row(
+    question: VideoQuestion, prediction: str | int | float | None, score: float | None, error: str | None
+) -> dict:
+    r"""
+    A line of a predictions file.
+
+    Args:
+        question (`VideoQuestion`): The row that was asked.
+        prediction (`str`, `int` or `float`, *optional*): The answer as annotations write it.
+        score (`float`, *optional*): The model's probability of it; no number for counts.
+        error (`str`, *optional*): Why the video could not be read.
+
+    Returns:
+        `dict`: the row's names, `prediction` (with `prediction_text`, the candidate chosen), `answer` and `correct`
+        where the answer is known, `score` and `error` where there are any.
+    """
+    line = {"question_id": question.question_id, "video": question.video, "question": question.question}
+    line |= {"task": question.task, "prediction": prediction}
+    if question.candidates is not None and prediction is not None:
+        line["prediction_text"] = question.candidates[prediction]
+    if question.answer is not None:
+        line |= {"answer": question.answer, "correct": is_correct(question, prediction)}
+    if score is not None and not np.isnan(score):
+        line["score"] = score
+    return line if error is None else line | {"error": error}
 
 
 def majority_baseline(train: Sequence[VideoQuestion], test: Sequence[VideoQuestion]) -> list[str | int | float]:
@@ -205,6 +231,7 @@ __all__ = [
     "majority_baseline",
     "multiple_choice_scores",
     "open_ended_scores",
+    "prediction_row",
     "question_only_baseline",
     "round_count",
     "score_predictions",
