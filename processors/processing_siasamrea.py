@@ -1,0 +1,129 @@
+"""Processor class for SiaSamRea: questions and candidates beside the clips of videos."""
+
+from transformers import BatchFeature
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
+from transformers.utils import logging
+from transformers.video_utils import VideoInput
+
+from .video_processing_siasamrea import SiaSamReaVideoProcessorKwargs
+
+logger = logging.get_logger(__name__)
+
+
+class SiaSamReaProcessorKwargs(ProcessingKwargs, total=False):
+    """Arguments of [`SiaSamReaProcessor`], of its tokenizer and of its video processor."""
+
+    videos_kwargs: SiaSamReaVideoProcessorKwargs
+    _defaults = {"text_kwargs": {"padding": True, "truncation": True}}
+
+
+class SiaSamReaProcessor(ProcessorMixin):
+    r"""
+    A BERT tokenizer and a [`SiaSamReaVideoProcessor`] in one.
+
+    Args:
+        video_processor ([`SiaSamReaVideoProcessor`]): Samples, decodes and normalises.
+        tokenizer ([`PreTrainedTokenizerFast`]): The text model's.
+        chat_template (`str`, *optional*): Unused; part of every processor.
+
+    Attributes:
+        num_truncated (`int`): Texts so far that were longer than the limit and lost their end.
+
+    Example:
+
+    ```python
+    >>> inputs = processor(videos="cat.mp4", text="what does the cat do?", return_tensors="pt")
+    >>> inputs = processor(videos="cat.mp4", text="what is it?", candidates=["a cat", "a dog"], return_tensors="pt")
+    ```"""
+
+    valid_processor_kwargs = SiaSamReaProcessorKwargs
+
+    def __init__(self, video_processor=None, tokenizer=None, chat_template=None):
+        super().__init__(video_processor, tokenizer, chat_template=chat_template)
+        self.num_truncated = 0
+
+    def __call__(
+        self,
+        videos: VideoInput | None = None,
+        text: str | list[str] | None = None,
+        candidates: list[str] | list[list[str]] | None = None,
+        video_index: list[int] | None = None,
+        **kwargs: Unpack[SiaSamReaProcessorKwargs],
+    ) -> BatchFeature:
+        r"""
+        Prepares videos, questions, or both.
+
+        Args:
+            videos: One video or a list, see [`SiaSamReaVideoProcessor`].
+            text (`str` or `list[str]`, *optional*): The questions.
+            candidates (`list[str]` or `list[list[str]]`, *optional*):
+                The answers to choose from, the same number for each question. Each is read as "question candidate" in
+                one segment (ClipBERT).
+            video_index (`list[int]`, *optional*): The video each question asks about, when they do not pair up.
+            kwargs: Arguments of the tokenizer, such as `max_length`, and of the video processor, such as `training`.
+
+        Returns:
+            [`BatchFeature`]: `pixel_values_videos` and `frame_mask`, and `input_ids`, `attention_mask` and
+            `token_type_ids` of shape `(questions, length)` or `(questions, candidates, length)`, and `video_index`.
+
+        Raises:
+            `ValueError`: If there is neither a video nor a question, or candidates do not fit the questions.
+        """
+        if videos is None and text is None:
+            raise ValueError("There is nothing to process: give videos, text, or both.")
+        merged = self._merge_kwargs(
+            SiaSamReaProcessorKwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs
+        )
+        data = {}
+        if text is not None:
+            data |= self._tokenize([text] if isinstance(text, str) else list(text), candidates, merged["text_kwargs"])
+        if videos is not None:
+            data |= self.video_processor(videos, **merged["videos_kwargs"])
+        if video_index is not None:
+            data["video_index"] = video_index
+        return BatchFeature(data, tensor_type=merged["text_kwargs"].get("return_tensors"))
+
+    def _tokenize(self, questions: list[str], candidates: list | None, kwargs: dict) -> dict:
+        """Token ids, one row a question or one row a question and candidate."""
+        kwargs = dict(kwargs)
+        return_tensors = kwargs.pop("return_tensors", None)
+        rows = questions if candidates is None else self._join(questions, candidates)
+        if kwargs.get("truncation"):
+            self._count_truncated(rows, kwargs.get("max_length") or self.tokenizer.model_max_length)
+        encoded = self.tokenizer(rows, return_tensors=return_tensors, **kwargs)
+        if candidates is None:
+            return dict(encoded)
+        # (questions * candidates, length) to (questions, candidates, length)
+        count = len(rows) // len(questions)
+        if return_tensors is not None:
+            return {name: value.reshape(len(questions), count, -1) for name, value in encoded.items()}
+        starts = range(0, len(rows), count)
+        return {name: [value[start : start + count] for start in starts] for name, value in encoded.items()}
+
+    def _join(self, questions: list[str], candidates: list) -> list[str]:
+        """Each question with each of its candidates."""
+        if candidates and isinstance(candidates[0], str):
+            candidates = [candidates]
+        if len(candidates) != len(questions):
+            raise ValueError(f"There are {len(questions)} questions, but candidates for {len(candidates)}.")
+        numbers = {len(choices) for choices in candidates}
+        if len(numbers) != 1 or 0 in numbers:
+            raise ValueError(
+                f"Each question must have the same number of candidates, at least one; got {sorted(numbers)}."
+            )
+        return [f"{question} {choice}" for question, choices in zip(questions, candidates) for choice in choices]
+
+    def _count_truncated(self, rows: list[str], limit: int) -> None:
+        lengths = [len(ids) for ids in self.tokenizer(rows, truncation=False, verbose=False)["input_ids"]]
+        longer = [row for row, length in zip(rows, lengths) if length > limit]
+        if longer and not self.num_truncated:
+            logger.warning(f"A text is longer than the limit of {limit} tokens and loses its end: {longer[0]!r}.")
+        self.num_truncated += len(longer)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of what the model takes."""
+        return [*self.tokenizer.model_input_names, *self.video_processor.model_input_names, "video_index"]
+
+
+__all__ = ["SiaSamReaProcessor"]

@@ -1,0 +1,263 @@
+"""Frames of a video at given indices, in one pass, by decord, torchcodec or PyAV."""
+
+import importlib.util
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from transformers.image_utils import ImageInput
+from transformers.utils import is_torchcodec_usable
+from transformers.video_utils import VideoMetadata
+
+DOWNLOAD_TIMEOUT = 60  # seconds without an answer
+# decord and torchcodec seek, which finds the right frame only in containers that give each frame its time: in AVI and
+# MPEG streams they return others than a decode from the start does. PyAV decodes from the start.
+SEEKABLE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+# Packets at the end of a stream that carry no frame of their own: AVIs with packed B-frames have one.
+EMPTY_PACKETS = 2
+
+Video = str | Path | np.ndarray | torch.Tensor | list[ImageInput]
+Sampler = Callable[[VideoMetadata], np.ndarray]
+
+
+class VideoDecodingError(ValueError):
+    """
+    A video that cannot be read.
+
+    Args:
+        video (`str`): The file or address.
+        reason (`str`): Why not.
+    """
+
+    def __init__(self, video: str, reason: str):
+        super().__init__(video, reason)  # both, so that the error survives the way back from a worker process
+        self.video, self.reason = video, reason
+
+    def __str__(self) -> str:
+        return f"Cannot read the video {self.video}: {self.reason}."
+
+
+def decode_frames(
+    video: Video,
+    indices: np.ndarray | list[int] | Sampler,
+    start: float | None = None,
+    end: float | None = None,
+    backend: str | None = None,
+) -> tuple[torch.Tensor, VideoMetadata]:
+    r"""
+    Frames of a video at given indices. The file is opened once and each frame is decoded once.
+
+    Args:
+        video (`str`, `Path`, `np.ndarray`, `torch.Tensor` or list of images):
+            A file, an http(s) address, frames `(frames, height, width, 3)` or `(frames, 3, height, width)`, or images.
+        indices (`np.ndarray`, `list[int]` or `Callable`):
+            Indices of frames within the span, in any order, or a function from the span's metadata to them.
+        start (`float`, *optional*): Start of the span in seconds; the video's start by default.
+        end (`float`, *optional*): End of the span in seconds; the video's end by default.
+        backend (`str`, *optional*):
+            `"decord"`, `"torchcodec"` or `"pyav"`. By default the first of them that is installed, and the next ones
+            where it fails on a file.
+
+    Returns:
+        `tuple[torch.Tensor, VideoMetadata]`: frames `(indices, 3, height, width)` as uint8, RGB, and metadata of the
+        span: `total_num_frames`, `fps`, `duration` in seconds (frames in memory have no `fps`).
+
+    Raises:
+        [`VideoDecodingError`]: If the file is missing, empty, damaged or without a picture, or the span is outside it.
+        `ValueError`: If an index is outside the span.
+    """
+    if not isinstance(video, (str, Path)):
+        return _frames_in_memory(video, indices, start, end)
+    with _local_file(str(video)) as path:
+        failures = []
+        for name in [backend] if backend else _backends(path):
+            try:
+                return READERS[name](str(video), path, indices, start, end)
+            except VideoDecodingError as error:
+                failures.append(error)
+        raise failures[-1]
+
+
+def _backends(path: str) -> list[str]:
+    """Decoders to try, in order."""
+    if not path.lower().endswith(SEEKABLE):
+        return ["pyav"]
+    decord = ["decord"] if importlib.util.find_spec("decord") else []
+    torchcodec = ["torchcodec"] if is_torchcodec_usable(decode="video") else []
+    return [*decord, *torchcodec, "pyav"]
+
+
+@contextmanager
+def _local_file(video: str) -> Iterator[str]:
+    """The path of a video; an address is downloaded for as long as it is needed."""
+    if video.startswith(("http://", "https://")):
+        with tempfile.NamedTemporaryFile(suffix=Path(video.split("?")[0]).suffix) as file:
+            try:
+                with urllib.request.urlopen(video, timeout=DOWNLOAD_TIMEOUT) as response:
+                    while chunk := response.read(1 << 20):
+                        file.write(chunk)
+            except (urllib.error.URLError, OSError) as error:
+                raise VideoDecodingError(video, f"the download failed ({getattr(error, 'reason', error)})") from None
+            file.flush()
+            if not file.tell():
+                raise VideoDecodingError(video, "the download is empty")
+            yield file.name
+        return
+    path = Path(video).expanduser()
+    if not path.exists():
+        raise VideoDecodingError(video, "there is no such file")
+    if not path.is_file():
+        raise VideoDecodingError(video, "it is a folder, not a file")
+    if not path.stat().st_size:
+        raise VideoDecodingError(video, "the file is empty")
+    yield str(path)
+
+
+def _span(
+    name: str,
+    num_frames: int,
+    fps: float,
+    indices: np.ndarray | list[int] | Sampler,
+    start: float | None,
+    end: float | None,
+) -> tuple[np.ndarray, VideoMetadata]:
+    """Absolute indices of the wanted frames, and metadata of the span, of a video of `num_frames` frames."""
+    if not num_frames:
+        raise VideoDecodingError(name, "it has no frames")
+    first = 0 if start is None else round(start * fps)
+    last = num_frames if end is None else min(num_frames, max(first + 1, round(end * fps)))
+    if start is not None and (start < 0 or first >= num_frames):
+        raise VideoDecodingError(name, f"the span starts at {start} s, but the video is {num_frames / fps:.2f} s long")
+    if end is not None and end <= (start or 0):
+        raise VideoDecodingError(name, f"the span ends at {end} s, which is not after its start at {start or 0} s")
+    metadata = VideoMetadata(total_num_frames=last - first, fps=fps, duration=(last - first) / fps if fps else None)
+    indices = np.asarray(indices(metadata) if callable(indices) else indices, dtype=np.int64).ravel()
+    if indices.size == 0 or indices.min() < 0 or indices.max() >= last - first:
+        raise ValueError(
+            f"The video {name} has {last - first} frames in the span asked for, but the indices reach from "
+            f"{indices.min(initial=0)} to {indices.max(initial=0)}."
+        )
+    return indices + first, metadata
+
+
+def _frames_in_memory(
+    video: np.ndarray | torch.Tensor | list[ImageInput],
+    indices: np.ndarray | list[int] | Sampler,
+    start: float | None,
+    end: float | None,
+) -> tuple[torch.Tensor, VideoMetadata]:
+    name = "in memory"
+    if start is not None or end is not None:
+        raise ValueError("start and end are in seconds, but frames in memory have no time; cut the frames instead.")
+    if not isinstance(video, (np.ndarray, torch.Tensor)):
+        video = np.stack([np.asarray(image.convert("RGB") if hasattr(image, "convert") else image) for image in video])
+    if video.ndim != 4 or 3 not in (video.shape[1], video.shape[3]):
+        raise ValueError(
+            "Frames in memory must have the shape (frames, height, width, 3) or (frames, 3, height, width); got "
+            f"{tuple(video.shape)}."
+        )
+    if video.dtype not in (np.uint8, torch.uint8):
+        raise ValueError(f"Frames in memory must be uint8, from 0 to 255; got {video.dtype}.")
+    wanted, metadata = _span(name, len(video), 0.0, indices, None, None)
+    metadata.fps = None
+    frames = torch.as_tensor(video[wanted])
+    return (frames if frames.shape[1] == 3 else frames.permute(0, 3, 1, 2)), metadata
+
+
+def _restore(frames: torch.Tensor, unique: np.ndarray, inverse: np.ndarray) -> torch.Tensor:
+    """Frames of the sorted, unique indices back in the order asked for."""
+    in_order = len(unique) == len(inverse) and (inverse == np.arange(len(inverse))).all()
+    return frames if in_order else frames[torch.as_tensor(inverse)]
+
+
+@contextmanager
+def _explaining(name: str, decoder: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turns a decoder's errors into the one of this module."""
+    try:
+        yield
+    except errors as error:
+        raise VideoDecodingError(name, f"{decoder} says {_first_line(error)!r}") from None
+
+
+def _read_decord(
+    name: str, path: str, indices: np.ndarray | list[int] | Sampler, start: float | None, end: float | None
+) -> tuple[torch.Tensor, VideoMetadata]:
+    decord = import_module("decord")
+    with _explaining(name, "decord", decord.DECORDError, RuntimeError):
+        reader = decord.VideoReader(path)
+        wanted, metadata = _span(name, len(reader), reader.get_avg_fps(), indices, start, end)
+        unique, inverse = np.unique(wanted, return_inverse=True)
+        frames = torch.from_numpy(reader.get_batch(unique.tolist()).asnumpy()).permute(0, 3, 1, 2)
+        del reader  # an idle reader keeps decoding ahead
+    return _restore(frames, unique, inverse), metadata
+
+
+def _read_torchcodec(
+    name: str, path: str, indices: np.ndarray | list[int] | Sampler, start: float | None, end: float | None
+) -> tuple[torch.Tensor, VideoMetadata]:
+    with _explaining(name, "torchcodec", RuntimeError, OSError, ValueError):
+        decoder = import_module("torchcodec.decoders").VideoDecoder(path, seek_mode="exact", num_ffmpeg_threads=0)
+        num_frames, fps = decoder.metadata.num_frames, decoder.metadata.average_fps
+    wanted, metadata = _span(name, num_frames, fps, indices, start, end)
+    unique, inverse = np.unique(wanted, return_inverse=True)
+    with _explaining(name, "torchcodec", RuntimeError, OSError, IndexError):
+        frames = decoder.get_frames_at(unique.tolist()).data
+    return _restore(frames, unique, inverse), metadata
+
+
+def _read_pyav(
+    name: str, path: str, indices: np.ndarray | list[int] | Sampler, start: float | None, end: float | None
+) -> tuple[torch.Tensor, VideoMetadata]:
+    av = import_module("av")
+    try:
+        with av.open(path, metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise VideoDecodingError(name, "it has no video stream")
+            fps = float(container.streams.video[0].average_rate or 1)
+            # The container's own count is missing or wrong in some formats: count the packets.
+            num_frames = sum(1 for packet in container.demux(video=0) if packet.size)
+        wanted, metadata = _span(name, num_frames, fps, indices, start, end)
+        frames, decoded = _decode_from_start(av, path, np.unique(wanted))
+        if decoded < num_frames and decoded >= num_frames - EMPTY_PACKETS and decoded <= wanted.max():
+            num_frames = decoded
+            wanted, metadata = _span(name, num_frames, fps, indices, start, end)
+            frames, decoded = _decode_from_start(av, path, np.unique(wanted))
+    except av.FFmpegError as error:
+        raise VideoDecodingError(name, f"it is damaged or no video ({_first_line(error)})") from None
+    unique, inverse = np.unique(wanted, return_inverse=True)
+    if len(frames) < len(unique):
+        raise VideoDecodingError(name, f"it is damaged: only {decoded} of its {num_frames} frames can be decoded")
+    return _restore(torch.stack(frames).permute(0, 3, 1, 2), unique, inverse), metadata
+
+
+def _decode_from_start(av: ModuleType, path: str, unique: np.ndarray) -> tuple[list[torch.Tensor], int]:
+    """Frames `(height, width, 3)` at sorted, unique indices, and how many frames were decoded to reach the last."""
+    frames, remaining, decoded = [], unique.tolist()[::-1], 0
+    with av.open(path, metadata_errors="ignore") as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for frame in container.decode(video=0):
+            if decoded == remaining[-1]:
+                frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+                remaining.pop()
+            decoded += 1
+            if not remaining:
+                break
+    return frames, decoded
+
+
+def _first_line(error: Exception) -> str:
+    """What a decoder says of a failure, without its own stack and addresses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+READERS = {"decord": _read_decord, "torchcodec": _read_torchcodec, "pyav": _read_pyav}
+
+__all__ = ["VideoDecodingError", "decode_frames"]

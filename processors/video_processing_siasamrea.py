@@ -1,0 +1,283 @@
+"""Video processor for SiaSamRea: siamese sampling, resizing and normalising."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from huggingface_hub.dataclasses import validate_typed_dict
+from torch import nn
+from torchvision.transforms.v2 import functional as tvF
+from transformers import BatchFeature
+from transformers.image_utils import PILImageResampling, validate_kwargs
+from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
+from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoInput, VideoMetadata, make_batched_videos
+
+from .siamese_sampling import adaptive_frames, sample_clips
+from .video_decoding import decode_frames
+
+
+class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
+    """
+    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first four belong to a call,
+    the others are saved with the checkpoint.
+
+    Args:
+        training (`bool`, *optional*, defaults to `False`): Random clips, anchor and siamese; or evaluation's.
+        seed (`int` or `list[int]`, *optional*): Seed of the random clips, for each video.
+        start (`float` or `list[float]`, *optional*): Start of the span asked about, in seconds, for each video.
+        end (`float` or `list[float]`, *optional*): End of the span asked about, in seconds, for each video.
+        num_clips (`int`, *optional*, defaults to 9): Clips in training. Paper: an anchor and 8 siamese clips.
+        num_eval_clips (`int`, *optional*, defaults to 1): Clips at evaluation. Paper: the anchor alone.
+        frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
+            B. Paper: 5 to 16 by the length of the video; decision: one a second within these limits.
+        min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
+        max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
+        sampling (`str`, *optional*, defaults to `"siamese"`):
+            `"siamese"` (paper), `"copies"`, `"anywhere"` (ablations), or `"random_windows"` (ClipBERT), whose clips
+            last `frames_per_clip / fps` seconds.
+        window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals (decision).
+        antialias (`bool`, *optional*, defaults to `True`): Whether resizing smooths; ClipBERT does not.
+        round_frames (`bool`, *optional*, defaults to `True`):
+            Whether resized frames are rounded to whole pixel values, so that they can travel as uint8 (decision);
+            ClipBERT does not.
+        channel_order (`str`, *optional*, defaults to `"rgb"`): `"bgr"` for ClipBERT's image encoder. Mean and standard
+            deviation are given for R, G and B in any case.
+    """
+
+    training: bool | None
+    seed: int | list[int] | None
+    start: float | int | list | None
+    end: float | int | list | None
+    num_clips: int | None
+    num_eval_clips: int | None
+    frames_per_clip: int | Literal["adaptive"] | None
+    min_frames: int | None
+    max_frames: int | None
+    sampling: Literal["siamese", "copies", "anywhere", "random_windows"] | None
+    window: float | int | None
+    antialias: bool | None
+    round_frames: bool | None
+    channel_order: Literal["rgb", "bgr"] | None
+
+
+class SiaSamReaVideoProcessor(BaseVideoProcessor):
+    r"""
+    Videos to the clips of [`SiaSamReaModel`]: samples, decodes in one pass, resizes, pads or crops, and normalises.
+
+    Frames are resized to `size["longest_edge"]` and padded with zeros at the bottom and right to a square (ClipBERT),
+    or to `size["shortest_edge"]` and cropped at the centre to `crop_size`. Padding comes before the mean is taken.
+
+    Args:
+        kwargs: See [`SiaSamReaVideoProcessorKwargs`]; also `size`, `crop_size`, `do_pad`, `do_center_crop`,
+            `image_mean`, `image_std` and `rescale_factor` as in every video processor.
+
+    Example:
+
+    ```python
+    >>> processor = SiaSamReaVideoProcessor(size={"longest_edge": 224})
+    >>> processor("cat.mp4", return_tensors="pt")["pixel_values_videos"].shape  # one video, one clip, ten frames
+    torch.Size([1, 1, 10, 3, 224, 224])
+    ```"""
+
+    valid_kwargs = SiaSamReaVideoProcessorKwargs
+    model_input_names = ["pixel_values_videos", "frame_mask"]
+
+    do_resize = True
+    size = {"longest_edge": 224}
+    default_to_square = False
+    resample = PILImageResampling.BILINEAR
+    do_pad = True
+    do_center_crop = False
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = IMAGENET_STANDARD_MEAN
+    image_std = IMAGENET_STANDARD_STD
+    do_convert_rgb = True
+    do_sample_frames = True
+    num_clips = 9
+    num_eval_clips = 1
+    frames_per_clip = "adaptive"
+    min_frames = 5
+    max_frames = 16
+    sampling = "siamese"
+    window = 0.5
+    fps = 1.0
+    antialias = True
+    round_frames = True
+    channel_order = "rgb"
+
+    def preprocess(self, videos: VideoInput, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]) -> BatchFeature:
+        r"""
+        Prepares one or several videos.
+
+        Args:
+            videos: A file, address, `(frames, height, width, 3)` array, list of images, or a list of such videos.
+            kwargs: Arguments of [`SiaSamReaVideoProcessorKwargs`], for this call.
+
+        Returns:
+            [`BatchFeature`]: `pixel_values_videos` `(videos, clips, frames, 3, height, width)`, clip 0 the anchor, and
+            `frame_mask` `(videos, frames)`, 0 where a video has fewer frames a clip than the batch's longest. With
+            `do_rescale=False, do_normalize=False` the frames are whole pixel values as uint8, RGB, for
+            [`~SiaSamReaVideoProcessor.normalize_frames`].
+
+        Raises:
+            [`VideoDecodingError`]: If a video cannot be read.
+            `ValueError`: If training is asked for without a seed, or lists do not fit the videos.
+        """
+        names = list(self.valid_kwargs.__annotations__)
+        validate_kwargs(captured_kwargs=kwargs.keys(), valid_processor_keys=[*names, "return_tensors"])
+        validate_typed_dict(self.valid_kwargs, kwargs)
+        kwargs = {name: getattr(self, name, None) for name in names} | kwargs
+        kwargs = self._standardize_kwargs(**kwargs)
+
+        videos = _as_list(videos)
+        spans = [_for_each(name, kwargs[name], len(videos)) for name in ("start", "end", "seed")]
+        clips = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
+        frames = max(clip.shape[1] for clip in clips)
+        size = [max(clip.shape[side] for clip in clips) for side in (-2, -1)]
+        mask = torch.tensor([[int(frame < clip.shape[1]) for frame in range(frames)] for clip in clips])
+        batch = torch.stack([_pad(clip, frames, *size) for clip in clips])  # (videos, clips, frames, 3, height, width)
+        if kwargs["do_rescale"] or kwargs["do_normalize"]:
+            batch = self._normalize(batch, **kwargs)
+        features = BatchFeature({"pixel_values_videos": batch, "frame_mask": mask})
+        return features.convert_to_tensors(kwargs["return_tensors"])
+
+    def sample_frames(self, metadata: VideoMetadata, **kwargs) -> np.ndarray:
+        r"""
+        Frame indices of a video's clips, see [`sample_clips`].
+
+        Args:
+            metadata ([`VideoMetadata`]): Number of frames and frames a second of the video, or of its span.
+            kwargs: Arguments of [`SiaSamReaVideoProcessorKwargs`]; the processor's own by default.
+
+        Returns:
+            `np.ndarray` of shape `(clips * frames,)`: clip after clip, the anchor first.
+        """
+        return self._sample(
+            metadata, {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | kwargs
+        ).ravel()
+
+    def _sample(self, metadata: VideoMetadata, kwargs: dict) -> np.ndarray:
+        """Frame indices `(clips, frames)`."""
+        training = bool(kwargs["training"])
+        if training and kwargs["seed"] is None:
+            raise ValueError("Sampling clips for training needs a seed for each video.")
+        # Frames without a rate, such as a list of images, count as one a second (decision).
+        rate = metadata.fps or 1.0
+        frames = kwargs["frames_per_clip"]
+        if frames == "adaptive":
+            frames = adaptive_frames(metadata.total_num_frames / rate, kwargs["min_frames"], kwargs["max_frames"])
+        return sample_clips(
+            metadata.total_num_frames,
+            num_clips=kwargs["num_clips"] if training else kwargs["num_eval_clips"],
+            frames_per_clip=frames,
+            training=training,
+            mode=kwargs["sampling"],
+            window=kwargs["window"],
+            window_frames=max(1, round(frames / (kwargs["fps"] or 1.0) * rate)),
+            generator=np.random.default_rng(kwargs["seed"]) if training else None,
+        )
+
+    def _clips(
+        self, video: VideoInput, start: float | None, end: float | None, seed: int | None, kwargs: dict
+    ) -> torch.Tensor:
+        """One video's resized frames `(clips, frames, 3, height, width)`, each decoded and resized once."""
+        indices = None
+
+        def sample(metadata: VideoMetadata) -> np.ndarray:
+            nonlocal indices
+            if kwargs["do_sample_frames"]:
+                indices = self._sample(metadata, kwargs | {"seed": seed})
+            else:
+                indices = np.arange(metadata.total_num_frames)[None]
+            return np.unique(indices)
+
+        frames, _ = decode_frames(video, sample, start, end)
+        frames = self._resize(frames.to(kwargs["device"] or "cpu"), **kwargs)
+        return frames[torch.as_tensor(np.unique(indices, return_inverse=True)[1].reshape(indices.shape))]
+
+    def _resize(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
+        """Resizes, rounds, crops and pads frames `(frames, 3, height, width)`."""
+        if kwargs["do_resize"]:
+            height, width = _resized(*frames.shape[-2:], kwargs["size"])
+            frames = nn.functional.interpolate(
+                frames.float(), (height, width), mode="bilinear", align_corners=False, antialias=kwargs["antialias"]
+            )
+            if kwargs["round_frames"]:
+                frames = frames.round().clamp(0, 255).to(torch.uint8)
+        if kwargs["do_center_crop"]:
+            frames = tvF.center_crop(frames, [kwargs["crop_size"]["height"], kwargs["crop_size"]["width"]])
+        if kwargs["do_pad"]:
+            side = max(frames.shape[-2:])
+            frames = nn.functional.pad(frames, (0, side - frames.shape[-1], 0, side - frames.shape[-2]))
+        return frames
+
+    def normalize_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """
+        Rescales, normalises and orders the channels of frames as the image encoder expects them, on their device.
+
+        Args:
+            frames (`torch.Tensor` of shape `(..., 3, height, width)`): Pixel values from 0 to 255, RGB.
+
+        Returns:
+            `torch.Tensor` of the same shape, float32: what the whole preprocessing gives.
+        """
+        names = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "channel_order")
+        return self._normalize(frames, **{name: getattr(self, name) for name in names})
+
+    def _normalize(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
+        frames = frames.float()
+        if kwargs["do_rescale"]:
+            frames = frames * kwargs["rescale_factor"]
+        if kwargs["do_normalize"]:
+            mean = frames.new_tensor(kwargs["image_mean"])[:, None, None]
+            std = frames.new_tensor(kwargs["image_std"])[:, None, None]
+            frames = (frames - mean) / std
+        return frames.flip(-3) if kwargs["channel_order"] == "bgr" else frames
+
+
+def _as_list(videos: VideoInput) -> list:
+    """Several videos as a list, one video as a list of it."""
+    if isinstance(videos, (list, tuple)) and videos and not isinstance(videos[0], (list, tuple)):
+        frame_list = not isinstance(videos[0], (str, bytes)) and not hasattr(videos[0], "__fspath__")
+        if not frame_list:
+            return [str(video) for video in videos]
+    elif not isinstance(videos, (list, tuple)) and not hasattr(videos, "ndim"):
+        return [str(videos)]
+    return make_batched_videos(videos)
+
+
+def _for_each(name: str, value: object, count: int) -> list:
+    """A call's argument, one value a video."""
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(
+            f"{name} has {len(value)} values for {count} videos; give one for each video, or one for all."
+        )
+    return list(value)
+
+
+def _resized(height: int, width: int, size: dict) -> tuple[int, int]:
+    """Height and width after resizing; the other side is truncated to whole pixels, as ClipBERT does."""
+    if size["height"] and size["width"]:
+        return size["height"], size["width"]
+    if size["longest_edge"]:
+        edge, longer = size["longest_edge"], max(height, width)
+    elif size["shortest_edge"]:
+        edge, longer = size["shortest_edge"], min(height, width)
+    else:
+        raise ValueError('size must have "longest_edge", "shortest_edge", or "height" and "width".')
+    return max(1, edge * height // longer), max(1, edge * width // longer)
+
+
+def _pad(clips: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
+    """Zeros after the last frame, below and to the right of `(clips, frames, 3, height, width)`."""
+    missing = (0, width - clips.shape[4], 0, height - clips.shape[3], 0, 0, 0, frames - clips.shape[1])
+    return nn.functional.pad(clips, missing)
+
+
+__all__ = ["SiaSamReaVideoProcessor"]
