@@ -89,6 +89,7 @@ class VideoQuestionDataset(Dataset):
         first = self.questions[self.groups[questions[0].video_group][0]]
         training = request.epoch is not None
         as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
+        clips = {} if request.num_clips is None else {"num_clips": request.num_clips}
         try:
             video = self.video_processor(
                 [first.video],
@@ -96,16 +97,13 @@ class VideoQuestionDataset(Dataset):
                 seed=frame_seed(request.seed, request.epoch, first.question_id) if training else None,
                 start=first.start,
                 end=first.end,
-                num_clips=request.num_clips,
                 return_tensors="pt",
+                **clips,
                 **as_pixels,
             )
         except VideoDecodingError as error:
             return item | {"error": str(error)}
-        frames = video["pixel_values_videos"][0]
-        if as_pixels:
-            frames = frames.to(torch.uint8)
-        return item | {"pixel_values_videos": frames, "frame_mask": video["frame_mask"][0]}
+        return item | {"pixel_values_videos": video["pixel_values_videos"][0], "frame_mask": video["frame_mask"][0]}
 
     def __getitems__(self, requests: list[VideoRequest]) -> list[dict]:
         """
@@ -271,8 +269,9 @@ class SiaSamReaDataCollator:
         max_length (`int`, *optional*): Longest text in tokens; the tokenizer's own limit by default.
 
     Returns:
-        `dict`: what the model's forward takes, and besides `rows` (the row of each question) and `unreadable` (pairs
-        of a row and the reason why its video could not be read; these rows are in nothing else).
+        `dict`: what the model's forward takes, and besides `rows` (the row of each question), `unreadable` (pairs of
+        a row and the reason why its video could not be read; these rows are in nothing else) and `truncated` (texts
+        that were longer than the limit).
 
         ```
         pixel_values_videos  uint8 (videos, clips, frames, 3, height, width)
@@ -295,14 +294,17 @@ class SiaSamReaDataCollator:
         unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
         questions = [question for item in readable for question in item["questions"]]
         counts = [len(item["rows"]) for item in readable]
+        truncated_before = self.processor.num_truncated
+        text = self._text(questions)
         batch = {
             "rows": torch.tensor([row for item in readable for row in item["rows"]]),
             "unreadable": unreadable,
+            "truncated": self.processor.num_truncated - truncated_before,
             "task": questions[0].task,
             "video_index": torch.arange(len(readable)).repeat_interleave(torch.tensor(counts)),
-            "pixel_values_videos": _pad_frames([item["pixel_values_videos"] for item in readable], dim=1),
-            "frame_mask": _pad_frames([item["frame_mask"] for item in readable], dim=0),
-            **self._text(questions),
+            "pixel_values_videos": _stack_padded([item["pixel_values_videos"] for item in readable]),
+            "frame_mask": _stack_padded([item["frame_mask"] for item in readable]),
+            **text,
         }
         if all(question.answer is not None for question in questions):
             batch["labels"] = torch.tensor([self._label(question) for question in questions])
@@ -333,15 +335,13 @@ class SiaSamReaDataCollator:
         return question.answer
 
 
-def _pad_frames(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:
-    """Stacks tensors whose number of frames, along `dim`, may differ: zeros are added at the end."""
-    frames = max(tensor.shape[dim] for tensor in tensors)
-    padded = []
-    for tensor in tensors:
-        shape = list(tensor.shape)
-        shape[dim] = frames - shape[dim]
-        padded.append(torch.cat([tensor, tensor.new_zeros(shape)], dim=dim))
-    return torch.stack(padded)
+def _stack_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Stacks tensors of different sizes: zeros are added at the end of each dimension that is short."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors))]
+    stacked = tensors[0].new_zeros((len(tensors), *shape))
+    for place, tensor in zip(stacked, tensors):
+        place[tuple(slice(size) for size in tensor.shape)] = tensor
+    return stacked
 
 
 __all__ = [

@@ -181,6 +181,7 @@ class SiaSamReaTrainer(Trainer):
         self._skipped_written: set[str] = set()
         self._answers: dict[int, dict[str, Any]] = {}
         self._unreadable: dict[int, str] = {}
+        self._truncated = 0
         # W1 and W2 are read inside forward, where they are whole also when FSDP shards them.
         for module in model.modules():
             if isinstance(module, SiameseReasoning):
@@ -246,7 +247,8 @@ class SiaSamReaTrainer(Trainer):
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The model's inputs on the device; frames that travelled as uint8 are normalised there."""
-        inputs = super()._prepare_inputs({k: v for k, v in inputs.items() if k not in ("rows", "unreadable")})
+        besides = ("rows", "unreadable", "truncated")
+        inputs = super()._prepare_inputs({name: value for name, value in inputs.items() if name not in besides})
         frames = inputs["pixel_values_videos"]
         if frames.dtype == torch.uint8:
             frames = self.processing_class.video_processor.normalize_frames(frames)
@@ -293,8 +295,9 @@ class SiaSamReaTrainer(Trainer):
         return Path(self.args.output_dir) / SKIPPED_VIDEOS_NAME
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch=None) -> torch.Tensor:
-        """A training step; rows whose video could not be read are noted."""
+        """A training step; rows whose video could not be read and texts that were cut are noted."""
         self._skipped.update(inputs["unreadable"])
+        self._truncated += inputs["truncated"]
         return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
@@ -375,8 +378,11 @@ class SiaSamReaTrainer(Trainer):
         if "loss" in logs or "train_loss" in logs:
             logs |= self._window_means()
             skipped = self._write_skipped()
+            truncated = sum(gather_object([self._truncated]))
             if skipped:
                 logs["skipped_questions"] = skipped
+            if truncated:
+                logs["truncated_texts"] = truncated
         super().log(logs, start_time)
 
     # Evaluation

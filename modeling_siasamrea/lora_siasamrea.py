@@ -1,0 +1,69 @@
+"""LoRA fine-tuning of SiaSamRea through `peft`, and loading what it saved."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .configuration_siasamrea import SiaSamReaConfig
+from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def add_lora(
+    model: SiaSamReaForVideoQuestionAnswering, rank: int, target_modules: list[str] | None = None
+) -> "PeftModel":
+    r"""
+    Adds LoRA layers to a model. What no pretrained encoder brings is trained whole and saved with the adapter: the
+    answer heads, the grid convolution, the visual embeddings and the reasoning weights.
+
+    Args:
+        model ([`SiaSamReaForVideoQuestionAnswering`]):
+            The model. Its `name_or_path` must be where its weights can be loaded from, for the adapter names it.
+        rank (`int`): Rank of the added matrices; they are scaled by 2 (decision).
+        target_modules (`list[str]`, *optional*, defaults to `["query", "value"]`):
+            Endings of the names of the linear layers that get one.
+
+    Returns:
+        `PeftModel`: the model with only those parameters trainable.
+
+    Raises:
+        `ValueError`: If frozen batch norms are switched off: their statistics would move and not be saved.
+    """
+    from peft import LoraConfig, get_peft_model  # an optional dependency
+
+    if not model.config.freeze_batch_norm:
+        raise ValueError(
+            "LoRA needs freeze_batch_norm=True: the statistics of the image encoder's batch norms would move in "
+            "training, and an adapter does not save them."
+        )
+    whole = [f"heads.{task}" for task in model.heads] + ["grid_encoder", "visual_embeddings"]
+    whole += ["siamese_reasoning"] if model.config.alpha > 0 else []
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=target_modules or ["query", "value"], modules_to_save=whole
+    )
+    return get_peft_model(model, config)
+
+
+def load_lora(folder: str | Path) -> "PeftModel":
+    r"""
+    Loads an adapter folder: the weights its base model was trained from, and the adapter over them.
+
+    Args:
+        folder (`str` or `Path`):
+            Holds `adapter_config.json`, which names the base model, the adapter's weights, and the `config.json` with
+            the tasks and the answer vocabulary it was trained for.
+
+    Returns:
+        `PeftModel`: the model, in evaluation mode.
+    """
+    from peft import PeftConfig, PeftModel
+
+    config = SiaSamReaConfig.from_pretrained(folder)
+    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    # Heads of another shape than the base model's come whole with the adapter.
+    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(base, config=config, ignore_mismatched_sizes=True)
+    return PeftModel.from_pretrained(model, str(folder)).eval()
+
+
+__all__ = ["add_lora", "load_lora"]
