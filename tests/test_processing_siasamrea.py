@@ -1,0 +1,77 @@
+"""The processor: questions, candidates, videos, and what comes back from a folder."""
+
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
+from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+
+
+@pytest.fixture
+def processor(tokenizer) -> SiaSamReaProcessor:
+    return SiaSamReaProcessor(SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=3), tokenizer)
+
+
+def test_questions_and_videos(processor, write_video, tmp_path):
+    video = write_video(tmp_path / "video.mp4")
+    batch = processor(
+        videos=[video], text=["what is it?", "what color is the cat?"], video_index=[0, 0], return_tensors="pt"
+    )
+    assert batch["pixel_values_videos"].shape == (1, 1, 3, 3, 32, 32) and batch["frame_mask"].tolist() == [[1, 1, 1]]
+    assert batch["video_index"].tolist() == [0, 0]
+    assert batch["input_ids"].shape == batch["attention_mask"].shape and len(batch["input_ids"]) == 2
+    assert batch["attention_mask"][0].sum() < batch["attention_mask"][1].sum() == batch["input_ids"].shape[1]
+
+
+def test_candidates_follow_their_question_in_one_segment(processor):
+    batch = processor(
+        text=["what is it?", "what does it do?"],
+        candidates=[["a cat", "a dog"], ["jump", "times"]],
+        return_tensors="pt",
+    )
+    assert batch["input_ids"].shape[:2] == (2, 2) and not batch["token_type_ids"].any()
+    assert processor.tokenizer.decode(batch["input_ids"][0, 1], skip_special_tokens=True) == "what is it? a dog"
+    assert processor.tokenizer.decode(batch["input_ids"][1, 0], skip_special_tokens=True) == "what does it do? jump"
+    lists = processor(text="what is it?", candidates=["a cat", "a dog"])
+    assert lists["input_ids"] == batch["input_ids"][:1, :, : len(lists["input_ids"][0][0])].tolist()
+
+
+def test_a_question_over_the_limit_is_truncated_and_counted(processor):
+    long = "what is the cat doing? " * 8
+    batch = processor(text=["what?", long, long], return_tensors="pt")
+    assert batch["input_ids"].shape[1] == 32 and processor.num_truncated == 2
+    assert processor(text=long, max_length=10, return_tensors="pt")["input_ids"].shape[1] == 10
+    assert processor.num_truncated == 3
+
+
+def test_training_arguments_reach_the_video_processor(processor, write_video, tmp_path):
+    video = write_video(tmp_path / "video.mp4")
+    batch = processor(videos=video, text="what?", training=True, seed=5, num_clips=4, start=1.0, return_tensors="pt")
+    assert batch["pixel_values_videos"].shape[1] == 4
+    expected = processor.video_processor(video, training=True, seed=5, num_clips=4, start=1.0, return_tensors="pt")
+    assert torch.equal(batch["pixel_values_videos"], expected["pixel_values_videos"])
+
+
+def test_save_and_load(processor, tmp_path):
+    processor(text="what is the cat doing? " * 8)
+    processor.save_pretrained(tmp_path)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert type(loaded) is SiaSamReaProcessor and loaded.num_truncated == 0
+    assert loaded.video_processor.to_dict() == processor.video_processor.to_dict()
+    text = {"text": "what does the man do?", "candidates": ["red", "blue"]}
+    assert dict(loaded(**text)) == dict(processor(**text))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({}, "nothing to process"),
+        ({"text": ["a", "b"], "candidates": [["x", "y"]]}, "2 questions, but candidates for 1"),
+        ({"text": ["a", "b"], "candidates": [["x", "y"], ["z"]]}, r"same number of candidates.*got \[1, 2\]"),
+        ({"text": ["a"], "candidates": [[]]}, r"at least one; got \[0\]"),
+    ],
+)
+def test_bad_input_gets_a_sentence(processor, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        processor(**arguments)

@@ -1,0 +1,145 @@
+"""The video processor: shapes, sampling, resizing, ClipBERT's recipe, and frames that travel as uint8."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoVideoProcessor
+
+from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
+from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+
+
+RAW = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
+
+
+def shown(frames: torch.Tensor) -> list:
+    """The indices that numbered frames `(..., 3, height, width)` show in their top left corner."""
+    return ((frames[..., 0, 0, 0].float() - 8) / 6).round().int().tolist()
+
+
+@pytest.fixture
+def video(write_video, tmp_path):
+    return write_video(tmp_path / "video.mp4")  # 40 frames, 5 s, 64 x 48 pixels
+
+
+def test_training_gives_the_anchor_and_siamese_clips(video):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 32}, num_clips=4, frames_per_clip=5)
+    batch = processor(video, training=True, seed=3, **RAW)
+    assert batch["pixel_values_videos"].shape == (1, 4, 5, 3, 32, 32)
+    clips = np.array(shown(batch["pixel_values_videos"][0]))
+    assert (np.diff(clips, axis=1) == 8).all() and len(np.unique(clips[:, 0])) == 4
+    again = processor([video, video], training=True, seed=[3, 4], **RAW)["pixel_values_videos"]
+    assert torch.equal(again[0], batch["pixel_values_videos"][0]) and not torch.equal(again[0], again[1])
+
+
+def test_evaluation_gives_the_centred_anchor(video):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=5)
+    assert shown(processor(video, **RAW)["pixel_values_videos"]) == [[[3, 11, 19, 27, 35]]]
+    ensemble = SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=5, num_eval_clips=3)
+    assert len(shown(ensemble(video, **RAW)["pixel_values_videos"])[0]) == 3
+
+
+def test_a_span_is_sampled_from_its_seconds(video):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=2)
+    batch = processor([video, video], start=[1.0, None], end=[2.0, None], **RAW)
+    assert shown(batch["pixel_values_videos"]) == [[[9, 13]], [[9, 29]]]
+
+
+def test_adaptive_clips_of_different_length_are_padded_and_masked(write_video, tmp_path):
+    videos = [write_video(tmp_path / f"{frames}.mp4", frames=frames) for frames in (56, 8)]  # 7 s and 1 s
+    batch = SiaSamReaVideoProcessor(size={"longest_edge": 32})(videos, **RAW)
+    assert batch["pixel_values_videos"].shape[:3] == (2, 1, 7)
+    assert batch["frame_mask"].tolist() == [[1] * 7, [1] * 5 + [0] * 2]
+    assert not batch["pixel_values_videos"][1, :, 5:].any()
+
+
+def test_the_longer_side_is_resized_and_the_rest_padded_below(video):
+    frames = SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=5)(video, **RAW)["pixel_values_videos"]
+    assert frames.dtype == torch.uint8
+    assert frames[..., :24, :].min() > 0 and not frames[..., 24:, :].any()  # 64 x 48 to 32 x 24
+
+
+def test_the_shorter_side_is_resized_and_the_rest_cropped(video):
+    processor = SiaSamReaVideoProcessor(
+        size={"shortest_edge": 24}, do_center_crop=True, crop_size={"height": 24, "width": 24}, do_pad=False
+    )
+    frames = processor(video, **RAW)["pixel_values_videos"]
+    assert frames.shape[-2:] == (24, 24) and frames.min() > 0
+
+
+def test_whole_pixels_normalised_later_are_the_same_numbers(footage):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 64}, channel_order="bgr")
+    at_once = processor(footage / "bikes.mp4", return_tensors="pt")["pixel_values_videos"]
+    later = processor.normalize_frames(processor(footage / "bikes.mp4", **RAW)["pixel_values_videos"])
+    assert torch.equal(at_once, later) and at_once.dtype == torch.float32
+
+
+def clipbert_recipe(frames: torch.Tensor, size: int) -> torch.Tensor:
+    """Longer side to `size`, shorter truncated, bilinear without antialiasing, padded, mean taken, RGB to BGR."""
+    height, width = frames.shape[-2:]
+    scale = size / max(height, width)
+    shape = (size, int(width * scale)) if height >= width else (int(height * scale), size)
+    resized = torch.nn.functional.interpolate(frames.float(), shape, mode="bilinear", align_corners=False)
+    padded = torch.zeros(len(frames), 3, size, size)
+    padded[..., : shape[0], : shape[1]] = resized
+    return (padded - torch.tensor([123.675, 116.28, 103.53])[:, None, None]).flip(1)
+
+
+@pytest.mark.parametrize("size", [100, 448])
+def test_clipberts_preprocessing(footage, size):
+    video = footage / "bikes.mp4"  # 640 x 272
+    processor = SiaSamReaVideoProcessor(
+        size={"longest_edge": size},
+        frames_per_clip=3,
+        image_mean=[123.675, 116.28, 103.53],
+        image_std=[1.0, 1.0, 1.0],
+        do_rescale=False,
+        channel_order="bgr",
+        antialias=False,
+        round_frames=False,
+    )
+    frames, _ = decode_frames(video, [41, 124, 207])
+    ours = processor(video, return_tensors="pt")["pixel_values_videos"][0, 0]
+    torch.testing.assert_close(ours, clipbert_recipe(frames, size), atol=1e-3, rtol=0)
+
+
+def test_clipberts_windows_last_frames_over_fps_seconds(video):
+    processor = SiaSamReaVideoProcessor(
+        size={"longest_edge": 32}, sampling="random_windows", frames_per_clip=2, fps=1, num_eval_clips=3
+    )
+    # windows of 2 s, 16 of the 40 frames, from (40 - 16) * i / 3
+    assert shown(processor(video, **RAW)["pixel_values_videos"]) == [[[0, 15], [8, 23], [16, 31]]]
+
+
+def test_sources_other_than_files(video):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=5)
+    frames, _ = decode_frames(video, range(40))
+    expected = processor(video, **RAW)["pixel_values_videos"]
+    array = frames.permute(0, 2, 3, 1).numpy()
+    for source in (str(video), array, [array], frames, list(array)):
+        assert torch.equal(processor(source, **RAW)["pixel_values_videos"], expected)
+    assert processor([array, array], **RAW)["pixel_values_videos"].shape[0] == 2
+    every = processor(array, do_sample_frames=False, **RAW)["pixel_values_videos"]
+    assert every.shape[:3] == (1, 1, 40)
+
+
+def test_save_and_load(tmp_path, video):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 48}, num_clips=5, sampling="anywhere", window=0.25)
+    processor.save_pretrained(tmp_path / "saved")
+    loaded = AutoVideoProcessor.from_pretrained(tmp_path / "saved")
+    assert loaded.to_dict() == processor.to_dict() and type(loaded) is SiaSamReaVideoProcessor
+    arguments = {"training": True, "seed": 1, "return_tensors": "pt"}
+    ours, theirs = (each(video, **arguments)["pixel_values_videos"] for each in (processor, loaded))
+    assert torch.equal(ours, theirs)
+
+
+def test_bad_input_gets_a_sentence(video):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 32})
+    with pytest.raises(VideoDecodingError, match="there is no such file"):
+        processor("nowhere.mp4")
+    with pytest.raises(ValueError, match="needs a seed for each video"):
+        processor(video, training=True)
+    with pytest.raises(ValueError, match="start has 3 values for 1 videos"):
+        processor(video, start=[0.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match="size must have"):
+        processor(video, size={"max_height": 3, "max_width": 4})
