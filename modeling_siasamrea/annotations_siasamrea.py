@@ -1,5 +1,6 @@
 """Annotation rows of video question answering: reading JSONL, CSV and `datasets` sources, and checking every row."""
 
+import csv
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,9 +52,8 @@ def _read_table(source: str | Path, split: str) -> list[dict]:
     if path.suffix in (".jsonl", ".json", ".csv") and not path.is_file():
         raise ValueError(f"The data file {source} does not exist.")
     if path.suffix == ".csv":
-        # Read as text, so that "None" and "007" stay what they are.
-        table = datasets.Dataset.from_csv(str(path), dtype=str, keep_default_na=False, keep_in_memory=True)
-        return table.to_list()
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
     if path.suffix == ".json":
         return json.loads(path.read_text(encoding="utf-8"))
     if path.suffix != ".jsonl":

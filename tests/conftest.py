@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,3 +77,28 @@ def tokenizer() -> PreTrainedTokenizerFast:
     pieces = [letter for code in range(97, 123) for letter in (chr(code), f"##{chr(code)}")]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *(p for p in pieces if p not in words)]
     return BertTokenizerFast(vocab={word: index for index, word in enumerate(vocabulary)}, model_max_length=32)
+
+
+@pytest.fixture
+def small_data(tmp_path: Path, write_video: Callable[..., Path]) -> Path:
+    """A folder with `rows.jsonl`, questions of all three tasks about four videos, one of which is damaged."""
+    folder = tmp_path / "data"
+    rows = []
+    for number in range(4):
+        video = f"v{number}.mp4"
+        if number == 2:
+            (folder / video).write_bytes(b"no video")
+        else:
+            write_video(folder / video, frames=10 + 3 * number)
+        for index in range(3):
+            question = {"video": video, "question": "what is it ?" if index else "what colour ?"}
+            answer = ["cat", "dog", "red"][(number + index) % 3]
+            rows.append(
+                {**question, "answer": answer, "question_id": f"open{number}-{index}", "question_type": f"t{index}"}
+            )
+        choice = {"video": video, "question": "what is the man doing ?", "candidates": ["cat", "dog", "jump"]}
+        rows.append({**choice, "answer": number % 3, "question_id": f"choice{number}"})
+        rows.append({"video": video, "question": "how many times ?", "answer": number + 1, "task": "count"})
+        rows[-1]["question_id"] = f"count{number}"
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder

@@ -1,0 +1,264 @@
+"""Annotation rows, vocabularies, batches: what is read, refused, grouped and sampled."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from modeling_siasamrea import SiaSamReaProcessor, SiaSamReaVideoProcessor
+from modeling_siasamrea.annotations_siasamrea import load_video_questions, read_skip_list
+from modeling_siasamrea.data_siasamrea import (
+    EvaluationBatchSampler,
+    SiaSamReaDataCollator,
+    TrainingBatchSampler,
+    UnreadableVideoError,
+    VideoQuestionDataset,
+    VideoRequest,
+    frame_seed,
+)
+from modeling_siasamrea.vocabulary_siasamrea import answer_vocabulary, build_tokenizer, vocabulary_coverage
+
+ROW = {"video": "a.mp4", "question": "what?", "answer": "cat"}
+
+
+@pytest.fixture
+def processor(tokenizer) -> SiaSamReaProcessor:
+    return SiaSamReaProcessor(
+        SiaSamReaVideoProcessor(size={"longest_edge": 64}, num_clips=3, frames_per_clip="adaptive", min_frames=2),
+        tokenizer,
+    )
+
+
+@pytest.fixture
+def dataset(small_data: Path, processor: SiaSamReaProcessor) -> VideoQuestionDataset:
+    return VideoQuestionDataset(load_video_questions(small_data / "rows.jsonl", small_data), processor)
+
+
+# Rows
+
+
+def test_csv_jsonl_and_datasets_give_the_same_rows(tmp_path):
+    rows = [
+        {**ROW, "candidates": None, "start": None, "end": None},
+        {
+            "video": "b.mp4",
+            "question": "which?",
+            "answer": "None",
+            "candidates": ["cat", "None"],
+            "start": 1,
+            "end": 2.5,
+        },
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    (tmp_path / "rows.csv").write_text(
+        "video,question,answer,candidates,start,end\n"
+        'a.mp4,what?,cat,,,\nb.mp4,which?,None,"[""cat"", ""None""]",1,2.5\n'
+    )
+    from_jsonl = load_video_questions(tmp_path / "rows.jsonl", "videos")
+    assert load_video_questions(tmp_path / "rows.csv", "videos") == from_jsonl
+    assert load_video_questions(datasets.Dataset.from_list(rows), "videos") == from_jsonl
+    assert from_jsonl[0].video == "videos/a.mp4"
+    assert [row.task for row in from_jsonl] == ["open_ended", "multiple_choice"]
+    assert from_jsonl[1].answer == 1 and from_jsonl[1].candidates == ("cat", "None") and from_jsonl[1].end == 2.5
+    assert [row.question_id for row in from_jsonl] == ["0", "1"]
+
+
+def test_addresses_and_absolute_paths_are_kept():
+    rows = load_video_questions([{**ROW, "video": "https://host/a.mp4"}, {**ROW, "video": "/x/a.mp4"}], "videos")
+    assert [row.video for row in rows] == ["https://host/a.mp4", "/x/a.mp4"]
+
+
+def test_a_number_is_a_candidate_index_and_a_text_is_a_candidate():
+    candidates = ["2", "0", "1"]
+    rows = [{**ROW, "candidates": candidates, "answer": answer} for answer in (2, "2")]
+    assert [row.answer for row in load_video_questions(rows)] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([], "no rows"),
+        ([{"video": "a", "answer": "b"}], "column question is missing"),
+        ([{**ROW, "question": ""}], "row 1: question is empty"),
+        ([{**ROW, "answer": None}, ROW], "row 1: the answer is empty"),
+        ([ROW, {**ROW, "candidates": ["dog", "cow"]}], r"row 2: the answer 'cat' is neither one of the candidates"),
+        ([{**ROW, "candidates": ["cat", "cow"], "answer": 2}], "neither one of the candidates"),
+        ([{**ROW, "candidates": ["cat"]}], "two or more"),
+        ([{**ROW, "candidates": "cat, dog"}], "JSON list"),
+        ([{**ROW, "candidates": ["cat", "dog"]}, {**ROW, "candidates": ["cat", "x", "y"]}], "3 candidates .* have 2"),
+        ([{**ROW, "task": "riddle"}], "task must be one of"),
+        ([{**ROW, "task": "multiple_choice"}], "has no candidates"),
+        ([{**ROW, "task": "count"}], "must be a number"),
+        ([{**ROW, "start": 3, "end": 2}], "end must be after start"),
+        ([{**ROW, "start": "soon"}], "start must be a time in seconds"),
+        ([{**ROW, "question_id": 7}, {**ROW, "question_id": "7"}], "'7' is there twice"),
+    ],
+)
+def test_bad_rows_are_refused_with_a_sentence(rows, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_video_questions(rows)
+
+
+def test_a_missing_file_and_a_broken_line_are_named(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        load_video_questions(tmp_path / "none.jsonl")
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROW) + "\n{broken\n")
+    with pytest.raises(ValueError, match="line 2: not a JSON object"):
+        load_video_questions(tmp_path / "rows.jsonl")
+
+
+def test_prediction_needs_no_answers():
+    rows = load_video_questions([{"video": "a", "question": "b"}], require_answers=False)
+    assert rows[0].answer is None
+
+
+def test_a_skip_list_names_videos_as_the_rows_do(tmp_path):
+    (tmp_path / "skip.jsonl").write_text('{"video": "a.mp4", "error": "empty"}\n')
+    assert read_skip_list(tmp_path / "skip.jsonl", "videos") == {load_video_questions([ROW], "videos")[0].video}
+
+
+# Vocabularies
+
+
+def test_the_vocabulary_is_by_count_then_alphabet_and_its_coverage_is_a_share():
+    rows = load_video_questions([{**ROW, "answer": answer} for answer in "b c c a b d c".split()])
+    assert answer_vocabulary(rows) == ["c", "b", "a", "d"]
+    assert answer_vocabulary(rows, 2) == ["c", "b"]
+    assert vocabulary_coverage(rows, ["c", "b"]) == 5 / 7
+
+
+def test_a_new_tokenizer_spells_unknown_words():
+    tokenizer = build_tokenizer(load_video_questions([{**ROW, "question": "What cats? what"}]))
+    assert tokenizer.tokenize("what CAT?") == ["what", "c", "##a", "##t", "?"]
+
+
+# Batches
+
+
+def test_training_batches_have_one_task_and_a_constant_number_of_questions(dataset):
+    sampler = TrainingBatchSampler(dataset, batch_size=4, questions_per_video=2, seed=0, num_clips=3)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 3 + 1 + 1
+    asked = Counter()
+    for batch in batches:
+        rows = [row for request in batch for row in request.rows]
+        assert len(rows) == 4
+        assert len({dataset.questions[row].task for row in rows}) == 1
+        for request in batch:
+            assert len({dataset.questions[row].video for row in request.rows}) == 1
+        assert len({dataset.questions[request.rows[0]].video for request in batch}) == len(batch)
+        asked.update(rows)
+    assert set(asked) == set(range(len(dataset)))
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(dataset):
+    def order(seed: int, epoch: int) -> list:
+        sampler = TrainingBatchSampler(dataset, batch_size=4, questions_per_video=2, seed=seed, num_clips=3)
+        sampler.set_epoch(epoch)
+        return [[request.rows for request in batch] for batch in sampler]
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3)
+    assert order(1, 2) != order(2, 2)
+
+
+def test_processes_share_a_step_and_its_task(dataset):
+    samplers = [
+        TrainingBatchSampler(
+            dataset, 2, questions_per_video=2, seed=0, num_clips=3, num_processes=2, process_index=index
+        )
+        for index in range(2)
+    ]
+    alone = TrainingBatchSampler(dataset, 4, questions_per_video=2, seed=0, num_clips=3)
+    for whole, *parts in zip(alone, *samplers, strict=True):
+        rows = [row for part in parts for request in part for row in request.rows]
+        assert sorted(rows) == sorted(row for request in whole for row in request.rows)
+        assert len({dataset.questions[row].task for row in rows}) == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_evaluation_asks_each_row_and_keeps_a_video_together(dataset, processes):
+    samplers = [EvaluationBatchSampler(dataset, 4, processes, index) for index in range(processes)]
+    assert len({len(sampler) for sampler in samplers}) == 1
+    requests = {request for sampler in samplers for batch in sampler for request in batch}
+    rows = [row for request in requests for row in request.rows]
+    assert sorted(rows) == list(range(len(dataset)))
+    assert len(requests) == 3 * 4  # one for each task and video
+
+
+def test_frames_do_not_depend_on_workers_or_batches(dataset, processor):
+    collator = SiaSamReaDataCollator(processor, {})
+
+    def frames(batch_size: int, workers: int, epoch: int = 3) -> dict[str, torch.Tensor]:
+        sampler = TrainingBatchSampler(dataset, batch_size, questions_per_video=3, seed=5, num_clips=3)
+        sampler.set_epoch(epoch)
+        by_question = {}
+        for batch in DataLoader(dataset, batch_sampler=sampler, collate_fn=collator, num_workers=workers):
+            for row, index in zip(batch["rows"].tolist(), batch["video_index"].tolist()):
+                real = batch["frame_mask"][index].bool()
+                by_question[row] = batch["pixel_values_videos"][index][:, real]
+        return by_question
+
+    expected = frames(batch_size=2, workers=0)
+    other = frames(batch_size=6, workers=2)
+    assert expected.keys() == other.keys()
+    assert all(torch.equal(expected[row], other[row]) for row in expected)
+    next_epoch = frames(batch_size=2, workers=0, epoch=4)
+    assert any(not torch.equal(expected[row], next_epoch[row]) for row in expected)
+    assert frame_seed(0, 1, "a") != frame_seed(1, 0, "a") != frame_seed(0, 1, "b")
+
+
+def test_a_batch_holds_each_video_once_and_pads_what_is_short(dataset, processor):
+    collator = SiaSamReaDataCollator(processor, {"cat": 0, "dog": 1})
+    requests = [VideoRequest((0, 1), epoch=0, num_clips=2), VideoRequest((15,), epoch=0, num_clips=2)]
+    batch = collator(dataset.__getitems__(requests))
+    assert batch["pixel_values_videos"].dtype == torch.uint8
+    assert batch["pixel_values_videos"].shape[:2] == (2, 2)
+    assert batch["video_index"].tolist() == [0, 0, 1]
+    assert batch["rows"].tolist() == [0, 1, 15]
+    assert batch["labels"].tolist() == [0, 1, 0]
+    assert batch["task"] == "open_ended"
+    outside = collator(dataset.__getitems__([VideoRequest((2,))]))
+    assert outside["labels"].tolist() == [-100]
+    choice = collator(dataset.__getitems__([VideoRequest((3,))]))
+    assert choice["input_ids"].shape[:2] == (1, 3) and choice["labels"].tolist() == [0]
+
+
+def test_padded_frames_are_masked(dataset, processor):
+    items = [dataset[VideoRequest((0,))], dataset[VideoRequest((15,))]]
+    items[0]["pixel_values_videos"] = items[0]["pixel_values_videos"][:, :1]
+    items[0]["frame_mask"] = items[0]["frame_mask"][:1]
+    batch = SiaSamReaDataCollator(processor, {})(items)
+    assert batch["frame_mask"].tolist() == [[1, 0], [1, 1]]
+    assert torch.equal(batch["pixel_values_videos"][0, :, :1], items[0]["pixel_values_videos"])
+    assert not batch["pixel_values_videos"][0, :, 1:].any()
+
+
+def test_an_unreadable_video_is_left_out_and_a_whole_batch_of_them_is_filled(dataset, processor):
+    collator = SiaSamReaDataCollator(processor, {"cat": 0, "dog": 1, "red": 2})
+    batch = collator(dataset.__getitems__([VideoRequest((0,), epoch=0), VideoRequest((10, 11), epoch=0)]))
+    assert batch["rows"].tolist() == [0]
+    assert [row for row, _ in batch["unreadable"]] == [10, 11]
+    assert "v2.mp4" in batch["unreadable"][0][1]
+    filled = collator(dataset.__getitems__([VideoRequest((10, 11), epoch=0)]))
+    assert filled["rows"].tolist() == [15, 16]  # the next video's questions, as many
+    assert [row for row, _ in filled["unreadable"]] == [10, 11]
+
+
+def test_a_data_set_without_one_readable_video_is_refused(dataset, processor):
+    dataset.check_readable()
+    damaged = VideoQuestionDataset([question for question in dataset.questions if "v2" in question.video], processor)
+    with pytest.raises(
+        UnreadableVideoError, match=r"None of the 1 videos of the task 'open_ended' can be read.*v2.mp4"
+    ):
+        damaged.check_readable()
+
+
+def test_texts_beyond_the_limit_are_counted(dataset, processor):
+    batch = SiaSamReaDataCollator(processor, {}, max_length=4)(dataset.__getitems__([VideoRequest((0, 1))]))
+    assert batch["truncated"] == 2
+    assert batch["input_ids"].shape == (2, 4)
