@@ -1,18 +1,32 @@
 """SiaSamRea for Transformers: siamese sampling and reasoning for video question answering."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForVisualQuestionAnswering, AutoProcessor, AutoVideoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_siasamrea import SiaSamReaConfig
 from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaModel, SiaSamReaPreTrainedModel
+from .pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
-
 
 AutoConfig.register("siasamrea", SiaSamReaConfig)
 AutoModel.register(SiaSamReaConfig, SiaSamReaModel)
 AutoModelForVisualQuestionAnswering.register(SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering)
 AutoProcessor.register(SiaSamReaConfig, SiaSamReaProcessor)
 AutoVideoProcessor.register(SiaSamReaConfig, SiaSamReaVideoProcessor)
+PIPELINE_REGISTRY.register_pipeline(
+    "video-question-answering",
+    pipeline_class=VideoQuestionAnsweringPipeline,
+    pt_model=AutoModelForVisualQuestionAnswering,
+    type="multimodal",
+)
+
+# Saved checkpoints take the code along, so that they load with `trust_remote_code=True` without this package.
+SiaSamReaConfig.register_for_auto_class()
+SiaSamReaModel.register_for_auto_class("AutoModel")
+SiaSamReaForVideoQuestionAnswering.register_for_auto_class("AutoModelForVisualQuestionAnswering")
+SiaSamReaProcessor.register_for_auto_class()
+SiaSamReaVideoProcessor.register_for_auto_class()
 
 __all__ = [
     "SiaSamReaConfig",
@@ -21,4 +35,5 @@ __all__ = [
     "SiaSamReaPreTrainedModel",
     "SiaSamReaProcessor",
     "SiaSamReaVideoProcessor",
+    "VideoQuestionAnsweringPipeline",
 ]

@@ -1,12 +1,28 @@
 """SiaSamRea model configuration."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 TASKS = ("open_ended", "multiple_choice", "count")
+
+# What a checkpoint says of the code that travels with it, for machines where this package is not installed.
+AUTO_MAP = {
+    "AutoConfig": "configuration_siasamrea.SiaSamReaConfig",
+    "AutoModel": "modeling_siasamrea.SiaSamReaModel",
+    "AutoModelForVisualQuestionAnswering": "modeling_siasamrea.SiaSamReaForVideoQuestionAnswering",
+    "AutoProcessor": "processing_siasamrea.SiaSamReaProcessor",
+    "AutoVideoProcessor": "video_processing_siasamrea.SiaSamReaVideoProcessor",
+}
+CUSTOM_PIPELINES = {
+    "video-question-answering": {
+        "impl": "pipeline_siasamrea.VideoQuestionAnsweringPipeline",
+        "pt": ["AutoModelForVisualQuestionAnswering"],
+        "type": "multimodal",
+    }
+}
 
 
 @strict
@@ -121,10 +137,17 @@ class SiaSamReaConfig(PreTrainedConfig):
     grid_channels: int | None = None
 
     def __post_init__(self, **kwargs):
+        # Where the package is installed it registers the pipeline itself, and no code is fetched from a checkpoint.
+        if not self.__module__.startswith("transformers_modules"):
+            kwargs.pop("custom_pipelines", None)
         self.tasks = list(self.tasks)
         self.frozen_image_encoder_modules = list(self.frozen_image_encoder_modules)
         super().__post_init__(**kwargs)
         self._check_ranges()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, with what a checkpoint says of the code that travels with it."""
+        return super().to_dict() | {"auto_map": dict(AUTO_MAP), "custom_pipelines": CUSTOM_PIPELINES}
 
     def _check_ranges(self) -> None:
         unknown = [task for task in self.tasks if task not in TASKS]

@@ -1,8 +1,11 @@
 """SiaSamRea: the ClipBERT network with siamese reasoning over the clips of a video."""
 
 import inspect
+import os
+import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -30,7 +33,7 @@ class SiaSamReaVideoQuestionAnsweringOutput(ModelOutput):
     Args:
         loss (`torch.FloatTensor`, *optional*): The ground-truth loss L_gt, mean over questions, if labels are given.
         logits (`torch.FloatTensor` of shape `(questions, classes)`):
-            The anchor clip's scores in training; at inference the scores of the given clip, or the ensemble of several.
+            The anchor clip's scores in training; at inference those of the given clip, or the ensemble of several.
         clip_logits (`torch.FloatTensor` of shape `(questions, clips, classes)`): Scores of each clip that was run.
         clip_features (`torch.FloatTensor` of shape `(questions, clips, hidden_size)`):
             The pooled feature of each clip, mean over the candidates of a multiple-choice question.
@@ -208,6 +211,14 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the text model's word embeddings."""
         self.base_model.text_model.set_input_embeddings(value)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs) -> None:
+        """Saves the model, with the code that loads it and answers with it where this package is not installed."""
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        # Transformers copies the files that this one imports; the pipeline is not among them.
+        pipeline = Path(__file__).with_name("pipeline_siasamrea.py")
+        if is_main_process and pipeline.exists():
+            shutil.copyfile(pipeline, Path(save_directory) / pipeline.name)
 
     @classmethod
     def from_vision_text_pretrained(cls, vision: str, text: str, **kwargs) -> "SiaSamReaPreTrainedModel":
