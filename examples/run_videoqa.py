@@ -50,7 +50,10 @@ class ModelArguments:
         default=None, metadata={"help": "A pretrained BERT and its tokenizer: hub name or folder."}
     )
     model_config: dict | str | None = field(
-        default=None, metadata={"help": "Fields of SiaSamReaConfig as JSON; they take precedence over a checkpoint's."}
+        default=None,
+        metadata={
+            "help": "Fields of SiaSamReaConfig as JSON; over a checkpoint's, except its vision_config and text_config."
+        },
     )
     video_processor: dict | str | None = field(
         default=None, metadata={"help": "Settings of SiaSamReaVideoProcessor as JSON; over a checkpoint's."}
@@ -209,7 +212,8 @@ def load_checkpoint(
     old = SiaSamReaConfig.from_pretrained(folder)
     new_vocabulary = arguments.new_vocabulary or "open_ended" not in old.tasks
     fields = config_fields(arguments, rows, vocabulary if new_vocabulary else None, old.tasks)
-    config = SiaSamReaConfig(**{**old.to_dict(), **fields})
+    encoders = {"vision_config": old.vision_config, "text_config": old.text_config}
+    config = SiaSamReaConfig(**{**old.to_dict(), **fields, **encoders})
     new_heads = [task for task in config.tasks if task not in old.tasks]
     if new_heads:
         logger.warning(f"The checkpoint has no head for {', '.join(new_heads)}: training starts new ones.")

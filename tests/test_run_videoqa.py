@@ -1,0 +1,177 @@
+"""The training script from end to end: configuration, reports, resuming, LoRA."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
+from modeling_siasamrea.annotations_siasamrea import load_video_questions
+from modeling_siasamrea.data_siasamrea import SiaSamReaDataCollator, VideoQuestionDataset, VideoRequest
+from modeling_siasamrea.lora_siasamrea import load_lora
+
+ANSWERS = ("bird", "fish", "bird", "cow", "owl")
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def script():
+    specification = importlib.util.spec_from_file_location("run_videoqa", EXAMPLES / "run_videoqa.py")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["run_videoqa"] = module  # dataclasses look their module up
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def write_config(tmp_path, small_data, tiny_config) -> Callable[..., str]:
+    """Writes a configuration of a tiny run on the small data; keyword arguments override it."""
+
+    def write(**overrides) -> str:
+        tiny = tiny_config().to_dict()
+        fields = {"vision_config": tiny["vision_config"], "text_config": tiny["text_config"], "num_clips": 3}
+        settings = {
+            "model_config": fields,
+            "video_processor": {"size": {"longest_edge": 64}, "frames_per_clip": 2},
+            "train_file": str(small_data / "rows.jsonl"),
+            "test_file": str(small_data / "rows.jsonl"),
+            "video_folder": str(small_data),
+            "output_dir": str(tmp_path / "run"),
+            "do_train": True,
+            "do_predict": True,
+            "max_steps": 4,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-3,
+            "save_strategy": "no",
+            "report_to": "none",
+            "use_cpu": True,
+            "disable_tqdm": True,
+        }
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(settings | overrides))
+        return str(path)
+
+    return write
+
+
+def test_a_run_writes_a_complete_checkpoint_and_its_reports(script, write_config, small_data, tmp_path, capsys):
+    report = script.main([write_config()])
+    run = tmp_path / "run"
+    predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (small_data / "rows.jsonl").read_text().splitlines()]
+    assert [line["question_id"] for line in predictions] == [row["question_id"] for row in rows]
+    assert json.loads((run / "metrics.json").read_text()) == report
+    assert report["test"]["scores"]["unreadable"] == 5
+    assert set(report["test"]["baselines"]) == {"majority", "question only"}
+    config = SiaSamReaConfig.from_pretrained(run)
+    assert [config.id2label[index] for index in range(3)] == ["cat", "dog", "red"]
+    assert config.tasks == ["open_ended", "multiple_choice", "count"]
+    card = (run / "README.md").read_text()
+    assert "model-index:" in card and "| open_ended_accuracy |" in card and "| learning_rate | 0.001 |" in card
+    assert "question only" in capsys.readouterr().out
+
+    # The folder alone gives the same answers.
+    evaluation = [write_config(), "--model_name_or_path", str(run), "--do_train", "false"]
+    again = script.main([*evaluation, "--output_dir", str(tmp_path / "again")])
+    assert again["test"]["scores"]["loss"] == pytest.approx(report["test"]["scores"]["loss"], rel=1e-5)
+
+
+def test_the_card_passes_the_hub_s_format(script, write_config, tmp_path):
+    from huggingface_hub import ModelCard
+
+    script.main([write_config(max_steps=1)])
+    data = ModelCard.load(tmp_path / "run" / "README.md").data
+    assert {result.metric_type for result in data.eval_results} == {"accuracy", "mse"}
+
+
+def test_the_command_line_takes_precedence_and_dictionaries_are_merged(script, write_config):
+    model, data, training = script.parse_arguments(
+        [write_config(), "--learning_rate", "0.5", "--model_config", '{"alpha": 0}', "--vocabulary_size", "2"]
+    )
+    assert training.learning_rate == 0.5 and training.per_device_train_batch_size == 4
+    assert model.model_config["alpha"] == 0 and model.model_config["num_clips"] == 3
+    assert data.vocabulary_size == 2
+
+
+def test_arguments_that_do_not_exist_are_named(script, write_config, capsys):
+    with pytest.raises(SystemExit):
+        script.parse_arguments([write_config(lerning_rate=1)])
+    assert "arguments that do not exist: lerning_rate" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        script.parse_arguments(["none.json"])
+    assert "none.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_run_resumes_from_the_last_checkpoint_in_its_folder(script, write_config, tmp_path):
+    saving = {"save_strategy": "steps", "save_steps": 2, "do_predict": False}
+    script.main([write_config(**saving)])
+    whole = SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "run").state_dict()
+    run = tmp_path / "run"
+    for leftover in (run / "checkpoint-4").iterdir():
+        leftover.unlink()
+    (run / "checkpoint-4").rmdir()
+    report = script.main([write_config(**saving)])
+    assert json.loads((run / "trainer_state.json").read_text())["global_step"] == 4
+    assert report["train"]["scores"]["train_runtime"] > 0
+    for name, value in SiaSamReaForVideoQuestionAnswering.from_pretrained(run).state_dict().items():
+        torch.testing.assert_close(value, whole[name])
+
+
+def test_answers_outside_the_vocabulary_are_left_out_of_training_and_wrong_at_evaluation(script, write_config):
+    report = script.main([write_config(vocabulary_size=2)])
+    assert report["test"]["scores"]["open_ended_coverage"] == pytest.approx(8 / 12)
+    assert report["test"]["scores"]["open_ended_accuracy"] <= 8 / 12
+
+
+def test_a_checkpoint_is_fine_tuned_on_other_answers_and_tasks(script, write_config, small_data, tmp_path):
+    script.main([write_config(do_predict=False, max_steps=1)])
+    rows = [
+        {"video": "v0.mp4", "question": "what is it ?", "answer": answer}
+        for answer in ("bird", "fish", "bird", "cow", "owl")
+    ]
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tuned = {"model_name_or_path": str(tmp_path / "run"), "model_config": None, "train_file": str(other)}
+    tuned |= {"output_dir": str(tmp_path / "tuned"), "do_predict": False, "max_steps": 1}
+    with pytest.raises(ValueError, match="--new_vocabulary"):
+        script.main([write_config(**tuned)])
+    script.main([write_config(**tuned), "--new_vocabulary"])
+    config = SiaSamReaConfig.from_pretrained(tmp_path / "tuned")
+    assert list(config.id2label.values()) == ["bird", "cow", "fish", "owl"]
+    assert config.tasks == ["open_ended", "multiple_choice", "count"]
+
+
+def test_a_skip_list_leaves_rows_out(script, write_config, tmp_path):
+    (tmp_path / "skip.jsonl").write_text('{"video": "v2.mp4"}\n')
+    script.main([write_config(skip_list=str(tmp_path / "skip.jsonl"), do_predict=False, max_steps=8)])
+    assert not (tmp_path / "run" / "skipped_videos.jsonl").exists()
+
+
+def test_a_lora_adapter_alone_gives_the_same_answers(script, write_config, small_data, tmp_path):
+    pytest.importorskip("peft")
+    report = script.main([write_config(lora_rank=2, max_steps=6)])
+    run = tmp_path / "run"
+    assert (run / "adapter_model.safetensors").is_file() and not (run / "model.safetensors").exists()
+    evaluation = {"model_name_or_path": str(run), "do_train": False, "output_dir": str(tmp_path / "again")}
+    again = script.main([write_config(**evaluation)])
+    assert again["test"]["scores"]["loss"] == pytest.approx(report["test"]["scores"]["loss"], rel=1e-5)
+    answers, same = ((folder / "predictions.jsonl").read_text() for folder in (run, tmp_path / "again"))
+    assert [json.loads(line)["prediction"] for line in answers.splitlines() if '"count"' not in line] == [
+        json.loads(line)["prediction"] for line in same.splitlines() if '"count"' not in line
+    ]
+    # The adapter did change the model.
+    dataset = VideoQuestionDataset(
+        load_video_questions(small_data / "rows.jsonl", small_data), SiaSamReaProcessor.from_pretrained(run)
+    )
+    collator = SiaSamReaDataCollator(SiaSamReaProcessor.from_pretrained(run), {})
+    batch = collator(dataset.__getitems__([VideoRequest((0, 1))]))
+    frames = dataset.video_processor.normalize_frames(batch["pixel_values_videos"])
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "frame_mask", "video_index", "task")}
+    adapted, base = load_lora(run), SiaSamReaForVideoQuestionAnswering.from_pretrained(run / "base_model")
+    with torch.no_grad():
+        difference = adapted(pixel_values_videos=frames, **inputs).logits - base(frames, **inputs).logits
+    assert difference.abs().max() > 1e-4

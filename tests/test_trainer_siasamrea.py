@@ -1,0 +1,257 @@
+"""Training and evaluation: equation 8, accumulation, several processes, resuming, unreadable videos."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
+from modeling_siasamrea.annotations_siasamrea import load_video_questions
+from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
+from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
+
+ANSWERS = ["cat", "dog", "red"]
+TASKS = ["open_ended", "multiple_choice", "count"]
+
+
+@pytest.fixture
+def processor(tokenizer) -> SiaSamReaProcessor:
+    return SiaSamReaProcessor(
+        SiaSamReaVideoProcessor(size={"longest_edge": 64}, num_clips=3, frames_per_clip=2), tokenizer
+    )
+
+
+@pytest.fixture
+def make_trainer(tmp_path, small_data, processor, tiny_config):
+    """A trainer on the small data; `rows` filters its questions, keyword arguments override the training arguments."""
+
+    def make(rows=lambda question: True, config=None, output="out", **arguments) -> SiaSamReaTrainer:
+        questions = [
+            question for question in load_video_questions(small_data / "rows.jsonl", small_data) if rows(question)
+        ]
+        dataset = VideoQuestionDataset(questions, processor)
+        torch.manual_seed(0)
+        vocabulary = {"id2label": dict(enumerate(ANSWERS)), "label2id": {name: i for i, name in enumerate(ANSWERS)}}
+        model = SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=TASKS, **vocabulary, **(config or {})))
+        defaults = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1}
+        defaults |= {"max_steps": 1, "per_device_train_batch_size": 4, "save_strategy": "no"}
+        args = SiaSamReaTrainingArguments(output_dir=str(tmp_path / output), **(defaults | arguments))
+        return SiaSamReaTrainer(model, args, train_dataset=dataset, eval_dataset=dataset, processing_class=processor)
+
+    return make
+
+
+def readable_open_ended(question) -> bool:
+    return question.task == "open_ended" and "v2" not in question.video
+
+
+def parameters(trainer: SiaSamReaTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+
+
+def test_the_loss_is_equation_8(make_trainer):
+    trainer = make_trainer(readable_open_ended, config={"alpha": 0.7})
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    trainer.model.train()
+    loss, outputs = trainer.compute_loss(trainer.model, batch, return_outputs=True)
+    log_p = outputs.logits.log_softmax(dim=1)
+    ground_truth = -log_p[torch.arange(4), batch["labels"]].mean()
+    siamese = -(outputs.soft_labels * log_p).sum(dim=1).mean()
+    torch.testing.assert_close(loss, ground_truth + 0.7 * siamese)
+
+
+def test_two_accumulated_batches_of_four_equal_one_of_eight(make_trainer):
+    # SGD without clipping: what moves is the gradient itself.
+    plain = {"optim": "sgd", "learning_rate": 1.0, "warmup_steps": 0, "lr_scheduler_type": "constant"}
+    plain |= {"max_grad_norm": 0.0, "weight_decay": 0.0, "questions_per_video": 1}
+    large = make_trainer(readable_open_ended, per_device_train_batch_size=8, **plain)
+    small = make_trainer(readable_open_ended, gradient_accumulation_steps=2, **plain)
+    requests = next(iter(large.get_train_dataloader().batch_sampler))
+    singles = [request._replace(rows=(row,)) for request in requests for row in request.rows]
+    assert len(singles) == 8
+    before = parameters(large)
+    # The same eight questions in the same order for both.
+    small.get_train_dataloader = lambda: small._dataloader(small.train_dataset, [singles[:4], singles[4:]])
+    large.get_train_dataloader = lambda: large._dataloader(large.train_dataset, [singles])
+    large.train()
+    small.train()
+    after_large, after_small = parameters(large), parameters(small)
+    assert any(not torch.equal(before[name], after_large[name]) for name in before)
+    for name in before:
+        torch.testing.assert_close(after_small[name], after_large[name], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_logged(make_trainer):
+    trainer = make_trainer(lambda question: "v2" not in question.video, max_steps=5)
+    trainer.train()
+    logged = {name: value for logs in trainer.state.log_history for name, value in logs.items()}
+    for task in TASKS:
+        assert logged[f"loss_gt/{task}"] > 0 and logged[f"loss_siamese/{task}"] >= 0
+    for task in TASKS[:2]:
+        assert 0 <= logged[f"clip_agreement/{task}"] <= 1
+        assert logged[f"soft_label_entropy/{task}"] == pytest.approx(torch.log(torch.tensor(3.0)).item(), abs=0.05)
+    assert logged["clip_difference/count"] >= 0
+    assert sum(logged[f"w1/{clip}"] for clip in range(3)) == pytest.approx(1)
+    assert sum(logged[f"w2/{clip}"] for clip in range(3)) == pytest.approx(1)
+    steps = [logs for logs in trainer.state.log_history if "loss" in logs]
+    for logs in steps:
+        task = next(name.split("/")[1] for name in logs if name.startswith("loss_gt/"))
+        assert logs["loss"] == pytest.approx(logs[f"loss_gt/{task}"] + logs[f"loss_siamese/{task}"], rel=1e-5)
+
+
+def test_a_baseline_decodes_one_clip_and_logs_no_siamese_loss(make_trainer):
+    trainer = make_trainer(readable_open_ended, config={"alpha": 0.0, "num_clips": 3})
+    assert next(iter(trainer.get_train_dataloader()))["pixel_values_videos"].shape[1] == 1
+    trainer.train()
+    assert not any(name.startswith("loss_siamese") for logs in trainer.state.log_history for name in logs)
+
+
+def test_parameter_groups(make_trainer):
+    trainer = make_trainer(image_encoder_learning_rate=1e-3, learning_rate=1e-4, weight_decay=0.5)
+    names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    groups = {
+        names[id(parameter)]: (group["lr"], group["weight_decay"])
+        for group in trainer.create_optimizer().param_groups
+        for parameter in group["params"]
+    }
+    assert groups["model.image_encoder.encoder.embedder.embedder.convolution.weight"] == (1e-3, 0.5)
+    assert groups["model.image_encoder.grid_encoder.weight"] == (1e-4, 0.5)
+    assert groups["model.visual_embeddings.LayerNorm.weight"] == (1e-4, 0.0)
+    assert groups["heads.open_ended.1.bias"] == (1e-4, 0.0)
+    assert groups["siamese_reasoning.w1_logits"] == (1e-4, 0.0)
+    assert groups.keys() == {name for name, value in trainer.model.named_parameters() if value.requires_grad}
+
+
+def test_evaluation_scores_every_row_and_counts_unreadable_ones_as_wrong(make_trainer):
+    trainer = make_trainer()
+    rows = trainer.train_dataset.questions
+    output = trainer.predict(trainer.eval_dataset)
+    assert [line["question_id"] for line in output.predictions] == [row.question_id for row in rows]
+    unreadable = [line for line in output.predictions if "error" in line]
+    assert len(unreadable) == output.metrics["test_unreadable"] == 5
+    assert all(line["prediction"] is None and not line["correct"] and "v2.mp4" in line["error"] for line in unreadable)
+    open_ended = [line for line in output.predictions if line["task"] == "open_ended"]
+    expected = sum(line["prediction"] == line["answer"] for line in open_ended) / 12
+    assert output.metrics["test_open_ended_accuracy"] == pytest.approx(expected)
+    assert {f"test_open_ended_accuracy/t{index}" for index in range(3)} <= output.metrics.keys()
+    answers = [line["prediction"] for line in output.predictions if line["task"] == "count" and "error" not in line]
+    assert all(isinstance(answer, float) for answer in answers)
+    # The same scores whatever the batch size.
+    other = make_trainer(per_device_eval_batch_size=1).predict(trainer.eval_dataset)
+    assert [line["prediction"] for line in other.predictions if line["task"] != "count"] == [
+        line["prediction"] for line in output.predictions if line["task"] != "count"
+    ]
+    assert other.metrics["test_loss"] == pytest.approx(output.metrics["test_loss"], rel=1e-4)
+
+
+def test_skipped_rows_are_listed_once_and_a_new_run_starts_a_new_list(make_trainer):
+    trainer = make_trainer(max_steps=20)
+    for _ in range(2):
+        trainer.train()
+        path = Path(trainer.args.output_dir) / "skipped_videos.jsonl"
+        skipped = [json.loads(line) for line in path.read_text().splitlines()]
+        assert sorted(line["question_id"] for line in skipped) == [
+            "choice2",
+            "count2",
+            "open2-0",
+            "open2-1",
+            "open2-2",
+        ]
+        assert trainer.state.log_history[-1]["skipped_questions"] == 5
+        trainer = make_trainer(max_steps=20)
+
+
+def test_a_resumed_run_ends_with_the_same_weights(make_trainer):
+    settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 4, "dataloader_num_workers": 0}
+    straight = make_trainer(output="straight", **settings)
+    straight.train()
+    resumed = make_trainer(output="resumed", **settings)
+    resumed.train(resume_from_checkpoint=str(Path(straight.args.output_dir) / "checkpoint-4"))
+    for name, value in parameters(straight).items():
+        torch.testing.assert_close(parameters(resumed)[name], value)
+
+
+def test_gradient_checkpointing_and_bf16_train(make_trainer):
+    trainer = make_trainer(gradient_checkpointing=True, bf16=True, max_steps=3)
+    before = parameters(trainer)
+    trainer.train()
+    assert all(torch.isfinite(value).all() for value in parameters(trainer).values())
+    assert any(not torch.equal(before[name], value) for name, value in parameters(trainer).items())
+
+
+def test_frames_are_normalised_as_the_processor_does_in_one_go(make_trainer, processor):
+    trainer = make_trainer(readable_open_ended)
+    batch = next(iter(trainer.get_eval_dataloader()))
+    assert batch["pixel_values_videos"].dtype == torch.uint8
+    question = trainer.eval_dataset.questions[batch["rows"][0]]
+    expected = processor.video_processor([question.video], return_tensors="pt")["pixel_values_videos"][0]
+    torch.testing.assert_close(trainer._prepare_inputs(batch)["pixel_values_videos"][0], expected)
+
+
+def test_a_task_without_a_head_is_refused(make_trainer, small_data, processor, tiny_config):
+    with pytest.raises(ValueError, match="'count', but the model has heads for"):
+        trainer = make_trainer(readable_open_ended)
+        trainer.siasamrea_config.tasks = ["open_ended"]
+        trainer.evaluate(
+            VideoQuestionDataset(load_video_questions(small_data / "rows.jsonl", small_data)[4:5], processor)
+        )
+
+
+def test_two_processes_train_several_heads_and_evaluate_each_row_once(make_trainer, tmp_path, small_data):
+    alone = make_trainer(max_steps=5, per_device_train_batch_size=4, output="alone")
+    alone.model.save_pretrained(tmp_path / "start")
+    alone.processing_class.save_pretrained(tmp_path / "start")
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"""
+import json
+from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
+from modeling_siasamrea.annotations_siasamrea import load_video_questions
+from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
+from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
+
+processor = SiaSamReaProcessor.from_pretrained({str(tmp_path / "start")!r})
+rows = load_video_questions({str(small_data / "rows.jsonl")!r}, {str(small_data)!r})
+dataset = VideoQuestionDataset(rows, processor)
+args = SiaSamReaTrainingArguments(
+    output_dir={str(tmp_path / "two")!r}, use_cpu=True, ddp_backend="gloo", report_to="none", disable_tqdm=True,
+    max_steps=5, per_device_train_batch_size=2, logging_steps=1, save_strategy="no",
+)
+model = SiaSamReaForVideoQuestionAnswering.from_pretrained({str(tmp_path / "start")!r})
+trainer = SiaSamReaTrainer(model, args, train_dataset=dataset, eval_dataset=dataset, processing_class=processor)
+trainer.train()
+output = trainer.predict(dataset)
+if trainer.is_world_process_zero():
+    trainer.save_model()
+    with open({str(tmp_path / "two.json")!r}, "w") as file:
+        json.dump([output.predictions, output.metrics], file)
+"""
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.run([*command, str(script)], env=environment, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+    predictions, metrics = json.loads((tmp_path / "two.json").read_text())
+    rows = alone.train_dataset.questions
+    assert [line["question_id"] for line in predictions] == [row.question_id for row in rows]
+    assert metrics["test_questions"] == len(rows) and metrics["test_unreadable"] == 5
+    skipped = (tmp_path / "two" / "skipped_videos.jsonl").read_text().splitlines()
+    assert len(skipped) == len(set(skipped))
+    # One process gives the same answers with the weights that two have trained.
+    alone.model.load_state_dict(SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "two").state_dict())
+    expected = alone.predict(alone.eval_dataset)
+    for line, other in zip(predictions, expected.predictions):
+        is_number = isinstance(other["prediction"], float)
+        assert line["prediction"] == (
+            pytest.approx(other["prediction"], rel=1e-3) if is_number else other["prediction"]
+        )
+    assert metrics["test_loss"] == pytest.approx(expected.metrics["test_loss"], rel=1e-4)
