@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
+from modeling_siasamrea.processors.video_decoding import VideoDecodingError
 from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from transformers import AutoTokenizer, HfArgumentParser, set_seed
 from transformers.image_processing_base import ImageProcessingMixin
@@ -388,18 +389,24 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict]:
 
 
 def show_example(folder: Path, rows: Rows) -> None:
-    """Asks the saved checkpoint about one held-out video through the pipeline, and draws what it saw."""
+    """Asks the saved checkpoint about the first readable held-out video through the pipeline, and draws its clips."""
     from draw_answer import draw_answer
     from transformers import pipeline
 
-    row = rows[0]
     answerer = pipeline("video-question-answering", model=str(folder))
-    candidates = {} if row.candidates is None else {"candidates": list(row.candidates)}
-    answers = answerer(video=row.video, question=row.question, start=row.start, end=row.end, **candidates)
-    best = answers[0] if isinstance(answers, list) else answers
-    print(f"\n{row.video}\nQ: {row.question}\nA: {best['answer']} (annotated: {row.answer})")
-    path = draw_answer(row, str(best["answer"]), SiaSamReaProcessor.from_pretrained(folder), folder / "example.png")
-    print(f"Its clips with the answer: {path}")
+    for row in rows:
+        request = {"video": row.video, "question": row.question, "task": row.task, "start": row.start, "end": row.end}
+        if row.candidates is not None:
+            request["candidates"] = list(row.candidates)
+        try:
+            answer = str(answerer(**request)[0]["answer"])
+        except VideoDecodingError:
+            continue
+        annotated = row.answer if row.candidates is None else row.candidates[row.answer]
+        print(f"\n{row.video}\nQ: {row.question}\nA: {answer} (annotated: {annotated})")
+        path = draw_answer(row, answer, SiaSamReaProcessor.from_pretrained(folder), folder / "example.png")
+        print(f"Its clips with the answer: {path}")
+        return
 
 
 if __name__ == "__main__":

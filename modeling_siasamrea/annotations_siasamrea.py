@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
-
 from .configuration_siasamrea import TASKS
 
 
@@ -57,6 +55,8 @@ def _read_table(source: str | Path, split: str) -> list[dict]:
     if path.suffix == ".json":
         return json.loads(path.read_text(encoding="utf-8"))
     if path.suffix != ".jsonl":
+        import datasets  # here, because it is slow to import
+
         return datasets.load_dataset(str(source), split=split).to_list()
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
