@@ -343,14 +343,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict]:
                 f"The vocabulary of {model.config.num_labels} answers covers {coverage:.1%} of {name} answers."
             )
 
+    evaluation = {name: VideoQuestionDataset(rows, processor) for name, rows in validation.items()}
     trainer = SiaSamReaTrainer(
         model=model,
         args=training,
         train_dataset=VideoQuestionDataset(known_answers(train, model.config), processor)
         if training.do_train
         else None,
-        eval_dataset={name or "rows": VideoQuestionDataset(rows, processor) for name, rows in validation.items()}
-        or None,
+        eval_dataset=evaluation.get("", evaluation) or None,
         processing_class=processor,
     )
     if training.do_train:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
@@ -58,8 +59,13 @@ def write_config(tmp_path, small_data, tiny_config) -> Callable[..., str]:
     return write
 
 
-def test_a_run_writes_a_complete_checkpoint_and_its_reports(script, write_config, small_data, tmp_path, capsys):
-    report = script.main([write_config()])
+def test_a_run_writes_a_complete_checkpoint_and_its_reports(
+    script, write_config, small_data, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    report = script.main(
+        [write_config(do_eval=True, validation_file=str(small_data / "rows.jsonl"), show_example=True)]
+    )
     run = tmp_path / "run"
     predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in (small_data / "rows.jsonl").read_text().splitlines()]
@@ -72,7 +78,11 @@ def test_a_run_writes_a_complete_checkpoint_and_its_reports(script, write_config
     assert config.tasks == ["open_ended", "multiple_choice", "count"]
     card = (run / "README.md").read_text()
     assert "model-index:" in card and "| open_ended_accuracy |" in card and "| learning_rate | 0.001 |" in card
-    assert "question only" in capsys.readouterr().out
+    assert (run / "validation_predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
+    printed = capsys.readouterr().out
+    assert "question only" in printed and "Q: what colour ?" in printed
+    with Image.open(run / "example.png") as picture:
+        assert picture.size == (2 * 118 + 6, 48 + 3 * 134)  # two frames wide, three clips high
 
     # The folder alone gives the same answers.
     evaluation = [write_config(), "--model_name_or_path", str(run), "--do_train", "false"]
