@@ -99,7 +99,9 @@ class DataArguments:
     )
     sample_data: dict | str | None = field(
         default=None,
-        metadata={"help": "Arguments of make_sample_data as JSON: it makes the data where train_file is missing."},
+        metadata={
+            "help": "Arguments of make_sample_data as JSON: it makes the data in train_file's folder if it is missing."
+        },
     )
     show_example: bool = field(
         default=False, metadata={"help": "Whether to answer one test question at the end and draw the clips."}
@@ -154,12 +156,10 @@ def load_split(arguments: DataArguments, split: str, require_answers: bool = Tru
 
 def make_missing_sample_data(arguments: DataArguments) -> None:
     """Writes the sample data set into the folder of the training file, unless it is there."""
-    if arguments.sample_data is None or Path(arguments.train_file).is_file():
-        return
-    from make_sample_data import make_sample_data
+    if arguments.sample_data is not None:
+        from make_sample_data import make_sample_data
 
-    logger.info(f"Making sample data in {Path(arguments.train_file).parent}.")
-    make_sample_data(Path(arguments.train_file).parent, **arguments.sample_data)
+        make_sample_data(Path(arguments.train_file).parent, **arguments.sample_data)
 
 
 def training_rows(arguments: DataArguments) -> Rows:
