@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from modeling_siasamrea.annotations_siasamrea import VideoQuestion
+from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
+
 
 FRAME_SIDE = 112
 MARGIN = 6
@@ -40,6 +41,7 @@ def draw_answer(row: VideoQuestion, answer: str, processor: SiaSamReaProcessor, 
     top = 3 * TEXT_HEIGHT
     picture = Image.new("RGB", (clips.shape[1] * step + MARGIN, top + clips.shape[0] * (step + TEXT_HEIGHT)), "white")
     draw = ImageDraw.Draw(picture)
+    draw.font = ImageFont.load_default(size=13)
     right = row.answer if row.candidates is None else row.candidates[row.answer]
     draw.text((MARGIN, 4), f"Q: {row.question}", fill="black")
     draw.text((MARGIN, 4 + TEXT_HEIGHT), f"A: {answer}   (annotated: {right})", fill="black")

@@ -14,9 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
-from modeling_siasamrea.processors.video_decoding import VideoDecodingError
-from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from transformers import AutoTokenizer, HfArgumentParser, set_seed
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.trainer_utils import get_last_checkpoint
@@ -27,8 +24,12 @@ from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
 from modeling_siasamrea.evaluation_siasamrea import majority_baseline, question_only_baseline, score_predictions
 from modeling_siasamrea.lora_siasamrea import add_lora, load_lora
 from modeling_siasamrea.model_card_siasamrea import write_model_card
+from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
+from modeling_siasamrea.processors.video_decoding import VideoDecodingError
+from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 from modeling_siasamrea.vocabulary_siasamrea import answer_vocabulary, build_tokenizer, vocabulary_coverage
+
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +161,19 @@ def make_missing_sample_data(arguments: DataArguments) -> None:
         from make_sample_data import make_sample_data
 
         make_sample_data(Path(arguments.train_file).parent, **arguments.sample_data)
+
+
+def check_sources(data: DataArguments, training: SiaSamReaTrainingArguments) -> None:
+    """Raises a `ValueError` if something is to be done with rows that no argument names."""
+    if data.dataset_name or data.benchmarks:
+        return
+    for wanted, name in (
+        (training.do_train, "train"),
+        (training.do_eval, "validation"),
+        (training.do_predict, "test"),
+    ):
+        if wanted and getattr(data, f"{name}_file") is None:
+            raise ValueError(f"There are no {name} rows: give --{name}_file, --dataset_name or --benchmarks.")
 
 
 def training_rows(arguments: DataArguments) -> Rows:
@@ -325,6 +339,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict]:
     set_seed(training.seed)
     output_dir = Path(training.output_dir)
 
+    check_sources(data, training)
     with training.main_process_first(desc="sample data"):
         make_missing_sample_data(data)
     train = training_rows(data) if training.do_train or data.train_file else []

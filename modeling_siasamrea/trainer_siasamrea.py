@@ -29,6 +29,7 @@ from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .siamese_reasoning import SiameseReasoning
 
+
 SKIPPED_VIDEOS_NAME = "skipped_videos.jsonl"
 
 
@@ -385,6 +386,11 @@ class SiaSamReaTrainer(Trainer):
                 logs["truncated_texts"] = truncated
         super().log(logs, start_time)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Writes the Trainer's card, unless the run has written its own into the output folder."""
+        if not (Path(self.args.output_dir) / "README.md").is_file():
+            super().create_model_card(*args, **kwargs)
+
     # Evaluation
 
     def prediction_step(
@@ -395,7 +401,7 @@ class SiaSamReaTrainer(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[torch.Tensor, None, None]:
         """Notes the model's answer to each question of the batch."""
-        rows, unreadable = inputs["rows"], inputs["unreadable"]
+        rows, unreadable, truncated = inputs["rows"], inputs["unreadable"], inputs["truncated"]
         inputs = self._prepare_inputs(inputs)
         task, labels = inputs["task"], inputs.pop("labels", None)
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -413,6 +419,7 @@ class SiaSamReaTrainer(Trainer):
         for row, answer, score, loss in zip(rows.tolist(), *columns):
             self._answers[row] = {"answer": answer, "score": score, "loss": loss}
         self._unreadable.update(unreadable)
+        self._truncated += truncated
         return logits.new_zeros(()), None, None
 
     def evaluation_loop(
@@ -429,9 +436,10 @@ class SiaSamReaTrainer(Trainer):
         Returns:
             [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` is one dictionary a row of the data set, in
             its order; `metrics` are the scores of [`score_predictions`], the mean ground-truth loss (of rows that were
-            read and whose answer the model knows) and the number of rows whose video could not be read.
+            read and whose answer the model knows), the number of rows whose video could not be read and of texts cut.
         """
         self._answers, self._unreadable = {}, {}
+        truncated_in_training, self._truncated = self._truncated, 0
         output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
         answers: dict[int, dict] = {}
         unreadable: dict[int, str] = {}
@@ -452,6 +460,8 @@ class SiaSamReaTrainer(Trainer):
         metrics = score_predictions(questions, given, self.siasamrea_config.id2label.values())
         metrics |= {"loss": sum(losses) / len(losses)} if losses else {}
         metrics |= {"questions": len(questions), "unreadable": len(unreadable)}
+        metrics |= {"truncated_texts": sum(gather_object([self._truncated]))}
+        self._truncated = truncated_in_training
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 

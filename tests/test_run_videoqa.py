@@ -15,6 +15,7 @@ from modeling_siasamrea.annotations_siasamrea import load_video_questions
 from modeling_siasamrea.data_siasamrea import SiaSamReaDataCollator, VideoQuestionDataset, VideoRequest
 from modeling_siasamrea.lora_siasamrea import load_lora
 
+
 ANSWERS = ("bird", "fish", "bird", "cow", "owl")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -185,3 +186,10 @@ def test_a_lora_adapter_alone_gives_the_same_answers(script, write_config, small
     with torch.no_grad():
         difference = adapted(pixel_values_videos=frames, **inputs).logits - base(frames, **inputs).logits
     assert difference.abs().max() > 1e-4
+
+
+def test_work_without_rows_is_refused(script, write_config):
+    with pytest.raises(ValueError, match="no validation rows: give --validation_file"):
+        script.main([write_config(do_eval=True)])
+    with pytest.raises(ValueError, match="give --model_name_or_path"):
+        script.main([write_config(do_train=False)])

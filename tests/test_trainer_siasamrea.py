@@ -15,6 +15,7 @@ from modeling_siasamrea.annotations_siasamrea import load_video_questions
 from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
 from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
+
 ANSWERS = ["cat", "dog", "red"]
 TASKS = ["open_ended", "multiple_choice", "count"]
 
@@ -141,6 +142,9 @@ def test_evaluation_scores_every_row_and_counts_unreadable_ones_as_wrong(make_tr
     assert {f"test_open_ended_accuracy/t{index}" for index in range(3)} <= output.metrics.keys()
     answers = [line["prediction"] for line in output.predictions if line["task"] == "count" and "error" not in line]
     assert all(isinstance(answer, float) for answer in answers)
+    assert output.metrics["test_truncated_texts"] == 0
+    cut = make_trainer(max_text_length=4).predict(trainer.eval_dataset).metrics["test_truncated_texts"]
+    assert cut == 9 + 3 * 3 + 3  # each readable question, and each of its candidates
     # The same scores whatever the batch size.
     other = make_trainer(per_device_eval_batch_size=1).predict(trainer.eval_dataset)
     assert [line["prediction"] for line in other.predictions if line["task"] != "count"] == [
