@@ -1,6 +1,7 @@
 """Annotation rows, vocabularies, batches: what is read, refused, grouped and sampled."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from modeling_siasamrea.data_siasamrea import (
     frame_seed,
 )
 from modeling_siasamrea.vocabulary_siasamrea import answer_vocabulary, build_tokenizer, vocabulary_coverage
+
 
 ROW = {"video": "a.mp4", "question": "what?", "answer": "cat"}
 
@@ -139,14 +141,15 @@ def test_a_new_tokenizer_spells_unknown_words():
 # Batches
 
 
-def test_training_batches_have_one_task_and_a_constant_number_of_questions(dataset):
-    sampler = TrainingBatchSampler(dataset, batch_size=4, questions_per_video=2, seed=0, num_clips=3)
+@pytest.mark.parametrize("batch_size", [3, 4, 7])
+def test_training_batches_have_one_task_and_a_constant_number_of_questions(dataset, batch_size):
+    sampler = TrainingBatchSampler(dataset, batch_size, questions_per_video=2, seed=0, num_clips=3)
     batches = list(sampler)
-    assert len(batches) == len(sampler) == 3 + 1 + 1
+    assert len(batches) == len(sampler) == math.ceil(12 / batch_size) + 2 * math.ceil(4 / batch_size)
     asked = Counter()
     for batch in batches:
         rows = [row for request in batch for row in request.rows]
-        assert len(rows) == 4
+        assert len(rows) == batch_size
         assert len({dataset.questions[row].task for row in rows}) == 1
         for request in batch:
             assert len({dataset.questions[row].video for row in request.rows}) == 1

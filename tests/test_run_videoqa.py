@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
@@ -174,6 +175,9 @@ def test_a_lora_adapter_alone_gives_the_same_answers(script, write_config, small
     assert [json.loads(line)["prediction"] for line in answers.splitlines() if '"count"' not in line] == [
         json.loads(line)["prediction"] for line in same.splitlines() if '"count"' not in line
     ]
+    saved = load_file(run / "adapter_model.safetensors")
+    for part in ("lora_A", "grid_encoder", "visual_embeddings", "siamese_reasoning", "heads.count"):
+        assert any(part in name for name in saved)
     # The adapter did change the model.
     dataset = VideoQuestionDataset(
         load_video_questions(small_data / "rows.jsonl", small_data), SiaSamReaProcessor.from_pretrained(run)
