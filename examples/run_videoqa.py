@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from transformers import AutoTokenizer, HfArgumentParser, set_seed
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.trainer_utils import get_last_checkpoint
@@ -235,6 +236,8 @@ def load_checkpoint(
     model = SiaSamReaForVideoQuestionAnswering.from_pretrained(
         folder, config=config, ignore_mismatched_sizes=new_vocabulary
     )
+    if "count" in new_heads:
+        start_counts_at_mean(model, rows)
     return model, processor
 
 
@@ -262,8 +265,16 @@ def build_model(
         tokenizer = build_tokenizer(rows)
         text_config = {"model_type": "bert", **fields.pop("text_config", {}), "vocab_size": len(tokenizer)}
         model = SiaSamReaForVideoQuestionAnswering(SiaSamReaConfig(text_config=text_config, **fields))
+    start_counts_at_mean(model, rows)
     settings.setdefault("num_clips", model.config.num_clips)
     return model, SiaSamReaProcessor(SiaSamReaVideoProcessor(**settings), tokenizer)
+
+
+def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Rows) -> None:
+    """Lets a new counting head start from the mean training count (decision): from 0, its bias would take long."""
+    counts = [row.answer for row in rows if row.task == "count"]
+    if counts:
+        torch.nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))
 
 
 def prepare_model(

@@ -197,3 +197,9 @@ def test_work_without_rows_is_refused(script, write_config):
         script.main([write_config(do_eval=True)])
     with pytest.raises(ValueError, match="give --model_name_or_path"):
         script.main([write_config(do_train=False)])
+
+
+def test_a_new_counting_head_starts_from_the_mean_count(script, write_config, tmp_path):
+    script.main([write_config(do_predict=False, max_steps=1, learning_rate=0.0)])
+    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "run")
+    assert model.heads["count"][-1].bias.item() == pytest.approx(2.5)
