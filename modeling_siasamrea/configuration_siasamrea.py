@@ -143,6 +143,8 @@ class SiaSamReaConfig(PreTrainedConfig):
         self.tasks = list(self.tasks)
         self.frozen_image_encoder_modules = list(self.frozen_image_encoder_modules)
         super().__post_init__(**kwargs)
+        if self.label2id is None:
+            self.label2id = {answer: index for index, answer in self.id2label.items()}
         self._check_ranges()
 
     def to_dict(self) -> dict[str, Any]:
