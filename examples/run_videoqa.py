@@ -256,7 +256,7 @@ def build_model(
             arguments.vision_model, arguments.text_model, **fields
         )
         tokenizer = AutoTokenizer.from_pretrained(arguments.text_model)
-        encoder_settings, _ = ImageProcessingMixin.get_image_processor_dict(arguments.vision_model)
+        encoder_settings = image_processor_settings(arguments.vision_model)
         for name in ("image_mean", "image_std", "rescale_factor"):
             if name in encoder_settings:
                 settings.setdefault(name, encoder_settings[name])
@@ -268,6 +268,15 @@ def build_model(
     start_counts_at_mean(model, rows)
     settings.setdefault("num_clips", model.config.num_clips)
     return model, SiaSamReaProcessor(SiaSamReaVideoProcessor(**settings), tokenizer)
+
+
+def image_processor_settings(vision_model: str) -> dict:
+    """The settings of an image encoder's own image processor; empty where it comes without one."""
+    try:
+        return ImageProcessingMixin.get_image_processor_dict(vision_model)[0]
+    except OSError:
+        logger.warning(f"{vision_model} has no preprocessor_config.json: pixels are normalised with mean and std 0.5.")
+        return {}
 
 
 def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Rows) -> None:

@@ -1,16 +1,26 @@
 """SiaSamRea for Transformers: siamese sampling and reasoning for video question answering."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForVisualQuestionAnswering, AutoProcessor, AutoVideoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoModelForVisualQuestionAnswering,
+    AutoProcessor,
+    AutoVideoProcessor,
+)
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_siasamrea import SiaSamReaConfig
 from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaModel, SiaSamReaPreTrainedModel
+from .modeling_siasamrea_pretraining import SiaSamReaForPreTraining
 from .pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 
+
 AutoConfig.register("siasamrea", SiaSamReaConfig)
 AutoModel.register(SiaSamReaConfig, SiaSamReaModel)
+AutoModelForPreTraining.register(SiaSamReaConfig, SiaSamReaForPreTraining)
 AutoModelForVisualQuestionAnswering.register(SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering)
 AutoProcessor.register(SiaSamReaConfig, SiaSamReaProcessor)
 AutoVideoProcessor.register(SiaSamReaConfig, SiaSamReaVideoProcessor)
@@ -30,6 +40,7 @@ SiaSamReaVideoProcessor.register_for_auto_class()
 
 __all__ = [
     "SiaSamReaConfig",
+    "SiaSamReaForPreTraining",
     "SiaSamReaForVideoQuestionAnswering",
     "SiaSamReaModel",
     "SiaSamReaPreTrainedModel",

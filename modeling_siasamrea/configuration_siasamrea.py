@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+
 TASKS = ("open_ended", "multiple_choice", "count")
 
 # What a checkpoint says of the code that travels with it, for machines where this package is not installed.
@@ -41,7 +42,7 @@ class SiaSamReaConfig(PreTrainedConfig):
         tasks (`list[str]`, *optional*, defaults to `["open_ended"]`):
             The kinds of question the model has a head for, among `"open_ended"`, `"multiple_choice"` and `"count"`.
             Paper: one model is trained on several tasks together, each with its own loss. Decision: one head for each
-            kind, so TGIF-QA's action and transition tasks share the multiple-choice head.
+            kind, so TGIF-QA's action and transition tasks share the multiple-choice head. Empty for pretraining.
         num_clips (`int`, *optional*, defaults to 9):
             N, the clips of a video in training: the anchor and N - 1 siamese clips. Paper: 8 siamese clips.
         alpha (`float`, *optional*, defaults to 1.0):
@@ -73,6 +74,9 @@ class SiaSamReaConfig(PreTrainedConfig):
             Siamese clips that are run in one pass. Decision: 1, the least memory; more can be faster on a GPU.
         freeze_batch_norm (`bool`, *optional*, defaults to `True`):
             Whether the image encoder's batch norms keep their statistics and parameters (ClipBERT).
+        fold_batch_norm (`bool`, *optional*, defaults to `True`):
+            Whether frozen batch norms run inside the convolutions before them: faster, the same numbers but for
+            rounding (decision). `False` runs each on its own, which gives ClipBERT's numbers to the last digits.
         frozen_image_encoder_modules (`list[str]`, *optional*, defaults to `[]`):
             Names of modules inside the image encoder whose parameters do not train, such as `"embedder"` and
             `"encoder.stages.0"` of a ResNet (ClipBERT freezes these two).
@@ -82,6 +86,10 @@ class SiaSamReaConfig(PreTrainedConfig):
             Row position embeddings, the greatest height of the visual grid (ClipBERT).
         max_grid_columns (`int`, *optional*, defaults to 100):
             Column position embeddings, the greatest width of the visual grid (ClipBERT).
+        pixel_random_sampling_size (`int`, *optional*):
+            Visual tokens that pretraining sees, drawn at random; all by default (ClipBERT: 100). Nothing else uses it.
+        tie_word_embeddings (`bool`, *optional*, defaults to `True`):
+            Whether the pretraining head's decoder is the word embeddings (ClipBERT).
         grid_channels (`int`, *optional*):
             Channels of the image encoder's output. Measured when the model is first built.
         id2label (`dict[int, str]`, *optional*):
@@ -130,10 +138,13 @@ class SiaSamReaConfig(PreTrainedConfig):
     multiple_choice_loss: Literal["hinge", "cross_entropy"] = "hinge"
     siamese_chunk_size: int = 1
     freeze_batch_norm: bool = True
+    fold_batch_norm: bool = True
     frozen_image_encoder_modules: list[str] | tuple[str, ...] = ()
     classifier_hidden_scale: int = 2
     max_grid_rows: int = 100
     max_grid_columns: int = 100
+    pixel_random_sampling_size: int | None = None
+    tie_word_embeddings: bool = True
     grid_channels: int | None = None
 
     def __post_init__(self, **kwargs):
@@ -153,8 +164,8 @@ class SiaSamReaConfig(PreTrainedConfig):
 
     def _check_ranges(self) -> None:
         unknown = [task for task in self.tasks if task not in TASKS]
-        if unknown or not self.tasks or len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"tasks must name one or more of {list(TASKS)}, each once; got {self.tasks}.")
+        if unknown or len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks must be among {list(TASKS)}, each once; got {self.tasks}.")
         if not 0 <= self.omega <= 1:
             raise ValueError(
                 f"omega weighs propagated against own knowledge and must lie in [0, 1]; got {self.omega}."

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from .configuration_siasamrea import SiaSamReaConfig
 from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 
+
 if TYPE_CHECKING:
     from peft import PeftModel
 

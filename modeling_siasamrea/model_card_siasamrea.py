@@ -7,6 +7,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from .configuration_siasamrea import SiaSamReaConfig
 from .trainer_siasamrea import SiaSamReaTrainingArguments
 
+
 # Scores of `score_predictions` that the card's metadata states, with the names the hub shows.
 METRICS = {
     "open_ended_accuracy": ("accuracy", "Accuracy, open-ended, unknown answers wrong"),

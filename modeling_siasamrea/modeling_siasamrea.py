@@ -72,7 +72,7 @@ class SiaSamReaImageEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = image_encoder_class(config.vision_config)._from_config(config.vision_config)
-        if config.freeze_batch_norm:
+        if config.freeze_batch_norm and config.fold_batch_norm:
             fold_frozen_batch_norms(self.encoder)
         forward_parameters = inspect.signature(self.encoder.forward).parameters
         # Sizes other than the one a vision transformer was trained at need its positions interpolated.
@@ -305,6 +305,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         token_type_ids: torch.LongTensor | None = None,
         frame_mask: torch.Tensor | None = None,
         video_index: torch.LongTensor | None = None,
+        pixel_sampling_size: int | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         r"""
@@ -318,6 +319,8 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             frame_mask (`torch.Tensor` of shape `(videos, frames)`, *optional*): 1 for frames, 0 for padding.
             video_index (`torch.LongTensor` of shape `(questions,)`, *optional*):
                 The video each question asks about; by default question i asks about video i.
+            pixel_sampling_size (`int`, *optional*):
+                Visual tokens that are seen, drawn at random once for the batch, in pretraining (ClipBERT). Default: all.
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: rows are questions x clips x candidates, in
@@ -325,6 +328,9 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             `(questions, clips, hidden_size)`, or `(questions, clips, candidates, hidden_size)`.
         """
         visual = self.get_video_features(pixel_values_videos, frame_mask)
+        if pixel_sampling_size is not None:
+            drawn = torch.randperm(visual.shape[2], device=visual.device)[:pixel_sampling_size]
+            visual = visual[:, :, drawn.sort().values]
         questions, clips = input_ids.shape[0], visual.shape[1]
         if video_index is not None:
             visual = visual[video_index]

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import BatchFeature, Pipeline
 
+
 FIELDS = ("video", "question", "candidates", "start", "end", "task")
 
 

@@ -7,6 +7,7 @@ from transformers.video_utils import VideoInput
 
 from .video_processing_siasamrea import SiaSamReaVideoProcessorKwargs
 
+
 logger = logging.get_logger(__name__)
 
 

@@ -16,6 +16,7 @@ from transformers.image_utils import ImageInput
 from transformers.utils import is_torchcodec_usable
 from transformers.video_utils import VideoMetadata
 
+
 DOWNLOAD_TIMEOUT = 60  # seconds without an answer
 # decord and torchcodec seek, which finds the right frame only in containers that give each frame its time: in AVI and
 # MPEG streams they return others than a decode from the start does. PyAV decodes from the start.

@@ -201,10 +201,10 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
 
     def _resize(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
         """Resizes, rounds, crops and pads frames `(frames, 3, height, width)`."""
-        if kwargs["do_resize"]:
-            height, width = _resized(*frames.shape[-2:], kwargs["size"])
+        size = _resized(*frames.shape[-2:], kwargs["size"]) if kwargs["do_resize"] else frames.shape[-2:]
+        if size != tuple(frames.shape[-2:]):
             frames = nn.functional.interpolate(
-                frames.float(), (height, width), mode="bilinear", align_corners=False, antialias=kwargs["antialias"]
+                frames.float(), size, mode="bilinear", align_corners=False, antialias=kwargs["antialias"]
             )
             if kwargs["round_frames"]:
                 frames = frames.round().clamp(0, 255).to(torch.uint8)

@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import av
 import numpy as np
@@ -13,6 +15,9 @@ from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 from modeling_siasamrea import SiaSamReaConfig
 
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of research videos, annotations and reference tensors that lies beside the repository on some machines."""
@@ -20,6 +25,20 @@ def shared() -> Path:
     if not (folder / "videos").is_dir():
         pytest.skip("the folder of shared research files is not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def example() -> Callable[[str], ModuleType]:
+    """Imports a script of `examples/` by its name."""
+
+    def load(name: str) -> ModuleType:
+        if name not in sys.modules:
+            specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+            sys.modules[name] = importlib.util.module_from_spec(specification)  # dataclasses look their module up
+            specification.loader.exec_module(sys.modules[name])
+        return sys.modules[name]
+
+    return load
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from modeling_siasamrea.processors import video_processing_siasamrea
-from modeling_siasamrea.processors.video_decoding import VideoDecodingError
 from transformers import pipeline
 
 from modeling_siasamrea import (
@@ -12,6 +10,8 @@ from modeling_siasamrea import (
     SiaSamReaVideoProcessor,
     VideoQuestionAnsweringPipeline,
 )
+from modeling_siasamrea.processors import video_processing_siasamrea
+from modeling_siasamrea.processors.video_decoding import VideoDecodingError
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The training script from end to end: configuration, reports, resuming, LoRA."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,12 +20,8 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @pytest.fixture(scope="module")
-def script():
-    specification = importlib.util.spec_from_file_location("run_videoqa", EXAMPLES / "run_videoqa.py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["run_videoqa"] = module  # dataclasses look their module up
-    specification.loader.exec_module(module)
-    return module
+def script(example):
+    return example("run_videoqa")
 
 
 @pytest.fixture
