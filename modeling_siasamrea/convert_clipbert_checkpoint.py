@@ -89,7 +89,8 @@ def find_task(state: State) -> str | None:
     if "transformer.cls.seq_relationship.weight" in state:
         return None
     raise ValueError(
-        "The checkpoint has none of ClipBERT's heads: transformer.classifier, transformer.regressor or transformer.cls."
+        "The checkpoint has none of ClipBERT's heads, transformer.classifier, transformer.regressor or "
+        "transformer.cls."
     )
 
 

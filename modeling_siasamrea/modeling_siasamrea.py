@@ -320,7 +320,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             video_index (`torch.LongTensor` of shape `(questions,)`, *optional*):
                 The video each question asks about; by default question i asks about video i.
             pixel_sampling_size (`int`, *optional*):
-                Visual tokens that are seen, drawn at random once for the batch, in pretraining (ClipBERT). Default: all.
+                Visual tokens that are seen, drawn once for the batch, in pretraining (ClipBERT). Default: all.
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: rows are questions x clips x candidates, in

@@ -101,7 +101,7 @@ PRETRAINING |= {"cls.predictions.bias": (WORDS,), "cls.predictions.decoder.weigh
 
 
 def reference(state, pixels, words, stride_in_1x1=True, epsilon=1e-12, gelu="none", segment=0, channels=(2, 1, 0)):
-    """ClipBERT's pooled output, `(rows, HIDDEN)`, of RGB frames `(rows, frames, 3, height, width)` minus their mean."""
+    """ClipBERT's pooled output, `(rows, HIDDEN)`, of RGB frames `(rows, frames, 3, height, width)`."""
 
     def convolution(x, prefix, stride=1, padding=0):
         x = F.conv2d(x, state[f"{prefix}.weight"], stride=stride, padding=padding)

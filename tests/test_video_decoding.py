@@ -1,4 +1,4 @@
-"""Frames at given indices, from every kind of source, by each decoder; and what is said of files that cannot be read."""
+"""Frames at given indices, from every kind of source, by each decoder; and what is said of unreadable files."""
 
 import http.server
 import pickle

@@ -1,0 +1,361 @@
+"""
+Times the project against ClipBERT's way of doing the same work, on this machine, and prints one table.
+
+    python examples/benchmark.py                         # everything, ten to fifteen minutes on two cores
+    python examples/benchmark.py inference training      # chosen parts
+    python examples/benchmark.py --repeats 9 --threads 4
+
+"ClipBERT's way" is the same network with the same weights: text padded to 100 tokens (25 for multiple choice), eager
+attention, batch norms as passes of their own, a video encoded anew for each question or shared as stated; videos
+opened and sought anew for each clip. Each row alternates the two and gives their medians and ratio.
+"""
+
+import argparse
+import copy
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering
+from modeling_siasamrea.loss_siasamrea import siamese_loss
+
+
+Row = dict[str, object]
+
+
+def medians(repeats: int, *works: Callable[[], object]) -> list[float]:
+    """Median seconds of each of `works`, run in turn `repeats` times after one warm-up."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for repeat in range(repeats + 1):
+        for work, record in zip(works, seconds):
+            start = time.perf_counter()
+            work()
+            if repeat:
+                record.append(time.perf_counter() - start)
+    return [statistics.median(record) for record in seconds]
+
+
+def row(what: str, alternative: str, ours: float, theirs: float, note: str = "") -> Row:
+    """One line of the table; the ratio says how many times faster ours is."""
+    return {
+        "what": what,
+        "ours_s": ours,
+        "alternative": alternative,
+        "theirs_s": theirs,
+        "ratio": theirs / ours,
+        "note": note,
+    }
+
+
+def print_table(rows: list[Row]) -> None:
+    """Prints the rows as a Markdown table."""
+    print("\n| what | ours, s | alternative | alternative, s | ratio | note |\n|---|---|---|---|---|---|")
+    for r in rows:
+        print(
+            f"| {r['what']} | {r['ours_s']:.3f} | {r['alternative']} | {r['theirs_s']:.3f} | {r['ratio']:.2f} "
+            f"| {r['note']} |"
+        )
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def resnet50_bert_base(**fields) -> SiaSamReaForVideoQuestionAnswering:
+    """ResNet-50 and BERT-base with random weights, ClipBERT's first two stages frozen."""
+    torch.manual_seed(0)
+    config = SiaSamReaConfig(
+        tasks=["open_ended", "multiple_choice"],
+        num_labels=1000,
+        frozen_image_encoder_modules=["embedder", "encoder.stages.0"],
+        **fields,
+    )
+    return SiaSamReaForVideoQuestionAnswering(config)
+
+
+def clipbert_way(model: SiaSamReaForVideoQuestionAnswering) -> SiaSamReaForVideoQuestionAnswering:
+    """A copy of `model` without the fast paths: plain batch norms, plain memory format, eager attention."""
+    config = copy.deepcopy(model.config)
+    config.fold_batch_norm = False
+    plain = SiaSamReaForVideoQuestionAnswering(config)
+    plain.load_state_dict(model.state_dict())
+    encoder = plain.model.image_encoder
+    encoder.feature_map = lambda frames: encoder.encoder(frames).feature_maps[-1]
+    plain.model.text_model.set_attn_implementation("eager")
+    return plain.train(model.training)
+
+
+def make_batch(size: int, clips: int = 1, questions_per_video: int = 1, candidates: int = 0, videos: int = 4) -> dict:
+    """`videos` videos of 2 frames a clip, questions of 12 tokens, answers drawn at random."""
+    generator = torch.Generator().manual_seed(0)
+    questions = videos * questions_per_video
+    shape = (questions, candidates, 12) if candidates else (questions, 12)
+    return {
+        "pixel_values_videos": torch.randn(videos, clips, 2, 3, size, size, generator=generator),
+        "input_ids": torch.randint(1000, 20000, shape, generator=generator),
+        "attention_mask": torch.ones(shape, dtype=torch.long),
+        "video_index": torch.arange(videos).repeat_interleave(questions_per_video),
+        "task": "multiple_choice" if candidates else "open_ended",
+        "labels": torch.arange(questions) % (candidates or 1000),
+    }
+
+
+def pad_text(batch: dict, length: int) -> dict:
+    """The batch with its text padded to `length` tokens."""
+    padding = length - batch["input_ids"].shape[-1]
+    return batch | {name: nn.functional.pad(batch[name], (0, padding)) for name in ("input_ids", "attention_mask")}
+
+
+def encode_each_question_anew(batch: dict) -> list[dict]:
+    """One batch for each question of a video, as ClipBERT's released evaluation does."""
+    per_video = len(batch["video_index"]) // len(batch["pixel_values_videos"])
+    by_question = []
+    for question in range(per_video):
+        rows = slice(question, None, per_video)
+        text = {name: batch[name][rows] for name in ("input_ids", "attention_mask", "labels")}
+        by_question.append(batch | text | {"video_index": None})
+    return by_question
+
+
+def run_all(model: nn.Module, batches: list[dict]) -> None:
+    """Runs the model on each batch."""
+    for batch in batches:
+        model(**batch)
+
+
+def check_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    """A fast path must not change a number."""
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def inference(repeats: int) -> list[Row]:
+    """One question, four questions a video, five candidates."""
+    model = resnet50_bert_base().eval()
+    plain = clipbert_way(model)
+    rows = []
+    for size in (224, 448):
+        one, four, choice = make_batch(size), make_batch(size, questions_per_video=4), make_batch(size, candidates=5)
+        with torch.inference_mode():
+            check_same(model(**one).logits, plain(**pad_text(one, 100)).logits)
+            padded = pad_text(one, 100)
+            ours, theirs = medians(repeats, partial(model, **one), partial(plain, **padded))
+            rows.append(row(f"inference, {size} px, 1 question", "ClipBERT's way", ours, theirs))
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                half = model(**one).logits
+                (bf16,) = medians(repeats, partial(model, **one))
+            change = (half - model(**one).logits).abs().max().item()
+            rows.append(
+                row("the same in bf16 autocast", "ours in float32", bf16, ours, f"logits change by {change:.1e}")
+            )
+
+            padded = pad_text(four, 100)
+            anew = encode_each_question_anew(padded)
+            shared, theirs, each = medians(
+                repeats, partial(model, **four), partial(plain, **padded), partial(run_all, plain, anew)
+            )
+            rows.append(row(f"inference, {size} px, 4 questions a video", "frames shared", shared, theirs))
+            rows.append(row(f"inference, {size} px, 4 questions a video", "encoded for each question", shared, each))
+
+            padded = pad_text(choice, 25)
+            ours, theirs = medians(repeats, partial(model, **choice), partial(plain, **padded))
+            rows.append(row(f"multiple choice, {size} px, 5 candidates", "ClipBERT's way", ours, theirs))
+    return rows
+
+
+def training_step(model: SiaSamReaForVideoQuestionAnswering, batch: dict, fused: bool = True) -> Callable[[], None]:
+    """One optimizer step: forward, backward, clipping at 5.0, AdamW."""
+    model.train()
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=1e-6, fused=fused)
+
+    def step() -> None:
+        outputs = model(**batch)
+        loss = outputs.loss
+        if outputs.soft_labels is not None:
+            loss = loss + model.config.alpha * siamese_loss(outputs.logits, outputs.soft_labels, batch["task"]).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trainable, 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def training(repeats: int) -> list[Row]:
+    """Training steps of one clip and of four supervised clips."""
+    rows = []
+    for size, clips in ((224, 1), (448, 1), (224, 4)):
+        fields = {"alpha": 0.0, "num_clips": clips, "supervised_clips": "anchor" if clips == 1 else "lse"}
+        model = resnet50_bert_base(**fields)
+        plain = clipbert_way(model)
+        batch = make_batch(size, clips=clips)
+        ours, theirs = medians(
+            repeats, training_step(model, batch), training_step(plain, pad_text(batch, 100), fused=False)
+        )
+        rows.append(row(f"training step, {size} px, {clips} clip(s) supervised", "ClipBERT's way", ours, theirs))
+    return rows
+
+
+def peak_memory_of_step(clips: int, size: int) -> tuple[float, float]:
+    """Median seconds and peak memory, in GB, of a training step with `clips` clips, in a process of its own."""
+    command = [sys.executable, __file__, "--step", str(clips), str(size), "--threads", str(torch.get_num_threads())]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return tuple(json.loads(output.splitlines()[-1]))
+
+
+def run_step(clips: int, size: int, repeats: int) -> None:
+    """The process of [`peak_memory_of_step`]: prints the two figures."""
+    model = resnet50_bert_base(num_clips=max(clips, 2), alpha=float(clips > 1))
+    step = training_step(model, make_batch(size, clips=clips))
+    (seconds,) = medians(repeats, step)
+    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+
+
+def siamese(repeats: int) -> list[Row]:
+    """The siamese step's time and peak memory over the one-clip step's, by number of clips."""
+    rows = []
+    one_seconds, one_memory = peak_memory_of_step(1, 224)
+    for clips in (2, 3, 5, 9, 13):
+        seconds, memory = peak_memory_of_step(clips, 224)
+        floor = (3 + clips - 1) / 3
+        times, memory_times = seconds / one_seconds, memory / one_memory
+        note = f"{times:.2f} times its time (floor {floor:.2f}), {memory_times:.2f} times its {one_memory:.2f} GB"
+        rows.append(row(f"siamese training step, N = {clips}", "one-clip step", seconds, one_seconds, note))
+    return rows
+
+
+def growth(repeats: int) -> list[Row]:
+    """Time of inference by questions a video and by candidates, over one question: the video is encoded once."""
+    model, rows = resnet50_bert_base().eval(), []
+    batches = {f"{n} questions a video": make_batch(224, questions_per_video=n) for n in (1, 4, 16)}
+    batches |= {f"{n} candidates": make_batch(224, candidates=n) for n in (2, 5, 10)}
+    with torch.inference_mode():
+        frames = batches["1 questions a video"]["pixel_values_videos"]
+        vision, *seconds = medians(
+            repeats,
+            lambda: model.model.get_video_features(frames),
+            *[partial(model, **b) for b in batches.values()],
+        )
+    for what, second in zip(batches, seconds):
+        rows.append(row(f"inference, 224 px, {what}", "its vision part alone", second, vision))
+    return rows
+
+
+# --- videos ----------------------------------------------------------------------------------------------------------
+
+
+def write_video(path: Path, seconds: int, width: int, height: int) -> None:
+    """A moving gradient with noise as H.264 at 25 frames a second, a key frame every 10 s."""
+    import av
+
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 40, (height, width, 3), dtype=np.uint8)
+    ramp = np.linspace(0, 200, width, dtype=np.uint8)[None, :, None]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "250", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(25 * seconds):
+            frame = np.roll(np.broadcast_to(ramp, noise.shape), 4 * index, axis=1) + np.roll(noise, index, axis=0)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def decoding(repeats: int) -> list[Row]:
+    """A video's clips in one pass, against opening and seeking for each clip and against a bare sequential decode."""
+    import decord
+
+    from modeling_siasamrea.processors.siamese_sampling import sample_clips
+    from modeling_siasamrea.processors.video_decoding import decode_frames
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seconds, width, height in ((10, 320, 240), (10, 1280, 720), (60, 320, 240), (60, 1280, 720)):
+            path = Path(folder) / f"{seconds}_{height}.mp4"
+            write_video(path, seconds, width, height)
+            clips = sample_clips(
+                25 * seconds,
+                num_clips=9,
+                frames_per_clip=min(max(seconds, 5), 16),
+                training=True,
+                generator=np.random.default_rng(0),
+            )
+
+            def per_clip(path=path, clips=clips) -> None:
+                for clip in clips:
+                    decord.VideoReader(str(path)).get_batch(clip.tolist()).asnumpy()
+
+            def bare(path=path, clips=clips) -> None:
+                reader = decord.VideoReader(str(path))
+                for _ in range(clips.max() + 1):
+                    reader.next()
+
+            what = f"9 clips of {seconds} s, {height}p"
+            ours, theirs, floor = medians(
+                repeats, lambda p=path, c=clips: decode_frames(p, np.unique(c)), per_clip, bare
+            )
+            rows.append(row(what, "opening and seeking for each clip", ours, theirs))
+            rows.append(row(what, "bare decode to the last frame", ours, floor))
+    return rows
+
+
+def start_up(repeats: int) -> list[Row]:
+    """Importing the package, against importing torch and the parts of Transformers it uses."""
+    used = "AutoModel, AutoProcessor, AutoBackbone, BaseVideoProcessor, Pipeline"
+    base = f"import torch, torchvision; from transformers import {used}"
+    works = [
+        lambda code=code: subprocess.run([sys.executable, "-c", code], check=True)
+        for code in (f"{base}; import modeling_siasamrea", base)
+    ]
+    ours, theirs = medians(repeats, *works)
+    return [row("import modeling_siasamrea", "torch and transformers alone", ours, theirs, f"{ours - theirs:+.2f} s")]
+
+
+PARTS = {
+    "decoding": decoding,
+    "inference": inference,
+    "training": training,
+    "siamese": siamese,
+    "growth": growth,
+    "start_up": start_up,
+}
+
+
+def main() -> None:
+    """Runs the parts asked for and prints their rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each work; the median is printed")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of one operation")
+    parser.add_argument("--output", type=Path, help="JSON file for the rows")
+    parser.add_argument("--step", type=int, nargs=2, metavar=("CLIPS", "SIZE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.step:
+        return run_step(*arguments.step, repeats=3)
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+
+    rows: list[Row] = []
+    for part in arguments.parts or PARTS:
+        print(f"{part} ...", file=sys.stderr, flush=True)
+        rows += PARTS[part](arguments.repeats)
+    print(f"torch {torch.__version__}, {arguments.threads} threads, medians of {arguments.repeats} runs")
+    print_table(rows)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(rows, indent=2) + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()
