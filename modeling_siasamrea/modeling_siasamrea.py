@@ -71,7 +71,11 @@ class SiaSamReaImageEncoder(nn.Module):
     def __init__(self, config: SiaSamReaConfig):
         super().__init__()
         self.config = config
-        self.encoder = image_encoder_class(config.vision_config)._from_config(config.vision_config)
+        encoder_class = image_encoder_class(config.vision_config)
+        if not (encoder_class._supports_sdpa or encoder_class._supports_flash_attn):
+            # A convolutional encoder has no attention; what is asked for concerns the text model.
+            config.vision_config._attn_implementation = "eager"
+        self.encoder = encoder_class._from_config(config.vision_config)
         if config.freeze_batch_norm and config.fold_batch_norm:
             fold_frozen_batch_norms(self.encoder)
         forward_parameters = inspect.signature(self.encoder.forward).parameters
@@ -273,9 +277,10 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             )
         self.post_init()
 
+    @can_return_tuple
     def get_video_features(
-        self, pixel_values_videos: torch.Tensor, frame_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+        self, pixel_values_videos: torch.Tensor, frame_mask: torch.Tensor | None = None, **kwargs
+    ) -> BaseModelOutputWithPooling:
         r"""
         Visual tokens of each clip, which all questions about a video share.
 
@@ -285,7 +290,12 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             frame_mask (`torch.Tensor` of shape `(videos, frames)`, *optional*): 1 for frames, 0 for padding.
 
         Returns:
-            `torch.Tensor` of shape `(videos, clips, tokens, hidden_size)`.
+            [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `last_hidden_state`
+            `(videos, clips, frames, rows, columns, hidden_size)`, the grid of each frame, and `pooler_output`
+            `(videos, clips, tokens, hidden_size)`, the visual tokens.
+
+        Raises:
+            `ValueError`: If the frames are not of that shape.
         """
         if pixel_values_videos.ndim != 6:
             raise ValueError(
@@ -294,7 +304,9 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             )
         grid = self.image_encoder(pixel_values_videos.flatten(0, 2))
         grid = grid.unflatten(0, pixel_values_videos.shape[:3])  # (videos, clips, frames, rows, columns, hidden_size)
-        return self.visual_embeddings(grid, frame_mask)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=grid, pooler_output=self.visual_embeddings(grid, frame_mask)
+        )
 
     @capture_outputs
     def forward(
@@ -327,7 +339,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             this order: `last_hidden_state` `(rows, text tokens + visual tokens, hidden_size)` and `pooler_output`
             `(questions, clips, hidden_size)`, or `(questions, clips, candidates, hidden_size)`.
         """
-        visual = self.get_video_features(pixel_values_videos, frame_mask)
+        visual = self.get_video_features(pixel_values_videos, frame_mask, return_dict=True).pooler_output
         if pixel_sampling_size is not None:
             drawn = torch.randperm(visual.shape[2], device=visual.device)[:pixel_sampling_size]
             visual = visual[:, :, drawn.sort().values]

