@@ -44,7 +44,7 @@ class VideoQuestion:
         return self.task, self.video, self.start, self.end
 
 
-def _read_table(source: str | Path, split: str) -> list[dict]:
+def read_table(source: str | Path, split: str) -> list[dict]:
     """The rows of a JSONL, JSON (one list) or CSV file, or of a data set known to `datasets` by name or folder."""
     path = Path(source)
     if path.suffix in (".jsonl", ".json", ".csv") and not path.is_file():
@@ -200,7 +200,7 @@ def load_video_questions(
         `ValueError`: If the source is empty, a column is missing or a row makes no sense; says which and why.
     """
     named = isinstance(source, str | Path)
-    rows = _read_table(source, split) if named else list(source)
+    rows = read_table(source, split) if named else list(source)
     name = str(source) if named else "The rows"
     if not rows:
         raise ValueError(f"{name}: there are no rows. A data file needs one row a question.")
@@ -226,7 +226,7 @@ def load_video_questions(
 def read_skip_list(path: str | Path, video_folder: str | Path | None = None) -> set[str]:
     """The videos a JSONL skip list names in its column `video`, as [`load_video_questions`] would name them."""
     folder = None if video_folder is None else Path(video_folder)
-    videos = {row["video"] for row in _read_table(path, split="train")}
+    videos = {row["video"] for row in read_table(path, split="train")}
     return {video if folder is None or "://" in video else str(folder / video) for video in videos}
 
 

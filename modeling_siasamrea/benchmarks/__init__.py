@@ -1,0 +1,65 @@
+"""The benchmarks' own annotation files as rows of `run_videoqa.py`."""
+
+from pathlib import Path
+
+import datasets
+
+from . import activitynet_qa, how2qa, msrvtt_qa, msvd_qa, nextqa_mc, tgif_qa
+
+
+LOADERS = {
+    "msvd_qa": msvd_qa.load_rows,
+    "msrvtt_qa": msrvtt_qa.load_rows,
+    "activitynet_qa": activitynet_qa.load_rows,
+    "how2qa": how2qa.load_rows,
+    "tgif_action": tgif_qa.load_action_rows,
+    "tgif_transition": tgif_qa.load_transition_rows,
+    "tgif_frameqa": tgif_qa.load_frameqa_rows,
+    "tgif_count": tgif_qa.load_count_rows,
+    "nextqa_mc": nextqa_mc.load_rows,
+}
+SPLITS = ("train", "validation", "test")
+
+
+def load_benchmark(
+    name: str, annotations: str | Path, videos: str | Path | None = None, split: str = "train"
+) -> datasets.Dataset:
+    r"""
+    Reads a split of a benchmark as its authors publish it. Every row of the file is a row of the data set.
+
+    Args:
+        name (`str`):
+            `msvd_qa`, `msrvtt_qa`, `activitynet_qa`, `how2qa`, `tgif_action`, `tgif_transition`, `tgif_frameqa`,
+            `tgif_count` or `nextqa_mc`. The module of each states its source, splits, sizes and metric.
+        annotations (`str` or `Path`):
+            The folder of its annotation files, or the file of this split.
+        videos (`str` or `Path`, *optional*):
+            The folder of its videos, searched with its subfolders. A video that is not there keeps its official name,
+            so that it is reported as missing when it is read. Without a folder the rows have official names.
+        split (`str`, *optional*, defaults to `"train"`): `"train"`, `"validation"` or `"test"`.
+
+    Returns:
+        `datasets.Dataset`: columns `video`, `question`, `answer`, `task`, `question_id`, and where the benchmark has
+        them `candidates`, `start`, `end` (seconds) and `question_type`.
+
+    Raises:
+        `ValueError`: If there is no such benchmark, split or file, or a file is not what its authors publish.
+
+    Example:
+
+    ```python
+    >>> from modeling_siasamrea.benchmarks import load_benchmark
+
+    >>> load_benchmark("msvd_qa", "annotations/msvd_qa", "videos/msvd", split="validation")[0]["question"]
+    ```"""
+    if name not in LOADERS:
+        raise ValueError(f"There is no benchmark {name!r}; choose from {', '.join(LOADERS)}.")
+    if split not in SPLITS:
+        raise ValueError(f"There is no split {split!r}; choose from {', '.join(SPLITS)}.")
+    if not Path(annotations).exists():
+        raise ValueError(f"The annotations {annotations} do not exist.")
+    rows = LOADERS[name](Path(annotations), None if videos is None else Path(videos), split)
+    return datasets.Dataset.from_list(rows)
+
+
+__all__ = ["LOADERS", "SPLITS", "load_benchmark"]

@@ -1,0 +1,194 @@
+"""
+ClipBERT's image-text pretraining: masked words and matching, on pictures or videos with captions.
+
+    python examples/run_pretraining.py examples/configs/pretraining_sample.json
+    python examples/run_pretraining.py --train_file captions_train2014.json --folder train2014 \
+        --vision_model microsoft/resnet-50 --text_model google-bert/bert-base-uncased \
+        --do_train --output_dir clipbert
+    python examples/run_videoqa.py --model_name_or_path clipbert ...
+
+Several files are trained together: `--train_file captions_train2014.json region_descriptions.json --folder coco vg`.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, EvalPrediction, HfArgumentParser, Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from modeling_siasamrea import (
+    SiaSamReaConfig,
+    SiaSamReaForPreTraining,
+    SiaSamReaProcessor,
+    SiaSamReaVideoProcessor,
+)
+from modeling_siasamrea.annotations_siasamrea import VideoQuestion
+from modeling_siasamrea.captions_siasamrea import Caption, CaptionDataset, PretrainingCollator, load_captions
+from modeling_siasamrea.vocabulary_siasamrea import build_tokenizer
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PretrainingArguments:
+    """The model and the captions."""
+
+    train_file: list[str] | None = field(default=None, metadata={"help": "Caption files, or names for `datasets`."})
+    validation_file: list[str] | None = field(default=None, metadata={"help": "The same for --do_eval."})
+    folder: list[str] | None = field(default=None, metadata={"help": "Folder of the pictures, one for each file."})
+    model_name_or_path: str | None = field(default=None, metadata={"help": "A checkpoint to go on from."})
+    vision_model: str | None = field(default=None, metadata={"help": "A pretrained image encoder."})
+    text_model: str | None = field(default=None, metadata={"help": "A pretrained BERT and its tokenizer."})
+    model_config: dict | str | None = field(default=None, metadata={"help": "Fields of SiaSamReaConfig as JSON."})
+    video_processor: dict | str | None = field(
+        default=None, metadata={"help": "Settings of SiaSamReaVideoProcessor as JSON."}
+    )
+    max_text_length: int = field(default=20, metadata={"help": "Longest text in tokens. ClipBERT: 20."})
+    mask_probability: float = field(default=0.15, metadata={"help": "Share of masked words. ClipBERT: 0.15."})
+    sample_captions: int = field(
+        default=0, metadata={"help": "Pictures of make_sample_captions to write where the files are missing."}
+    )
+
+
+@dataclass
+class ClipBertPretrainingArguments(TrainingArguments):
+    """Arguments of the Trainer with ClipBERT's values; Decision: none of them is ours."""
+
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Pairs of a batch. ClipBERT: 64."})
+    num_train_epochs: float = field(default=40.0, metadata={"help": "Epochs. ClipBERT: 40."})
+    learning_rate: float = field(default=5e-5, metadata={"help": "Peak learning rate. ClipBERT: 5e-5."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Share of the steps. ClipBERT: 0.1."})
+    adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW. ClipBERT: 0.98."})
+    weight_decay: float = field(default=1e-3, metadata={"help": "Weight decay. ClipBERT: 1e-3."})
+    max_grad_norm: float = field(default=5.0, metadata={"help": "Gradients are clipped to this norm. ClipBERT: 5.0."})
+
+
+def parse_arguments(argv: Sequence[str] | None) -> tuple[PretrainingArguments, ClipBertPretrainingArguments]:
+    """The arguments of a JSON file, where one comes first, and of the command line over it."""
+    parser = HfArgumentParser((PretrainingArguments, ClipBertPretrainingArguments))
+    parser.add_argument("config", nargs="?", help="A JSON file of arguments; it must come first.")
+    config = parser.parse_known_args(argv)[0].config
+    if config is not None:
+        parser.set_defaults(**json.loads(Path(config).read_text(encoding="utf-8")))
+    arguments, training, _ = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    for name in ("model_config", "video_processor"):
+        if isinstance(getattr(arguments, name), str):
+            setattr(arguments, name, json.loads(getattr(arguments, name)))
+    training.remove_unused_columns = False
+    training.label_names = ["labels", "matching_labels"]
+    return arguments, training
+
+
+def read_files(files: list[str] | None, folders: list[str] | None, split: str) -> list[Caption]:
+    """The captions of several files, each with its folder."""
+    if not files:
+        return []
+    folders = folders or [None] * len(files)
+    if len(folders) != len(files):
+        raise ValueError(f"There are {len(files)} caption files and {len(folders)} folders; give one folder for each.")
+    return [caption for file, folder in zip(files, folders) for caption in load_captions(file, folder, split)]
+
+
+def build(
+    arguments: PretrainingArguments, captions: list[Caption]
+) -> tuple[SiaSamReaForPreTraining, SiaSamReaProcessor]:
+    """The model and its processor: a checkpoint, two pretrained encoders, or random weights."""
+    if arguments.model_name_or_path is not None:
+        model = SiaSamReaForPreTraining.from_pretrained(arguments.model_name_or_path)
+        return model, SiaSamReaProcessor.from_pretrained(arguments.model_name_or_path)
+    fields = {"tasks": [], "pixel_random_sampling_size": 100} | (arguments.model_config or {})
+    video_processor = SiaSamReaVideoProcessor(**(arguments.video_processor or {}))
+    if arguments.vision_model is not None and arguments.text_model is not None:
+        model = SiaSamReaForPreTraining.from_vision_text_pretrained(
+            arguments.vision_model, arguments.text_model, **fields
+        )
+        return model, SiaSamReaProcessor(video_processor, AutoTokenizer.from_pretrained(arguments.text_model))
+    logger.warning("The model starts from random weights, its tokenizer from the words of the captions.")
+    rows = [VideoQuestion("", caption.text, None, "open_ended", "") for caption in captions]
+    tokenizer = build_tokenizer(rows)
+    text_config = {"model_type": "bert", **fields.pop("text_config", {}), "vocab_size": len(tokenizer)}
+    model = SiaSamReaForPreTraining(SiaSamReaConfig(text_config=text_config, **fields))
+    return model, SiaSamReaProcessor(video_processor, tokenizer)
+
+
+def best_guesses(logits: tuple[torch.Tensor, ...], labels: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The likeliest word of each place and the likelier match, instead of all scores."""
+    *_, words, matches = logits
+    return words.argmax(dim=-1), matches.argmax(dim=-1)
+
+
+def scores(predictions: EvalPrediction) -> dict[str, float]:
+    r"""
+    Accuracy of masked words and of matching.
+
+    Returns:
+        `dict[str, float]`: `masked_words_accuracy`, `unigram_accuracy` (always the commonest masked word: the best
+        that knows neither picture nor context), `matching_accuracy` and `matching_chance`.
+    """
+    (words, matches), (word_labels, match_labels) = predictions.predictions, predictions.label_ids
+    masked = word_labels != -100
+    commonest = Counter(word_labels[masked].tolist()).most_common(1)[0][1]
+    share = float(np.mean(match_labels))
+    return {
+        "masked_words_accuracy": float((words[masked] == word_labels[masked]).mean()),
+        "unigram_accuracy": commonest / int(masked.sum()),
+        "matching_accuracy": float((matches == match_labels).mean()),
+        "matching_chance": max(share, 1 - share),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Pretrains; returns the validation scores."""
+    arguments, training = parse_arguments(argv)
+    logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING, format="%(message)s")
+    set_seed(training.seed)
+    if arguments.sample_captions:
+        from make_sample_captions import make_sample_captions
+
+        make_sample_captions(Path(arguments.train_file[0]).parent, arguments.sample_captions)
+    train = read_files(arguments.train_file, arguments.folder, "train")
+    validation = read_files(arguments.validation_file, arguments.folder, "validation")
+    model, processor = build(arguments, train)
+    text = {"max_length": arguments.max_text_length, "mask_probability": arguments.mask_probability}
+
+    class PretrainingTrainer(Trainer):
+        """A Trainer whose evaluation masks the same words each time."""
+
+        def get_eval_dataloader(self, eval_dataset=None):
+            self.data_collator = PretrainingCollator(processor, **text)
+            loader = super().get_eval_dataloader(eval_dataset)
+            self.data_collator = PretrainingCollator(processor, training=True, **text)
+            return loader
+
+    trainer = PretrainingTrainer(
+        model=model,
+        args=training,
+        data_collator=PretrainingCollator(processor, training=True, **text),
+        train_dataset=CaptionDataset(train, processor, training=True) if train else None,
+        eval_dataset=CaptionDataset(validation, processor) if validation else None,
+        processing_class=processor,
+        compute_metrics=scores,
+        preprocess_logits_for_metrics=best_guesses,
+    )
+    if training.do_train:
+        last = get_last_checkpoint(training.output_dir) if Path(training.output_dir).is_dir() else None
+        trainer.train(resume_from_checkpoint=training.resume_from_checkpoint or last)
+        trainer.save_model()
+    if not training.do_eval:
+        return {}
+    report = trainer.evaluate()
+    trainer.save_metrics("eval", report)
+    for name, value in report.items():
+        print(f"{name:40s}{value:12.4f}")
+    return report
+
+
+if __name__ == "__main__":
+    main()

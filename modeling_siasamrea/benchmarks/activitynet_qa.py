@@ -1,0 +1,44 @@
+"""
+ActivityNet-QA: open-ended questions about 5 800 long videos (180 s on average).
+
+- Source: Z. Yu et al., "ActivityNet-QA: A Dataset for Understanding Complex Web Videos via Question Answering", AAAI
+  2019; https://github.com/MILVLG/activitynet-qa. Files `{train,val,test}_q.json` and `_a.json`, joined by question_id.
+- Splits: 32 000 training, 18 000 validation and 8 000 test questions about 3 200, 1 800 and 800 videos.
+- Task: open-ended; vocabulary of the 1 000 commonest training answers (decision; paper: "the commonest").
+- Metric: accuracy, answers outside the vocabulary wrong; by the nine question types below. Questions have no "?".
+- Videos: `v_{name}` with .mp4, .mkv or .webm; the annotations leave out the `v_`, and names may start with - or _.
+"""
+
+from pathlib import Path
+
+from .official_files import VideoFolder, annotation_file, read_json_list
+
+
+TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location", "number", "other")
+
+
+def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+    """Rows of a split, see [`load_benchmark`]."""
+    short = "val" if split == "validation" else split
+    path = annotation_file(annotations, f"{short}_q.json")
+    answer_path = path.with_name(path.name.replace("_q.json", "_a.json"))
+    if not answer_path.is_file() or answer_path == path:
+        raise ValueError(f"The questions {path} need their answers in {short}_a.json beside them.")
+    answers = {row["question_id"]: row for row in read_json_list(answer_path, "question_id", "answer", "type")}
+    folder, rows = VideoFolder(videos), []
+    for row in read_json_list(path, "question", "video_name", "question_id"):
+        answer = answers.get(row["question_id"])
+        if answer is None:
+            raise ValueError(f"{answer_path} has no answer to the question {row['question_id']}.")
+        name = row["video_name"]
+        rows.append(
+            {
+                "video": folder.find([f"v_{name}", name], f"v_{name}.mp4"),
+                "question": row["question"],
+                "answer": str(answer["answer"]),
+                "task": "open_ended",
+                "question_id": row["question_id"],
+                "question_type": TYPES[int(answer["type"])],
+            }
+        )
+    return rows

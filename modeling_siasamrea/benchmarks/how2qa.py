@@ -1,0 +1,95 @@
+"""
+How2QA: multiple-choice questions about spans of instructional videos.
+
+- Source: L. Li et al., "HERO: Hierarchical Encoder for Video+Language Omni-representation Pre-training", EMNLP 2020.
+  Files `how2QA_{train,val}_release.csv`: no header, seven columns `video, [start:end], wrong, wrong, wrong, question,
+  correct`, times in seconds of the whole video. Also the second release of the VALUE benchmark,
+  `how2qa_{train,val,test_public}.jsonl`: `a0..a3, answer_idx, q, qid, ts, vid_name`, times within a clip of 60 s.
+- Splits: train and validation (2 852 questions in the released file); the first release has no test file, so results
+  are reported on validation.
+- Task: multiple choice of 4. The correct answer comes last in the file, so the candidates are shuffled, with a seed
+  that depends on the row alone (decision). "None" is a candidate like any other.
+- Metric: accuracy.
+- Videos: `{video}.mp4`; for VALUE `{vid_name}.mp4`, the clip.
+"""
+
+import csv
+import hashlib
+import json
+import random
+import re
+from pathlib import Path
+
+from .official_files import VideoFolder, annotation_file
+
+
+SPAN = re.compile(r"\[\s*([\d.]+)\s*:\s*([\d.]+)\s*\]")
+
+
+def shuffled(candidates: list[str], correct: int, key: str) -> tuple[list[str], int]:
+    """The candidates in an order that depends on `key` alone, and the correct one's new place."""
+    order = list(range(len(candidates)))
+    random.Random(hashlib.blake2b(key.encode(), digest_size=8).digest()).shuffle(order)
+    return [candidates[place] for place in order], order.index(correct)
+
+
+def read_first_release(path: Path, folder: VideoFolder, split: str) -> list[dict]:
+    """Rows of the comma-separated files."""
+    rows = []
+    with open(path, encoding="utf-8", newline="") as file:
+        for number, columns in enumerate(csv.reader(file)):
+            if len(columns) != 7:
+                raise ValueError(f"{path}, row {number + 1}: seven columns are expected; it has {len(columns)}.")
+            video, span, *wrong, question, correct = columns
+            times = SPAN.fullmatch(span.strip())
+            if times is None:
+                raise ValueError(f"{path}, row {number + 1}: {span!r} is no span such as [7.2:18.0].")
+            question_id = f"{split}_{number}"
+            candidates, answer = shuffled([*wrong, correct], 3, f"how2qa/{question_id}")
+            rows.append(
+                {
+                    "video": folder.find([video], f"{video}.mp4"),
+                    "question": question,
+                    "answer": answer,
+                    "candidates": candidates,
+                    "task": "multiple_choice",
+                    "start": float(times[1]),
+                    "end": float(times[2]),
+                    "question_id": question_id,
+                }
+            )
+    return rows
+
+
+def read_second_release(path: Path, folder: VideoFolder) -> list[dict]:
+    """Rows of VALUE's files, whose candidates are in random order already."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        row = json.loads(line)
+        missing = [
+            name for name in ("a0", "a1", "a2", "a3", "answer_idx", "q", "qid", "ts", "vid_name") if name not in row
+        ]
+        if missing:
+            raise ValueError(f"{path}, line {number}: {', '.join(missing)} is missing.")
+        start, end = (float(time) for time in (row["ts"].split("-") if isinstance(row["ts"], str) else row["ts"]))
+        rows.append(
+            {
+                "video": folder.find([row["vid_name"]], f"{row['vid_name']}.mp4"),
+                "question": row["q"],
+                "answer": int(row["answer_idx"]),
+                "candidates": [row[f"a{place}"] for place in range(4)],
+                "task": "multiple_choice",
+                "start": start,
+                "end": end,
+                "question_id": str(row["qid"]),
+            }
+        )
+    return rows
+
+
+def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+    """Rows of a split, see [`load_benchmark`]."""
+    short = "val" if split == "validation" else split
+    second = "how2qa_test_public.jsonl" if split == "test" else f"how2qa_{short}.jsonl"
+    path, folder = annotation_file(annotations, f"how2QA_{short}_release.csv", second), VideoFolder(videos)
+    return read_second_release(path, folder) if path.suffix == ".jsonl" else read_first_release(path, folder, short)

@@ -1,0 +1,36 @@
+"""
+MSRVTT-QA: open-ended questions about 10 000 web videos.
+
+- Source: D. Xu et al., ACM MM 2017, with MSVD-QA; https://github.com/xudejing/video-question-answering. Files
+  `{train,val,test}_qa.json`, or ClipBERT's `{train,val,test}.jsonl`.
+- Splits: 158 581 training, 12 278 validation and 72 821 test questions about 6 513, 497 and 2 990 videos.
+- Task: open-ended; vocabulary of the 1 000 commonest training answers (paper).
+- Metric: accuracy, answers outside the vocabulary wrong; by the question's first word (what, who, how, when, where).
+- Videos: `video{n}.mp4`, in one folder or in TrainValVideo and TestVideo.
+"""
+
+from pathlib import Path
+
+from .official_files import VideoFolder, annotation_file, clipbert_rows, first_word, read_json_list
+
+
+def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+    """Rows of a split, see [`load_benchmark`]."""
+    short = "val" if split == "validation" else split
+    path, folder = annotation_file(annotations, f"{short}_qa.json", f"{short}.jsonl"), VideoFolder(videos)
+    if path.suffix == ".jsonl":
+        return clipbert_rows(path, folder, "open_ended", ".mp4")
+    rows = []
+    for row in read_json_list(path, "question", "answer", "video_id", "id"):
+        name = f"video{row['video_id']}"
+        rows.append(
+            {
+                "video": folder.find([name], f"{name}.mp4"),
+                "question": row["question"],
+                "answer": row["answer"],
+                "task": "open_ended",
+                "question_id": str(row["id"]),
+                "question_type": first_word(row["question"]),
+            }
+        )
+    return rows

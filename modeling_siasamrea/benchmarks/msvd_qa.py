@@ -1,0 +1,44 @@
+"""
+MSVD-QA: open-ended questions about 1 970 short YouTube clips.
+
+- Source: D. Xu et al., "Video Question Answering via Gradually Refined Attention over Appearance and Motion", ACM MM
+  2017; https://github.com/xudejing/video-question-answering. Files `{train,val,test}_qa.json`; questions made by a
+  program from captions.
+- Splits: 30 933 training, 6 415 validation and 13 157 test questions about 1 200, 250 and 520 videos.
+- Task: open-ended; vocabulary of the 1 000 commonest training answers (decision; paper: "the commonest").
+- Metric: accuracy, answers outside the vocabulary wrong; by the question's first word (what, who, how, when, where).
+- Videos: `vid{n}.avi`, or their YouTube names, which `youtube_mapping.txt` beside the annotations connects.
+"""
+
+from pathlib import Path
+
+from .official_files import VideoFolder, annotation_file, first_word, read_json_list
+
+
+def read_mapping(folder: Path) -> dict[str, str]:
+    """`vid{n}` to YouTube name, empty where the file is not there."""
+    path = folder / "youtube_mapping.txt"
+    if not path.is_file():
+        return {}
+    pairs = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {name: youtube for youtube, name in pairs}
+
+
+def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+    """Rows of a split, see [`load_benchmark`]."""
+    path = annotation_file(annotations, f"{'val' if split == 'validation' else split}_qa.json")
+    mapping, folder = read_mapping(path.parent), VideoFolder(videos)
+    rows = []
+    for row in read_json_list(path, "question", "answer", "video_id", "id"):
+        name = f"vid{row['video_id']}"
+        rows.append(
+            {
+                "video": folder.find([name, mapping.get(name, name)], f"{name}.avi"),
+                "question": row["question"],
+                "answer": row["answer"],
+                "task": "open_ended",
+                "question_id": str(row["id"]),
+                "question_type": first_word(row["question"]),
+            }
+        )
+    return rows

@@ -1,0 +1,37 @@
+"""
+NExT-QA, multiple choice: causal and temporal questions about everyday videos.
+
+- Source: J. Xiao et al., "NExT-QA: Next Phase of Question-Answering to Explaining Temporal Actions", CVPR 2021;
+  https://github.com/doc-doc/NExT-QA. Files `{train,val,test}.csv`, here also accepted as `mc_{train,val,test}.csv`.
+- Splits: 34 132 training, 4 996 validation and 8 564 test questions about 3 870, 570 and 1 000 videos.
+- Task: multiple choice of 5.
+- Metric: accuracy, by type: causal why and how (CW, CH), temporal next, current and previous (TN, TC, TP), descriptive
+  counting, location and other (DC, DL, DO).
+- Videos: `{video}.mp4`, in one folder or under VidOR's folders (`map_vid_vidorID.json` names them).
+"""
+
+import csv
+from pathlib import Path
+
+from .official_files import VideoFolder, annotation_file, check_columns
+
+
+def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+    """Rows of a split, see [`load_benchmark`]."""
+    short = "val" if split == "validation" else split
+    path, folder = annotation_file(annotations, f"{short}.csv", f"mc_{short}.csv"), VideoFolder(videos)
+    with open(path, encoding="utf-8", newline="") as file:
+        official = list(csv.DictReader(file))
+    check_columns(path, official, "video", "question", "answer", "qid", "type", "a0", "a1", "a2", "a3", "a4")
+    return [
+        {
+            "video": folder.find([row["video"]], f"{row['video']}.mp4"),
+            "question": row["question"],
+            "answer": int(row["answer"]),
+            "candidates": [row[f"a{place}"] for place in range(5)],
+            "task": "multiple_choice",
+            "question_id": f"{row['video']}_{row['qid']}",
+            "question_type": row["type"],
+        }
+        for row in official
+    ]

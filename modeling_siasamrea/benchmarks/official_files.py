@@ -1,0 +1,114 @@
+"""What the benchmarks' loaders share: finding annotation and video files, and ClipBERT's version of the rows."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg")
+
+
+def annotation_file(annotations: Path, *names: str) -> Path:
+    """The file itself, or the first of `names` that is in the folder; a `ValueError` names them if none is."""
+    if annotations.is_file():
+        return annotations
+    for name in names:
+        if (annotations / name).is_file():
+            return annotations / name
+    raise ValueError(f"The folder {annotations} has no {' and no '.join(names)}.")
+
+
+def read_json_list(path: Path, *columns: str) -> list[dict]:
+    """The rows of a JSON file that is one list, each with `columns`."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(rows, list):
+        raise ValueError(f"{path} must be a list of rows; it is a {type(rows).__name__}.")
+    check_columns(path, rows, *columns)
+    return rows
+
+
+def check_columns(path: Path, rows: list[dict], *columns: str) -> None:
+    """Raises a `ValueError` if a row lacks one of `columns`, or there are no rows."""
+    if not rows:
+        raise ValueError(f"{path} has no rows.")
+    for number, row in enumerate(rows, start=1):
+        missing = [column for column in columns if row.get(column) is None]
+        if missing:
+            raise ValueError(f"{path}, row {number}: {' and '.join(missing)} is missing; it has {', '.join(row)}.")
+
+
+class VideoFolder:
+    """
+    The videos of a folder and its subfolders by their names without suffix.
+
+    Args:
+        folder (`Path`, *optional*): The folder; without one, every video gets its official name.
+
+    Raises:
+        `ValueError`: If the folder does not exist.
+    """
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+        self.paths: dict[str, str] = {}
+        if folder is None:
+            return
+        if not folder.is_dir():
+            raise ValueError(f"The video folder {folder} does not exist.")
+        for parent, _, files in os.walk(folder, followlinks=True):
+            for file in sorted(files):
+                stem, suffix = os.path.splitext(file)
+                if suffix.lower() in VIDEO_SUFFIXES:
+                    self.paths.setdefault(stem, os.path.join(parent, file))
+
+    def find(self, names: Iterable[str], official_file: str) -> str:
+        """The path of the first of `names` that is there, or where `official_file` should be."""
+        found = next((self.paths[name] for name in names if name in self.paths), None)
+        if found is not None:
+            return found
+        return official_file if self.folder is None else str(self.folder / official_file)
+
+
+def first_word(question: str) -> str:
+    """The question's first word, which is its type in MSVD-QA and MSRVTT-QA."""
+    words = question.split()
+    return words[0].lower().strip("?,.") if words else "none"
+
+
+def clipbert_rows(path: Path, videos: VideoFolder, task: str, suffix: str) -> list[dict]:
+    r"""
+    Rows of ClipBERT's own jsonl files: `video_id` or `gif_name`, `question`, `answer`, and where there are any
+    `options` and `answer_type`.
+
+    Args:
+        path (`Path`): The file.
+        videos ([`VideoFolder`]): Its videos.
+        task (`str`): The task of its rows.
+        suffix (`str`): Suffix of an official video file.
+
+    Returns:
+        `list[dict]`: rows in this package's columns.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            official = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not a JSON object ({error}).") from None
+        name = official.get("gif_name", official.get("video_id"))
+        if name is None or "question" not in official or "answer" not in official:
+            raise ValueError(f"{path}, line {number}: gif_name or video_id, question and answer are needed.")
+        row = {"video": videos.find([str(name)], f"{name}{suffix}"), "question": official["question"], "task": task}
+        row |= {"answer": official["answer"] if task != "open_ended" else str(official["answer"])}
+        row["question_id"] = str(official.get("question_id", number - 1))
+        if "options" in official:
+            row["candidates"] = [str(option) for option in official["options"]]
+        row["question_type"] = official.get("answer_type") or first_word(official["question"])
+        rows.append(row)
+    return rows

@@ -1,0 +1,103 @@
+"""
+TGIF-QA: four tasks about animated GIFs.
+
+- Source: Y. Jang et al., "TGIF-QA: Toward Spatio-Temporal Reasoning in Visual Question Answering", CVPR 2017;
+  https://github.com/YunseokJANG/tgif-qa. Files `{Train,Test}_{action,transition,frameqa,count}_question.csv`:
+  tab-separated, CRLF, no quoting; `vid_id` is the question's id and `key` the video's number. Also ClipBERT's jsonl.
+- Splits: no official validation. 10 % of the training GIFs are held out, chosen by a hash of their name, the same for
+  all four tasks (decision). Training and test rows as the paper counts them: action 20 475 and 2 274, transition
+  52 704 and 6 232, frameqa 39 392 and 13 691, count 26 843 and 3 554; the released training files have a few less.
+- Tasks: action and transition are multiple choice of 5, answers index a1..a5 from zero. frameqa is open-ended with
+  all training answers as its vocabulary (decision), types object, number, color and location. count is a number, 0
+  or 2..10.
+- Metrics: accuracy; for counts the mean squared error of the prediction rounded and clipped to 1..10 against the
+  answer floored at 1 (official), and beside it the error of the raw numbers.
+- Videos: `{gif_name}.gif`; some have one frame by now.
+"""
+
+import csv
+import hashlib
+from pathlib import Path
+
+from .official_files import VideoFolder, annotation_file, check_columns, clipbert_rows
+
+
+FRAMEQA_TYPES = ("object", "number", "color", "location")
+CLIPBERT_TASKS = {
+    "action": "multiple_choice",
+    "transition": "multiple_choice",
+    "frameqa": "open_ended",
+    "count": "count",
+}
+
+
+def held_out(gif_name: str) -> bool:
+    """Whether a training GIF belongs to our validation split."""
+    return int.from_bytes(hashlib.blake2b(f"tgif_qa/{gif_name}".encode(), digest_size=8).digest(), "big") % 10 == 0
+
+
+def read_rows(annotations: Path, videos: Path | None, split: str, name: str) -> tuple[list[dict], list[dict]]:
+    """The official rows of a split, and beside each what all tasks share; ClipBERT's rows come without the former."""
+    short = "test" if split == "test" else "train"
+    path = annotation_file(
+        annotations,
+        f"{short.capitalize()}_{name}_question.csv",
+        f"{name}_{short}.jsonl",
+        f"{short}_{name}.jsonl",
+    )
+    folder = VideoFolder(videos)
+    if path.suffix == ".jsonl":
+        rows = clipbert_rows(path, folder, CLIPBERT_TASKS[name], ".gif")
+        stems = [Path(row["video"]).stem for row in rows]
+        return [], [
+            row for row, stem in zip(rows, stems) if split == "test" or held_out(stem) == (split == "validation")
+        ]
+    with open(path, encoding="utf-8", newline="") as file:
+        official = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    check_columns(path, official, "gif_name", "question", "answer", "vid_id")
+    if split != "test":
+        official = [row for row in official if held_out(row["gif_name"]) == (split == "validation")]
+    shared = [
+        {
+            "video": folder.find([row["gif_name"]], f"{row['gif_name']}.gif"),
+            "question": row["question"],
+            "question_id": row["vid_id"],
+        }
+        for row in official
+    ]
+    return official, shared
+
+
+def load_choices(annotations: Path, videos: Path | None, split: str, name: str) -> list[dict]:
+    """Rows of the two multiple-choice tasks."""
+    official, rows = read_rows(annotations, videos, split, name)
+    for row, choices in zip(rows, official):
+        row["candidates"] = [choices[f"a{place}"] for place in range(1, 6)]
+        row |= {"answer": int(choices["answer"]), "task": "multiple_choice", "question_type": name}
+    return rows
+
+
+def load_action_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+    """Rows of the action task, see [`load_benchmark`]."""
+    return load_choices(annotations, videos, split, "action")
+
+
+def load_transition_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+    """Rows of the transition task, see [`load_benchmark`]."""
+    return load_choices(annotations, videos, split, "transition")
+
+
+def load_frameqa_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+    """Rows of the frameqa task, see [`load_benchmark`]."""
+    official, rows = read_rows(annotations, videos, split, "frameqa")
+    for row, given in zip(rows, official):
+        row |= {"answer": given["answer"], "task": "open_ended", "question_type": FRAMEQA_TYPES[int(given["type"])]}
+    return rows
+
+
+def load_count_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+    """Rows of the count task, see [`load_benchmark`]."""
+    official, rows = read_rows(annotations, videos, split, "count")
+    for row, given in zip(rows, official):
+        row |= {"answer": int(given["answer"]), "task": "count"}
+    return rows

@@ -1,0 +1,198 @@
+"""Pairs of pictures (or videos) and captions for pretraining: reading published files, masking words, mismatching."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+from transformers import DataCollatorForLanguageModeling
+
+from .annotations_siasamrea import read_table
+from .processors.processing_siasamrea import SiaSamReaProcessor
+from .processors.video_decoding import VideoDecodingError
+
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".gif", ".mpg", ".mpeg")
+
+
+class Caption(NamedTuple):
+    """
+    A picture or video and a text about it.
+
+    Args:
+        picture (`str` or `PIL.Image.Image`): Path of an image or video file, or the image.
+        text (`str`): The caption.
+        picture_id (`str`): The same for all captions of a picture.
+    """
+
+    picture: str | Image.Image
+    text: str
+    picture_id: str
+
+
+def load_captions(source: str | Path, folder: str | Path | None = None, split: str = "train") -> list[Caption]:
+    r"""
+    Reads captions as they are published.
+
+    Args:
+        source (`str` or `Path`):
+            COCO's `captions_*.json`; Visual Genome's `region_descriptions.json`; a JSONL, JSON or CSV file with the
+            columns `image` or `video`, and `caption`; or a `datasets` name with such columns (a list of captions is
+            one pair each).
+        folder (`str` or `Path`, *optional*): Where relative paths start; Visual Genome's files are sought below it.
+        split (`str`, *optional*, defaults to `"train"`): Split of a data set that is given by name.
+
+    Returns:
+        `list[Caption]`: one for each pair, in the file's order.
+
+    Raises:
+        `ValueError`: If there are no pairs, or a row has no picture or no caption; says which.
+    """
+    folder = Path(folder or ".")
+    path = Path(source)
+    content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" and path.is_file() else None
+    if isinstance(content, dict) and "annotations" in content:
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        captions = [
+            Caption(str(folder / names[row["image_id"]]), row["caption"].strip(), str(row["image_id"]))
+            for row in content["annotations"]
+        ]
+    elif isinstance(content, list) and content and "regions" in content[0]:
+        files = {file.stem: str(file) for file in folder.rglob("*.jpg")}
+        captions = [
+            Caption(
+                files.get(str(image["id"]), str(folder / f"{image['id']}.jpg")), region["phrase"], str(image["id"])
+            )
+            for image in content
+            for region in image["regions"]
+        ]
+    else:
+        captions = []
+        for number, row in enumerate(read_table(source, split), start=1):
+            picture, texts = row.get("image") or row.get("video"), row.get("caption")
+            if picture is None or not texts:
+                raise ValueError(f"{source}, row {number}: a row needs an image or a video, and a caption.")
+            name = str(folder / picture) if isinstance(picture, str) else picture
+            texts = [texts] if isinstance(texts, str) else texts
+            identity = picture if isinstance(picture, str) else str(number)
+            captions += [Caption(name, text, identity) for text in texts]
+    if not captions:
+        raise ValueError(f"{source} has no captions.")
+    return captions
+
+
+class CaptionDataset(Dataset):
+    r"""
+    Pairs of frames and texts; a picture is a video of one frame.
+
+    Args:
+        captions (`list[Caption]`): The pairs.
+        processor ([`SiaSamReaProcessor`]): Resizes and normalises the frames.
+        training (`bool`, *optional*, defaults to `False`): Whether a video's clip is random.
+
+    A picture that cannot be read is replaced by the next that can; its path is in `unreadable` (of this process).
+    """
+
+    def __init__(self, captions: list[Caption], processor: SiaSamReaProcessor, training: bool = False):
+        self.captions = captions
+        self.video_processor = processor.video_processor
+        self.training = training
+        self.unreadable: set[str] = set()
+
+    def __len__(self) -> int:
+        """The number of pairs."""
+        return len(self.captions)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """`pixel_values_videos` `(1, frames, 3, height, width)`, `frame_mask` `(frames,)`, `text`, `picture_id`."""
+        for place in range(len(self.captions)):
+            number = (index + place) % len(self.captions)
+            caption = self.captions[number]
+            try:
+                features = self._frames(caption.picture)
+            except (OSError, VideoDecodingError):
+                self.unreadable.add(str(caption.picture))
+                continue
+            return {**features, "text": caption.text, "picture_id": caption.picture_id, "index": number}
+        raise ValueError(f"None of the {len(self.captions)} pictures can be read; the first is {caption.picture}.")
+
+    def _frames(self, picture: str | Image.Image) -> dict[str, torch.Tensor]:
+        if isinstance(picture, str) and os.path.splitext(picture)[1].lower() in VIDEO_SUFFIXES:
+            seed = int(torch.randint(2**31, ())) if self.training else None
+            video, how = picture, {"training": self.training, "seed": seed, "num_clips": 1, "num_eval_clips": 1}
+        else:
+            image = Image.open(picture) if isinstance(picture, str) else picture
+            video, how = np.asarray(image.convert("RGB"))[None], {"do_sample_frames": False}
+        features = self.video_processor([video], return_tensors="pt", **how)
+        return {name: features[name][0] for name in ("pixel_values_videos", "frame_mask")}
+
+
+class PretrainingCollator:
+    r"""
+    Makes a batch of [`CaptionDataset`]'s items: about half of the texts are exchanged for another picture's, and of the
+    others 15 % of the words are masked (ClipBERT).
+
+    Args:
+        processor ([`SiaSamReaProcessor`]): Tokenizes the texts.
+        max_length (`int`, *optional*, defaults to 20): Longest text in tokens (ClipBERT).
+        mask_probability (`float`, *optional*, defaults to 0.15): Share of masked words (ClipBERT).
+        training (`bool`, *optional*, defaults to `False`):
+            Random masks and exchanges; otherwise they depend on the rows alone.
+    """
+
+    def __init__(
+        self,
+        processor: SiaSamReaProcessor,
+        max_length: int = 20,
+        mask_probability: float = 0.15,
+        training: bool = False,
+    ):
+        self.tokenizer = processor.tokenizer
+        self.max_length = max_length
+        self.training = training
+        self.mask_probability = mask_probability
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Collates pairs; see [`SiaSamReaForPreTraining`] for what the tensors are."""
+        texts, matches = self._mismatch(items)
+        masker = DataCollatorForLanguageModeling(
+            self.tokenizer,
+            mlm_probability=self.mask_probability,
+            seed=None if self.training else items[0]["index"],
+        )
+        words = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_special_tokens_mask=True)
+        batch = dict(masker([{name: words[name][row] for name in words} for row in range(len(texts))]))
+        matching_labels = torch.tensor(matches)
+        # A text about another picture says nothing about this one's words (ClipBERT).
+        batch["labels"] = batch["labels"].masked_fill(matching_labels[:, None] == 0, -100)
+        frames = max(item["frame_mask"].shape[0] for item in items)
+        pad = [frames - item["frame_mask"].shape[0] for item in items]
+        batch["pixel_values_videos"] = torch.stack(
+            [
+                torch.nn.functional.pad(item["pixel_values_videos"], (0, 0, 0, 0, 0, 0, 0, missing))
+                for item, missing in zip(items, pad)
+            ]
+        )
+        batch["frame_mask"] = torch.stack(
+            [torch.nn.functional.pad(item["frame_mask"], (0, missing)) for item, missing in zip(items, pad)]
+        )
+        return batch | {"matching_labels": matching_labels}
+
+    def _mismatch(self, items: list[dict[str, Any]]) -> tuple[list[str], list[int]]:
+        """The texts, some exchanged for the next other picture's in the batch, and whether each still matches."""
+        texts, matches = [], []
+        for place, item in enumerate(items):
+            exchange = bool(torch.rand(()) < 0.5) if self.training else item["index"] % 2 == 1
+            others = [
+                other for other in items[place + 1 :] + items[:place] if other["picture_id"] != item["picture_id"]
+            ]
+            matches.append(0 if exchange and others else 1)
+            texts.append(others[0]["text"] if exchange and others else item["text"])
+        return texts, matches
+
+
+__all__ = ["Caption", "CaptionDataset", "PretrainingCollator", "load_captions"]

@@ -1,0 +1,314 @@
+"""The benchmarks from official files to a prediction file; rows are written here in the official formats."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from modeling_siasamrea import (
+    SiaSamReaConfig,
+    SiaSamReaForPreTraining,
+    SiaSamReaProcessor,
+    SiaSamReaVideoProcessor,
+)
+from modeling_siasamrea.annotations_siasamrea import load_video_questions
+from modeling_siasamrea.benchmarks import LOADERS, load_benchmark
+from modeling_siasamrea.benchmarks.tgif_qa import held_out
+
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS, CARDS = ROOT / "examples" / "configs", ROOT / "model_cards"
+NUMBERS = range(6)
+GIFS = [name for name in (f"tumblr_{i}_250" for i in range(200)) if not held_out(name)][:6]
+HELD_OUT = [name for name in (f"tumblr_{i}_250" for i in range(200)) if held_out(name)][:2]
+
+
+def write_json(path: Path, rows: list[dict]) -> None:
+    path.write_text(json.dumps(rows))
+
+
+def write_tgif(path: Path, columns: list[str], rows: list[list]) -> None:
+    lines = ["\t".join(map(str, line)) for line in [columns, *rows]]
+    path.write_bytes("".join(line + "\r\n" for line in lines).encode())
+
+
+def msvd(folder: Path) -> list[str]:
+    rows = [{"answer": f"cat{n % 2}", "id": 7 + n, "question": "What eats ?", "video_id": n + 1} for n in NUMBERS]
+    for split in ("train", "val", "test"):
+        write_json(folder / f"{split}_qa.json", rows)
+    (folder / "youtube_mapping.txt").write_text("-4wsuPCj_5_15 vid1\nabc_1_2 vid2\n")
+    return ["-4wsuPCj_5_15.avi", *(f"vid{n}.avi" for n in range(2, 7))]
+
+
+def msrvtt(folder: Path) -> list[str]:
+    rows = [{"answer": "cat", "category_id": 3, "id": n, "question": "who eats?", "video_id": n} for n in NUMBERS]
+    for split in ("train", "val", "test"):
+        write_json(folder / f"{split}_qa.json", rows)
+    return [f"{'TestVideo' if n > 2 else 'TrainValVideo'}/video{n}.mp4" for n in NUMBERS]
+
+
+def activitynet(folder: Path) -> list[str]:
+    names = ["-abc", "_def", "ghi", "jkl", "mno", "pqr"]
+    questions = [{"video_name": v, "question": "is it indoor", "question_id": f"v_{v}_1"} for v in names]
+    answers = [{"answer": "yes", "type": n, "question_id": f"v_{v}_1"} for n, v in enumerate(names)]
+    for split in ("train", "val", "test"):
+        write_json(folder / f"{split}_q.json", questions)
+        write_json(folder / f"{split}_a.json", answers[::-1])
+    return ["v_-abc.mp4", "v__def.mkv", "v_ghi.mp4", "v_jkl.mp4", "v_mno.mp4", "v_pqr.mp4"]
+
+
+def how2qa(folder: Path) -> list[str]:
+    for split in ("train", "val"):
+        with open(folder / f"how2QA_{split}_release.csv", "w", newline="") as file:
+            for n in NUMBERS:
+                csv.writer(file).writerow([f"-v{n}", "[0.5:1.75]", "None", "a, b", "c", "what is it?", f"right{n}"])
+    second = [
+        {f"a{i}": f"choice {i}" for i in range(4)}
+        | {"answer_idx": n % 4, "q": "what ?", "qid": n, "ts": "0.25-2.0", "vid_name": f"-v{n}"}
+        for n in NUMBERS
+    ]
+    (folder / "how2qa_test_public.jsonl").write_text("".join(json.dumps(row) + "\n" for row in second))
+    return [f"-v{n}.mp4" for n in NUMBERS]
+
+
+def tgif(task: str) -> Callable[[Path], list[str]]:
+    def write(folder: Path) -> list[str]:
+        # A quotation mark opens no quoted field here.
+        question = 'What does the "cat do ?'
+        for split, names in (("Train", [*GIFS, *HELD_OUT]), ("Test", GIFS)):
+            path = folder / f"{split}_{task}_question.csv"
+            ids = [f"{task.upper()}{n}" for n in range(len(names))]
+            if task in ("action", "transition"):
+                columns = ["gif_name", "question", "a1", "a2", "a3", "a4", "a5", "answer", "vid_id", "key"]
+                rows = [[v, question, *"pqrst", n % 5, ids[n], n] for n, v in enumerate(names)]
+            elif task == "frameqa":
+                columns = ["gif_name", "question", "answer", "type", "vid_id", "key", "description"]
+                rows = [[v, question, "dog", n % 4, ids[n], n, "text"] for n, v in enumerate(names)]
+            else:
+                columns = ["gif_name", "question", "answer", "vid_id", "key"]
+                rows = [[v, question, (0, 2, 10)[n % 3], ids[n], n] for n, v in enumerate(names)]
+            write_tgif(path, columns, rows)
+        return [f"{name}.gif" for name in [*GIFS, *HELD_OUT]]
+
+    return write
+
+
+def nextqa(folder: Path) -> list[str]:
+    columns = [
+        "video",
+        "frame_count",
+        "width",
+        "height",
+        "question",
+        "answer",
+        "qid",
+        "type",
+        *(f"a{i}" for i in range(5)),
+    ]
+    for split in ("train", "val", "test"):
+        with open(folder / f"{split}.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            for n in NUMBERS:
+                writer.writerow([40 + n, 16, 64, 48, "why, so", n % 5, n, "CW", "None", "b", "c", "d", "e"])
+    return [f"0101/{40 + n}.mp4" for n in NUMBERS]
+
+
+OFFICIAL = {
+    "msvd_qa": msvd,
+    "msrvtt_qa": msrvtt,
+    "activitynet_qa": activitynet,
+    "how2qa": how2qa,
+    "tgif_action": tgif("action"),
+    "tgif_transition": tgif("transition"),
+    "tgif_frameqa": tgif("frameqa"),
+    "tgif_count": tgif("count"),
+    "nextqa_mc": nextqa,
+}
+
+
+@pytest.fixture
+def benchmark(tmp_path, write_video):
+    """Writes a benchmark's files and videos; returns both folders."""
+
+    def write(name: str) -> tuple[Path, Path]:
+        annotations, videos = tmp_path / "annotations", tmp_path / "videos"
+        annotations.mkdir(exist_ok=True)
+        for file in OFFICIAL[name](annotations):
+            write_video(videos / file, frames=16, codec={".gif": "gif", ".avi": "mpeg4"}.get(file[-4:], "libx264"))
+        return annotations, videos
+
+    return write
+
+
+@pytest.fixture
+def start(tmp_path, tiny_config, tokenizer) -> Path:
+    """A checkpoint without heads to start from, as a converted ClipBERT is."""
+    folder = tmp_path / "start"
+    SiaSamReaForPreTraining(tiny_config(tasks=[])).save_pretrained(folder)
+    SiaSamReaProcessor(SiaSamReaVideoProcessor(), tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(benchmark, start, tmp_path, example):
+    """Runs a configuration of `examples/configs` for two steps on its benchmark's files; `changes` override it."""
+
+    def run(config: str, name: str, **changes) -> dict:
+        annotations, videos = benchmark(name)
+        overrides = {
+            "model_name_or_path": start,
+            "annotations": annotations,
+            "video_folder": videos,
+            "output_dir": tmp_path / "run",
+            "video_processor": '{"size": {"longest_edge": 64}, "frames_per_clip": 2}',
+            "model_config": '{"num_clips": 3}',
+            "do_train": True,
+            "max_steps": 2,
+            "per_device_train_batch_size": 3,
+            "dataloader_num_workers": 0,
+            "use_cpu": True,
+            "disable_tqdm": True,
+        }
+        options = [text for key, value in (overrides | changes).items() for text in (f"--{key}", str(value))]
+        return example("run_videoqa").main([str(CONFIGS / f"{config}.json"), *options])
+
+    return run
+
+
+@pytest.mark.parametrize("name", list(LOADERS))
+def test_from_official_files_to_predictions(name, run, tmp_path):
+    plain = {"save_strategy": "no", "eval_strategy": "no", "load_best_model_at_end": False}
+    report = run(name, name, **plain)
+
+    # How2QA has no public test answers: its predictions are on validation.
+    split = "validation" if name == "how2qa" else "test"
+    scores = report[f"{split}_{name}"]["scores"]
+    assert scores["questions"] == 6 and scores["unreadable"] == 0
+    file = tmp_path / "run" / f"{'validation_' if name == 'how2qa' else ''}predictions_{name}.jsonl"
+    predictions = [json.loads(line) for line in file.read_text().splitlines()]
+    expected = load_video_questions(load_benchmark(name, tmp_path / "annotations", tmp_path / "videos", split))
+    assert [line["question_id"] for line in predictions] == [row.question_id for row in expected]
+    assert all(Path(line["video"]).is_file() for line in predictions)
+
+
+def test_the_best_checkpoint_is_chosen_on_validation(run, tmp_path):
+    run("msvd_qa", "msvd_qa")
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    assert state["best_metric"] is not None and "checkpoint-2" in state["best_model_checkpoint"]
+
+
+def test_tgif_tasks_train_together(run, tmp_path, benchmark):
+    annotations, _ = benchmark("tgif_count")
+    for task in ("action", "transition", "frameqa"):
+        OFFICIAL[f"tgif_{task}"](annotations)
+    annotations.rename(tmp_path / "all")
+    report = run("tgif_joint", "tgif_count", annotations=tmp_path / "all")
+    assert {name for name in report if name.startswith("test_")} == {
+        f"test_tgif_{task}" for task in ("action", "transition", "frameqa", "count")
+    }
+    config = SiaSamReaConfig.from_pretrained(tmp_path / "run")
+    assert set(config.tasks) == {"open_ended", "multiple_choice", "count"} and config.label2id == {"dog": 0}
+
+
+@pytest.mark.parametrize("name", ["tgif_joint", *LOADERS])
+def test_each_recipe_has_a_card(name):
+    card = ModelCard.load(CARDS / f"{name}.md")
+    assert card.data.license == "apache-2.0" and card.data.pipeline_tag == "visual-question-answering"
+    assert "not yet trained" in card.text
+    for heading in ("Task", "Data", "Metric", "Hyperparameters", "The paper's number"):
+        assert f"**{heading}" in card.text or f"## {heading}" in card.text, heading
+
+
+def test_msvd_videos_are_found_by_either_name(benchmark):
+    annotations, videos = benchmark("msvd_qa")
+    rows = load_benchmark("msvd_qa", annotations, videos)
+    assert [Path(video).name for video in rows["video"]][:2] == ["-4wsuPCj_5_15.avi", "vid2.avi"]
+    assert rows[0]["question_id"] == "7" and rows[0]["question_type"] == "what"
+    # Without a folder, and where a video is missing, it keeps its official name.
+    assert load_benchmark("msvd_qa", annotations)[0]["video"] == "vid1.avi"
+    (videos / "vid2.avi").unlink()
+    assert load_benchmark("msvd_qa", annotations, videos)[1]["video"] == str(videos / "vid2.avi")
+
+
+def test_activitynet_types_and_names(benchmark):
+    annotations, videos = benchmark("activitynet_qa")
+    rows = load_benchmark("activitynet_qa", annotations, videos)
+    assert rows["question_type"][:6] == ["motion", "spatial", "temporal", "yes/no", "color", "object"]
+    assert [Path(video).name for video in rows["video"]][:2] == ["v_-abc.mp4", "v__def.mkv"]
+    write_json(annotations / "train_a.json", json.loads((annotations / "train_a.json").read_text())[1:])
+    with pytest.raises(ValueError, match=r"train_a\.json has no answer to the question v_pqr_1"):
+        load_benchmark("activitynet_qa", annotations)
+
+
+def test_how2qa_candidates_are_shuffled_the_same_way_each_time(benchmark):
+    annotations, _ = benchmark("how2qa")
+    rows = load_benchmark("how2qa", annotations)
+    for number, row in enumerate(rows):
+        assert row["candidates"][row["answer"]] == f"right{number}" and "None" in row["candidates"]
+        assert (row["start"], row["end"]) == (0.5, 1.75)
+    assert len(set(rows["answer"])) > 1
+    assert load_benchmark("how2qa", annotations)["candidates"][:] == rows["candidates"][:]
+    second = load_benchmark("how2qa", annotations, split="test")
+    assert second["answer"][:] == [0, 1, 2, 3, 0, 1] and second[0]["end"] == 2.0
+
+
+def test_tgif_holds_out_a_tenth_of_the_gifs(tmp_path):
+    names = [f"gif{n}" for n in range(2000)]
+    columns = ["gif_name", "question", "answer", "vid_id", "key"]
+    write_tgif(tmp_path / "Train_count_question.csv", columns, [[name, "How ?", 2, name, 0] for name in names * 2])
+    train, validation = (
+        load_benchmark("tgif_count", tmp_path, split=split)["video"][:] for split in ("train", "validation")
+    )
+    assert not set(train) & set(validation) and len(train) + len(validation) == 4000
+    assert 160 < len(set(validation)) < 240
+    assert set(Counter(validation).values()) == {2}  # all questions about a GIF stay together
+
+
+def test_clipbert_files_are_read(tmp_path):
+    line = {"gif_name": GIFS[0], "question": "what ?", "options": ["a", "b"], "answer": 1, "answer_type": "action"}
+    (tmp_path / "action_test.jsonl").write_text(json.dumps(line) + "\n")
+    (row,) = load_benchmark("tgif_action", tmp_path, split="test")
+    assert row["video"] == f"{GIFS[0]}.gif" and row["candidates"] == ["a", "b"] and row["answer"] == 1
+    (tmp_path / "val.jsonl").write_text(
+        json.dumps({"video_id": "video9", "question": "who ?", "answer": "man"}) + "\n"
+    )
+    (row,) = load_benchmark("msrvtt_qa", tmp_path, split="validation")
+    assert row["video"] == "video9.mp4" and row["answer"] == "man" and row["question_type"] == "who"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("msvd", "."), "no benchmark 'msvd'; choose from msvd_qa"),
+        (("msvd_qa", ".", None, "val"), "no split 'val'"),
+        (("msvd_qa", "nowhere"), "nowhere do not exist"),
+        (("msvd_qa", str(Path(__file__).parent)), r"has no train_qa\.json"),
+        (("msvd_qa", __file__), "is not JSON"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_benchmark(*arguments)
+
+
+def test_official_files_lose_no_row(shared):
+    folder = shared / "annotations"
+    rows = {
+        ("msvd_qa", "msvd_qa", "train"): 30933,
+        ("msvd_qa", "msvd_qa", "validation"): 6415,
+        ("msrvtt_qa", "msrvtt_qa", "validation"): 12278,
+        ("activitynet_qa", "activitynet_qa", "validation"): 18000,
+        ("how2qa", "how2qa", "validation"): 2852,
+        ("tgif_action", "tgif_qa", "test"): 2274,
+        ("tgif_frameqa", "tgif_qa", "test"): 13691,
+        ("nextqa_mc", "nextqa", "validation"): 4996,
+    }
+    for (name, source, split), count in rows.items():
+        assert len(load_video_questions(load_benchmark(name, folder / source, split=split))) == count
+    counts = [len(load_benchmark("tgif_count", folder / "tgif_qa", split=split)) for split in ("train", "validation")]
+    assert sum(counts) == 26839 and counts[1] / 26839 == pytest.approx(0.1, abs=0.01)
