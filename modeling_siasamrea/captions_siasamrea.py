@@ -133,8 +133,8 @@ class CaptionDataset(Dataset):
 
 class PretrainingCollator:
     r"""
-    Makes a batch of [`CaptionDataset`]'s items: about half of the texts are exchanged for another picture's, and of the
-    others 15 % of the words are masked (ClipBERT).
+    Makes a batch of [`CaptionDataset`]'s items: about half of the texts are exchanged for another picture's, and of
+    the others 15 % of the words are masked (ClipBERT).
 
     Args:
         processor ([`SiaSamReaProcessor`]): Tokenizes the texts.
