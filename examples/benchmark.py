@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -308,6 +308,74 @@ def decoding(repeats: int) -> list[Row]:
     return rows
 
 
+def prepared(repeats: int) -> list[Row]:
+    """Sampling a 720p video's clips from its fast copy (prepare_videos.py), against the original."""
+    from prepare_videos import prepare_video
+
+    from modeling_siasamrea import SiaSamReaVideoProcessor
+
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 224}, do_rescale=False, do_normalize=False)
+    with tempfile.TemporaryDirectory() as folder:
+        original, copy_path = Path(folder) / "original.mp4", Path(folder) / "copy.mp4"
+        write_video(original, 10, 1280, 720)
+        prepare_video(original, copy_path, short_side=256, group=8, crf=20)
+        works = [partial(processor, [str(path)], training=True, seed=0) for path in (copy_path, original)]
+        ours, theirs = medians(repeats, *works)
+        fast, slow = (work()["pixel_values_videos"][0].float() for work in works)
+    note = f"pixels differ by {(fast - slow).abs().mean():.1f} of 255 on average"
+    return [row("9 clips of 10 s, 720p, from the fast copy", "from the original", ours, theirs, note)]
+
+
+def loading(repeats: int) -> list[Row]:
+    """A two-worker loader's batches at the quickstart's size, against the model's training steps on them."""
+    from make_sample_data import make_sample_data
+
+    from modeling_siasamrea.annotations_siasamrea import load_video_questions
+    from modeling_siasamrea.data_siasamrea import (
+        SiaSamReaDataCollator,
+        TrainingBatchSampler,
+        VideoQuestionDataset,
+    )
+    from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
+    from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+    from modeling_siasamrea.vocabulary_siasamrea import answer_vocabulary, build_tokenizer
+
+    settings = json.loads((Path(__file__).parent / "configs" / "quickstart.json").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        make_sample_data(folder, train_videos=200, validation_videos=1, test_videos=1)
+        questions = load_video_questions(Path(folder) / "train.jsonl", folder)
+        fields = dict(settings["model_config"])
+        tokenizer = build_tokenizer(questions)
+        text_config = {"model_type": "bert", **fields.pop("text_config"), "vocab_size": len(tokenizer)}
+        vocabulary = dict(enumerate(answer_vocabulary(questions)))
+        tasks = ["open_ended", "multiple_choice", "count"]
+        config = SiaSamReaConfig(text_config=text_config, tasks=tasks, id2label=vocabulary, **fields)
+        model = SiaSamReaForVideoQuestionAnswering(config)
+        video_processor = SiaSamReaVideoProcessor(num_clips=config.num_clips, **settings["video_processor"])
+        processor = SiaSamReaProcessor(video_processor, tokenizer)
+        dataset = VideoQuestionDataset(questions, processor)
+        batch_size = settings["per_device_train_batch_size"]
+        sampler = TrainingBatchSampler(dataset, batch_size, settings["questions_per_video"], 0, config.num_clips)
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_sampler=sampler, num_workers=2, collate_fn=SiaSamReaDataCollator(processor, config.label2id)
+        )
+        batches = list(loader)
+        names = ("rows", "unreadable", "truncated")
+
+        def train_on(batches: Iterable[dict]) -> None:
+            for batch in batches:
+                inputs = {name: value for name, value in batch.items() if name not in names}
+                inputs["pixel_values_videos"] = video_processor.normalize_frames(inputs["pixel_values_videos"])
+                training_step(model, inputs)()
+
+        load, train, both = medians(
+            max(1, repeats // 2), lambda: sum(1 for _ in loader), lambda: train_on(batches), lambda: train_on(loader)
+        )
+    count = len(batches)
+    waiting = f"together {both / count:.3f} s a step: {max(0.0, both - train) / both:.0%} of it waiting for data"
+    return [row("a batch of the quickstart, loaded", "a training step on it", load / count, train / count, waiting)]
+
+
 def start_up(repeats: int) -> list[Row]:
     """Importing the package, against importing torch and the parts of Transformers it uses."""
     used = "AutoModel, AutoProcessor, AutoBackbone, BaseVideoProcessor, Pipeline"
@@ -326,6 +394,8 @@ PARTS = {
     "training": training,
     "siamese": siamese,
     "growth": growth,
+    "prepared": prepared,
+    "loading": loading,
     "start_up": start_up,
 }
 
