@@ -329,7 +329,6 @@ def prepared(repeats: int) -> list[Row]:
 def loading(repeats: int) -> list[Row]:
     """A two-worker loader's batches at the quickstart's size, against the model's training steps on them."""
     from make_sample_data import make_sample_data
-
     from modeling_siasamrea.annotations_siasamrea import load_video_questions
     from modeling_siasamrea.data_siasamrea import (
         SiaSamReaDataCollator,
