@@ -3,10 +3,10 @@ Makes a fast copy of a folder of videos: smaller pictures, short groups of pictu
 
     python examples/prepare_videos.py videos fast_videos --short_side 256
 
-Decoding costs most of a training step on large videos. The copy keeps names, frames and their times, so annotation rows
-and the frames that are sampled stay the same; pixels change by what resizing and H.264 change. It can be stopped and
-started again: what is finished is never done twice, and a video is there whole or not at all. Videos that cannot be
-read are listed in `failures.jsonl` in the new folder.
+Decoding costs most of a training step on large videos. The copy keeps names, frames and their times, so annotation
+rows and the frames that are sampled stay the same; pixels change by what resizing and H.264 change. It can be stopped
+and started again: what is finished is never done twice, and a video is there whole or not at all. Videos that cannot
+be read are listed in `failures.jsonl` in the new folder.
 """
 
 import argparse

@@ -27,7 +27,7 @@ from .evaluation_siasamrea import prediction_row, score_predictions
 from .loss_siasamrea import ground_truth_loss, siamese_loss
 from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput
 from .processors.processing_siasamrea import SiaSamReaProcessor
-from .siamese_reasoning import SiameseReasoning
+from .siamese_reasoning import SiameseReasoning, average_affinity
 
 
 SKIPPED_VIDEOS_NAME = "skipped_videos.jsonl"
@@ -324,6 +324,8 @@ class SiaSamReaTrainer(Trainer):
             self._note(f"loss_siamese/{inputs['task']}", loss_siamese)
         self._note(f"loss_gt/{inputs['task']}", outputs.loss)
         self._note_clips(outputs, inputs["task"])
+        if outputs.soft_labels is not None:
+            self._note_teacher(outputs, inputs["task"], inputs["labels"])
         return (loss, outputs) if return_outputs else loss
 
     # What is logged
@@ -332,7 +334,7 @@ class SiaSamReaTrainer(Trainer):
         self._window[name] += torch.stack([value.detach().float(), torch.ones_like(value, dtype=torch.float)])
 
     def _note_clips(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str) -> None:
-        """How far the siamese clips agree with the anchor, and how sure their soft label is."""
+        """How far the siamese clips agree with the anchor."""
         anchor, siamese = outputs.clip_logits[:, :1], outputs.clip_logits[:, 1:]  # (questions, clips, classes)
         if task == "count":
             if siamese.shape[1]:
@@ -340,9 +342,20 @@ class SiaSamReaTrainer(Trainer):
             return
         if siamese.shape[1]:
             self._note(f"clip_agreement/{task}", (siamese.argmax(-1) == anchor.argmax(-1)).float().mean())
-        if outputs.soft_labels is not None:
-            entropy = torch.special.entr(outputs.soft_labels.float()).sum(dim=1).mean()
-            self._note(f"soft_label_entropy/{task}", entropy)
+
+    def _note_teacher(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor) -> None:
+        """Whether the soft label knows more than the anchor that it teaches, and how far the affinity is from even."""
+        clips = outputs.affinity.shape[-1]
+        even = average_affinity(clips, outputs.affinity.device)
+        self._note(f"affinity_deviation/{task}", (outputs.affinity - even).abs().sum(dim=-1).mean())
+        if task == "count":
+            for name, counts in (("soft_label", outputs.soft_labels), ("anchor", outputs.logits)):
+                self._note(f"{name}_error/count", ((counts.squeeze(1) - labels) ** 2).mean())
+            return
+        entropy = torch.special.entr(outputs.soft_labels).sum(dim=1).mean()
+        self._note(f"soft_label_entropy/{task}", entropy)
+        for name, scores in (("soft_label", outputs.soft_labels), ("anchor", outputs.logits)):
+            self._note(f"{name}_accuracy/{task}", (scores.argmax(dim=1) == labels).float().mean())
 
     def _note_reasoning_weights(self, module: SiameseReasoning, *_: Any) -> None:
         for name, weights in zip(("w1", "w2"), module.weights(self.args.device)):

@@ -96,6 +96,10 @@ def test_what_is_logged(make_trainer):
     for task in TASKS[:2]:
         assert 0 <= logged[f"clip_agreement/{task}"] <= 1
         assert logged[f"soft_label_entropy/{task}"] == pytest.approx(torch.log(torch.tensor(3.0)).item(), abs=0.05)
+        assert 0 <= logged[f"soft_label_accuracy/{task}"] <= 1 and 0 <= logged[f"anchor_accuracy/{task}"] <= 1
+        # Three clips: an even affinity is 1/2 and 1/2, and no row can be farther from it than 1.
+        assert 0 <= logged[f"affinity_deviation/{task}"] <= 1
+    assert logged["soft_label_error/count"] >= 0 and logged["anchor_error/count"] >= 0
     assert logged["clip_difference/count"] >= 0
     assert sum(logged[f"w1/{clip}"] for clip in range(3)) == pytest.approx(1)
     assert sum(logged[f"w2/{clip}"] for clip in range(3)) == pytest.approx(1)
