@@ -104,18 +104,19 @@ def build(
         model = SiaSamReaForPreTraining.from_pretrained(arguments.model_name_or_path)
         return model, SiaSamReaProcessor.from_pretrained(arguments.model_name_or_path)
     fields = {"tasks": [], "pixel_random_sampling_size": 100} | (arguments.model_config or {})
-    video_processor = SiaSamReaVideoProcessor(**(arguments.video_processor or {}))
+    settings = arguments.video_processor or {}
     if arguments.vision_model is not None and arguments.text_model is not None:
         model = SiaSamReaForPreTraining.from_vision_text_pretrained(
             arguments.vision_model, arguments.text_model, **fields
         )
+        video_processor = SiaSamReaVideoProcessor.from_image_encoder(arguments.vision_model, **settings)
         return model, SiaSamReaProcessor(video_processor, AutoTokenizer.from_pretrained(arguments.text_model))
     logger.warning("The model starts from random weights, its tokenizer from the words of the captions.")
     rows = [VideoQuestion("", caption.text, None, "open_ended", "") for caption in captions]
     tokenizer = build_tokenizer(rows)
     text_config = {"model_type": "bert", **fields.pop("text_config", {}), "vocab_size": len(tokenizer)}
     model = SiaSamReaForPreTraining(SiaSamReaConfig(text_config=text_config, **fields))
-    return model, SiaSamReaProcessor(video_processor, tokenizer)
+    return model, SiaSamReaProcessor(SiaSamReaVideoProcessor(**settings), tokenizer)
 
 
 def best_guesses(logits: tuple[torch.Tensor, ...], labels: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -12,11 +12,11 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, HfArgumentParser, set_seed
-from transformers.image_processing_base import ImageProcessingMixin
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering
@@ -256,27 +256,16 @@ def build_model(
             arguments.vision_model, arguments.text_model, **fields
         )
         tokenizer = AutoTokenizer.from_pretrained(arguments.text_model)
-        encoder_settings = image_processor_settings(arguments.vision_model)
-        for name in ("image_mean", "image_std", "rescale_factor"):
-            if name in encoder_settings:
-                settings.setdefault(name, encoder_settings[name])
+        make_video_processor = partial(SiaSamReaVideoProcessor.from_image_encoder, arguments.vision_model)
     else:
         logger.warning("The model starts from random weights, its tokenizer from the words of the training questions.")
         tokenizer = build_tokenizer(rows)
         text_config = {"model_type": "bert", **fields.pop("text_config", {}), "vocab_size": len(tokenizer)}
         model = SiaSamReaForVideoQuestionAnswering(SiaSamReaConfig(text_config=text_config, **fields))
+        make_video_processor = SiaSamReaVideoProcessor
     start_counts_at_mean(model, rows)
     settings.setdefault("num_clips", model.config.num_clips)
-    return model, SiaSamReaProcessor(SiaSamReaVideoProcessor(**settings), tokenizer)
-
-
-def image_processor_settings(vision_model: str) -> dict:
-    """The settings of an image encoder's own image processor; empty where it comes without one."""
-    try:
-        return ImageProcessingMixin.get_image_processor_dict(vision_model)[0]
-    except OSError:
-        logger.warning(f"{vision_model} has no preprocessor_config.json: pixels are normalised with mean and std 0.5.")
-        return {}
+    return model, SiaSamReaProcessor(make_video_processor(**settings), tokenizer)
 
 
 def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Rows) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,12 +26,12 @@ class Caption(NamedTuple):
     A picture or video and a text about it.
 
     Args:
-        picture (`str` or `PIL.Image.Image`): Path of an image or video file, or the image.
+        picture (`str` or `Callable`): Path of an image or video file, or a function that gives it or the image.
         text (`str`): The caption.
         picture_id (`str`): The same for all captions of a picture.
     """
 
-    picture: str | Image.Image
+    picture: str | Callable[[], str | Image.Image]
     text: str
     picture_id: str
 
@@ -70,19 +72,39 @@ def load_captions(source: str | Path, folder: str | Path | None = None, split: s
             for image in content
             for region in image["regions"]
         ]
-    else:
+    elif path.suffix in (".json", ".jsonl", ".csv"):
         captions = []
         for number, row in enumerate(read_table(source, split), start=1):
             picture, texts = row.get("image") or row.get("video"), row.get("caption")
             if picture is None or not texts:
                 raise ValueError(f"{source}, row {number}: a row needs an image or a video, and a caption.")
-            name = str(folder / picture) if isinstance(picture, str) else picture
             texts = [texts] if isinstance(texts, str) else texts
-            identity = picture if isinstance(picture, str) else str(number)
-            captions += [Caption(name, text, identity) for text in texts]
+            captions += [Caption(str(folder / picture), text, picture) for text in texts]
+    else:
+        captions = _captions_of_dataset(str(source), folder, split)
     if not captions:
         raise ValueError(f"{source} has no captions.")
     return captions
+
+
+def _captions_of_dataset(name: str, folder: Path, split: str) -> list[Caption]:
+    """The pairs of a data set that `datasets` knows; its pictures are read when they are needed."""
+    import datasets  # here, because it is slow to import
+
+    dataset = datasets.load_dataset(name, split=split)
+    column = next((column for column in ("image", "video") if column in dataset.column_names), None)
+    if column is None or "caption" not in dataset.column_names:
+        raise ValueError(f"{name} needs the columns image or video, and caption; it has {dataset.column_names}.")
+    captions = []
+    for row, texts in enumerate(dataset["caption"]):
+        picture = partial(_picture_of_dataset, dataset, row, column, folder)
+        captions += [Caption(picture, text, str(row)) for text in ([texts] if isinstance(texts, str) else texts)]
+    return captions
+
+
+def _picture_of_dataset(dataset: Any, row: int, column: str, folder: Path) -> str | Image.Image:
+    picture = dataset[row][column]
+    return str(folder / picture) if isinstance(picture, str) else picture
 
 
 class CaptionDataset(Dataset):
@@ -120,7 +142,8 @@ class CaptionDataset(Dataset):
             return {**features, "text": caption.text, "picture_id": caption.picture_id, "index": number}
         raise ValueError(f"None of the {len(self.captions)} pictures can be read; the first is {caption.picture}.")
 
-    def _frames(self, picture: str | Image.Image) -> dict[str, torch.Tensor]:
+    def _frames(self, picture: str | Callable[[], str | Image.Image]) -> dict[str, torch.Tensor]:
+        picture = picture() if callable(picture) else picture
         if isinstance(picture, str) and os.path.splitext(picture)[1].lower() in VIDEO_SUFFIXES:
             seed = int(torch.randint(2**31, ())) if self.training else None
             video, how = picture, {"training": self.training, "seed": seed, "num_clips": 1, "num_eval_clips": 1}

@@ -248,6 +248,7 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
                 batches.append(batch)
         steps = math.ceil(len(batches) / num_processes)
         repeated = batches * math.ceil(steps * num_processes / len(batches))
+        self.batch_size = batch_size  # accelerate asks for it
         self.batches = repeated[process_index : steps * num_processes : num_processes]
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .batch_norm_folding import FoldedConvolution
 from .configuration_siasamrea import SiaSamReaConfig
 from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 
@@ -29,7 +30,8 @@ def add_lora(
         `PeftModel`: the model with only those parameters trainable.
 
     Raises:
-        `ValueError`: If frozen batch norms are switched off: their statistics would move and not be saved.
+        `ValueError`: If batch norms are not frozen: their statistics would move and not be saved. If a layer is a
+            convolution that a batch norm is folded into: merging the adapter would change its answers.
     """
     from peft import LoraConfig, get_peft_model  # an optional dependency
 
@@ -38,11 +40,20 @@ def add_lora(
             "LoRA needs freeze_batch_norm=True: the statistics of the image encoder's batch norms would move in "
             "training, and an adapter does not save them."
         )
+    targets = target_modules or ["query", "value"]
+    folded = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, FoldedConvolution) and any(f".{name}".endswith(f".{target}") for target in targets)
+    ]
+    if folded:
+        raise ValueError(
+            f"LoRA cannot be added to {folded[0]} and {len(folded) - 1} other convolutions that batch norms are "
+            "folded into. Load the model with fold_batch_norm=False, or choose linear layers."
+        )
     whole = [f"heads.{task}" for task in model.heads] + ["grid_encoder", "visual_embeddings"]
     whole += ["siamese_reasoning"] if model.config.alpha > 0 else []
-    config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules=target_modules or ["query", "value"], modules_to_save=whole
-    )
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, modules_to_save=whole)
     return get_peft_model(model, config)
 
 

@@ -124,7 +124,7 @@ class SiaSamReaProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """Names of what the model takes."""
-        return [*self.tokenizer.model_input_names, *self.video_processor.model_input_names, "video_index"]
+        return [*self.tokenizer.model_input_names, *self.video_processor.model_input_names]
 
 
 __all__ = ["SiaSamReaProcessor"]

@@ -8,14 +8,18 @@ from huggingface_hub.dataclasses import validate_typed_dict
 from torch import nn
 from torchvision.transforms.v2 import functional as tvF
 from transformers import BatchFeature
+from transformers.image_processing_base import ImageProcessingMixin
 from transformers.image_utils import PILImageResampling, validate_kwargs
 from transformers.processing_utils import Unpack, VideosKwargs
-from transformers.utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
+from transformers.utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput, VideoMetadata, make_batched_videos
 
 from .siamese_sampling import adaptive_frames, sample_clips
 from .video_decoding import decode_frames
+
+
+logger = logging.get_logger(__name__)
 
 
 class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
@@ -108,6 +112,27 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
     antialias = True
     round_frames = True
     channel_order = "rgb"
+
+    @classmethod
+    def from_image_encoder(cls, vision: str, **kwargs) -> "SiaSamReaVideoProcessor":
+        r"""
+        A video processor with the pixel mean, deviation and scale that an image encoder was trained with.
+
+        Args:
+            vision (`str`): Hub name or folder of the image encoder; without a `preprocessor_config.json` the mean and
+                deviation are 0.5, with a warning.
+            kwargs: Arguments of the video processor, over the encoder's.
+
+        Returns:
+            [`SiaSamReaVideoProcessor`]
+        """
+        try:
+            of_encoder, _ = ImageProcessingMixin.get_image_processor_dict(vision)
+        except OSError:
+            logger.warning(f"{vision} has no preprocessor_config.json: pixels get mean and deviation 0.5.")
+            of_encoder = {}
+        names = ("image_mean", "image_std", "rescale_factor")
+        return cls(**{name: of_encoder[name] for name in names if name in of_encoder} | kwargs)
 
     def preprocess(self, videos: VideoInput, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]) -> BatchFeature:
         r"""

@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import pytest
 import torch
 from PIL import Image
@@ -53,6 +54,21 @@ def test_rows_of_pictures_and_videos(pictures, write_video, processor):
     batch = PretrainingCollator(processor)([dataset[0], dataset[2]])
     assert batch["pixel_values_videos"].shape == (2, 1, 2, 3, 64, 64)
     assert batch["frame_mask"].tolist() == [[1, 0], [1, 1]]
+
+
+def test_a_data_set_with_an_image_column(pictures, processor):
+    columns = {"image": [str(pictures / "1.jpg"), str(pictures / "5.jpg")], "caption": [["a cat", "a dog"], ["a man"]]}
+    dataset = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+    (pictures / "published").mkdir()
+    dataset.to_parquet(pictures / "published" / "train.parquet")
+    captions = load_captions(pictures / "published")
+    assert [(caption.text, caption.picture_id) for caption in captions] == [
+        ("a cat", "0"),
+        ("a dog", "0"),
+        ("a man", "1"),
+    ]
+    frames = [CaptionDataset(captions, processor)[index]["pixel_values_videos"] for index in range(3)]
+    assert torch.equal(frames[0], frames[1]) and not torch.equal(frames[0], frames[2])
 
 
 def test_a_row_without_a_caption_is_named(pictures):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
 from modeling_siasamrea.data_siasamrea import SiaSamReaDataCollator, VideoQuestionDataset, VideoRequest
-from modeling_siasamrea.lora_siasamrea import load_lora
+from modeling_siasamrea.lora_siasamrea import add_lora, load_lora
 
 
 ANSWERS = ("bird", "fish", "bird", "cow", "owl")
@@ -197,3 +197,13 @@ def test_a_new_counting_head_starts_from_the_mean_count(script, write_config, tm
     script.main([write_config(do_predict=False, max_steps=1, learning_rate=0.0)])
     model = SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "run")
     assert model.heads["count"][-1].bias.item() == pytest.approx(2.5)
+
+
+def test_lora_on_folded_convolutions_is_refused(tiny_config):
+    model = SiaSamReaForVideoQuestionAnswering(tiny_config())
+    with pytest.raises(ValueError, match="layer.0.convolution and .* Load the model with fold_batch_norm=False"):
+        add_lora(model, 2, ["layer.0.convolution", "query"])
+    plain = SiaSamReaForVideoQuestionAnswering(tiny_config(fold_batch_norm=False))
+    plain.name_or_path = "somewhere"
+    names = [name for name, _ in add_lora(plain, 2, ["layer.0.convolution"]).named_parameters() if "lora_A" in name]
+    assert names and all("layer.0.convolution" in name for name in names)

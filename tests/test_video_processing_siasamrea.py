@@ -143,3 +143,14 @@ def test_bad_input_gets_a_sentence(video):
         processor(video, start=[0.0, 1.0, 2.0])
     with pytest.raises(ValueError, match="size must have"):
         processor(video, size={"max_height": 3, "max_width": 4})
+
+
+def test_pixels_of_the_chosen_image_encoder(tmp_path):
+    from transformers import ConvNextImageProcessor
+
+    ConvNextImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]).save_pretrained(tmp_path)
+    processor = SiaSamReaVideoProcessor.from_image_encoder(str(tmp_path), image_std=[1.0, 1.0, 1.0], num_clips=4)
+    assert list(processor.image_mean) == [0.1, 0.2, 0.3] and list(processor.image_std) == [1.0, 1.0, 1.0]
+    assert processor.num_clips == 4
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert list(SiaSamReaVideoProcessor.from_image_encoder(str(tmp_path)).image_mean) == [0.5, 0.5, 0.5]
