@@ -12,11 +12,14 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 from transformers import DataCollatorForLanguageModeling
+from transformers.utils import logging
 
 from .annotations_siasamrea import read_table
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_decoding import VideoDecodingError
 
+
+logger = logging.get_logger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".gif", ".mpg", ".mpeg")
 
@@ -116,7 +119,7 @@ class CaptionDataset(Dataset):
         processor ([`SiaSamReaProcessor`]): Resizes and normalises the frames.
         training (`bool`, *optional*, defaults to `False`): Whether a video's clip is random.
 
-    A picture that cannot be read is replaced by the next that can; its path is in `unreadable` (of this process).
+    A picture that cannot be read is replaced by the next that can; it is named in a warning.
     """
 
     def __init__(self, captions: list[Caption], processor: SiaSamReaProcessor, training: bool = False):
@@ -136,7 +139,9 @@ class CaptionDataset(Dataset):
             caption = self.captions[number]
             try:
                 features = self._frames(caption.picture)
-            except (OSError, VideoDecodingError):
+            except (OSError, VideoDecodingError) as error:
+                if str(caption.picture) not in self.unreadable:
+                    logger.warning(f"{caption.picture} cannot be read and the next takes its place: {error}")
                 self.unreadable.add(str(caption.picture))
                 continue
             return {**features, "text": caption.text, "picture_id": caption.picture_id, "index": number}

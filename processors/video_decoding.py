@@ -172,6 +172,11 @@ def _frames_in_memory(
     return (frames if frames.shape[1] == 3 else frames.permute(0, 3, 1, 2)), metadata
 
 
+def _decoder_threads() -> int:
+    """Threads of a decoder: 0 lets it choose; one in a loader's worker, beside which others decode."""
+    return 0 if torch.utils.data.get_worker_info() is None else 1
+
+
 def _restore(frames: torch.Tensor, unique: np.ndarray, inverse: np.ndarray) -> torch.Tensor:
     """Frames of the sorted, unique indices back in the order asked for."""
     in_order = len(unique) == len(inverse) and (inverse == np.arange(len(inverse))).all()
@@ -192,7 +197,7 @@ def _read_decord(
 ) -> tuple[torch.Tensor, VideoMetadata]:
     decord = import_module("decord")
     with _explaining(name, "decord", decord.DECORDError, RuntimeError):
-        reader = decord.VideoReader(path)
+        reader = decord.VideoReader(path, num_threads=_decoder_threads())
         wanted, metadata = _span(name, len(reader), reader.get_avg_fps(), indices, start, end)
         unique, inverse = np.unique(wanted, return_inverse=True)
         frames = torch.from_numpy(reader.get_batch(unique.tolist()).asnumpy()).permute(0, 3, 1, 2)
@@ -203,8 +208,11 @@ def _read_decord(
 def _read_torchcodec(
     name: str, path: str, indices: np.ndarray | list[int] | Sampler, start: float | None, end: float | None
 ) -> tuple[torch.Tensor, VideoMetadata]:
+    threads = _decoder_threads()
     with _explaining(name, "torchcodec", RuntimeError, OSError, ValueError):
-        decoder = import_module("torchcodec.decoders").VideoDecoder(path, seek_mode="exact", num_ffmpeg_threads=0)
+        decoder = import_module("torchcodec.decoders").VideoDecoder(
+            path, seek_mode="exact", num_ffmpeg_threads=threads
+        )
         num_frames, fps = decoder.metadata.num_frames, decoder.metadata.average_fps
     wanted, metadata = _span(name, num_frames, fps, indices, start, end)
     unique, inverse = np.unique(wanted, return_inverse=True)
