@@ -64,7 +64,7 @@ class SampleData:
     Parameters of a data set; two data sets with equal parameters are equal.
 
     Args:
-        train_videos (`int`): Videos to train on; about five questions each.
+        train_videos (`int`): Videos to train on; four questions each.
         validation_videos (`int`): Videos to choose by.
         test_videos (`int`): Videos to report on.
         sequence_length (`int`): Different actions that follow each other, where none is repeated. From 3 on, those at
@@ -139,13 +139,17 @@ def write_story(data: SampleData, split: str, index: int) -> Story:
 def ask(story: Story) -> list[dict]:
     """The questions about a video, as rows of the annotation file."""
     rng = np.random.default_rng(story.seed + 1)
-    rows = [
-        {"task": "open_ended", "question_type": "what", "question": f"what color is the {story.shape} ?"},
-        {"task": "open_ended", "question_type": "what", "question": "what shape crosses the picture ?"},
-        {"task": "open_ended", "question_type": "what", "question": "what digit shows ?"},
-    ]
-    for row, answer in zip(rows, (story.color, story.shape, story.digit)):
-        row["answer"] = answer
+    # A video is asked about its digit, and in turn about its colour or its shape.
+    asked = ("digit", "color") if story.seed % 2 else ("digit", "shape")
+    questions = {
+        "color": (f"what color is the {story.shape} ?", story.color),
+        "shape": ("what shape crosses the picture ?", story.shape),
+        "digit": ("what digit shows ?", story.digit),
+    }
+    rows = []
+    for name in asked:
+        question, answer = questions[name]
+        rows.append({"task": "open_ended", "question_type": "what", "question": question, "answer": answer})
     if len(set(story.actions)) == 1:
         action, repeats = story.actions[0], len(story.actions)
         question = f"what does the {story.shape} do {repeats} times ?"
