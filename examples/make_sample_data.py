@@ -139,7 +139,7 @@ def write_story(data: SampleData, split: str, index: int) -> Story:
 def ask(story: Story) -> list[dict]:
     """The questions about a video, as rows of the annotation file."""
     rng = np.random.default_rng(story.seed + 1)
-    # A video is asked about its digit, and in turn about its colour or its shape.
+    # A video is asked about its digit, and by chance about its colour or its shape.
     asked = ("digit", "color") if story.seed % 2 else ("digit", "shape")
     questions = {
         "color": (f"what color is the {story.shape} ?", story.color),
