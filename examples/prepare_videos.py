@@ -20,7 +20,7 @@ from pathlib import Path
 import av
 from tqdm import tqdm
 
-from modeling_siasamrea.benchmarks.official_files import VIDEO_SUFFIXES
+from modeling_siasamrea.processors.video_decoding import VIDEO_SUFFIXES
 
 
 def new_size(width: int, height: int, short_side: int) -> tuple[int, int]:

@@ -44,28 +44,42 @@ class VideoQuestion:
         return self.task, self.video, self.start, self.end
 
 
-def read_table(source: str | Path, split: str) -> list[dict]:
-    """The rows of a JSONL, JSON (one list) or CSV file, or of a data set known to `datasets` by name or folder."""
-    path = Path(source)
-    if path.suffix in (".jsonl", ".json", ".csv") and not path.is_file():
-        raise ValueError(f"The data file {source} does not exist.")
-    if path.suffix == ".csv":
-        with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    if path.suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8"))
-    if path.suffix != ".jsonl":
-        import datasets  # here, because it is slow to import
+def read_json(path: Path) -> list[dict]:
+    """The rows of a JSON file that is one list; a `ValueError` says so if it is not."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(rows, list):
+        raise ValueError(f"{path} must be a list of rows; it is a {type(rows).__name__}.")
+    return rows
 
-        return datasets.load_dataset(str(source), split=split).to_list()
+
+def read_jsonl(path: Path) -> list[dict]:
+    """The rows of a JSONL file; a `ValueError` names the line that is none."""
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise ValueError(f"{source}, line {number}: not a JSON object on one line ({error}).") from None
+                raise ValueError(f"{path}, line {number}: not a JSON object on one line ({error}).") from None
     return rows
+
+
+def read_table(source: str | Path, split: str) -> list[dict]:
+    """The rows of a JSONL, JSON (one list) or CSV file, or of a data set known to `datasets` by name or folder."""
+    path = Path(source)
+    if path.suffix not in (".jsonl", ".json", ".csv"):
+        import datasets  # here, because it is slow to import
+
+        return datasets.load_dataset(str(source), split=split).to_list()
+    if not path.is_file():
+        raise ValueError(f"The data file {source} does not exist.")
+    if path.suffix == ".csv":
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    return read_json(path) if path.suffix == ".json" else read_jsonl(path)
 
 
 def _candidates(value: object, where: str) -> tuple[str, ...] | None:

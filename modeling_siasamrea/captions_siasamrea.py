@@ -16,12 +16,10 @@ from transformers.utils import logging
 
 from .annotations_siasamrea import read_table
 from .processors.processing_siasamrea import SiaSamReaProcessor
-from .processors.video_decoding import VideoDecodingError
+from .processors.video_decoding import VIDEO_SUFFIXES, VideoDecodingError
 
 
 logger = logging.get_logger(__name__)
-
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".gif", ".mpg", ".mpeg")
 
 
 class Caption(NamedTuple):

@@ -18,6 +18,7 @@ from transformers.video_utils import VideoMetadata
 
 
 DOWNLOAD_TIMEOUT = 60  # seconds without an answer
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg")
 # decord and torchcodec seek, which finds the right frame only in containers that give each frame its time: in AVI and
 # MPEG streams they return others than a decode from the start does. PyAV decodes from the start.
 SEEKABLE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")

@@ -11,7 +11,7 @@ ActivityNet-QA: open-ended questions about 5 800 long videos (180 s on average).
 
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, read_json_list
+from .official_files import VideoFolder, annotation_file, read_rows, short_name
 
 
 TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location", "number", "other")
@@ -19,14 +19,14 @@ TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     """Rows of a split, see [`load_benchmark`]."""
-    short = "val" if split == "validation" else split
+    short = short_name(split)
     path = annotation_file(annotations, f"{short}_q.json")
     answer_path = path.with_name(path.name.replace("_q.json", "_a.json"))
     if not answer_path.is_file() or answer_path == path:
         raise ValueError(f"The questions {path} need their answers in {short}_a.json beside them.")
-    answers = {row["question_id"]: row for row in read_json_list(answer_path, "question_id", "answer", "type")}
+    answers = {row["question_id"]: row for row in read_rows(answer_path, "question_id", "answer", "type")}
     folder, rows = VideoFolder(videos), []
-    for row in read_json_list(path, "question", "video_name", "question_id"):
+    for row in read_rows(path, "question", "video_name", "question_id"):
         answer = answers.get(row["question_id"])
         if answer is None:
             raise ValueError(f"{answer_path} has no answer to the question {row['question_id']}.")

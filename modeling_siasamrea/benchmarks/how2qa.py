@@ -15,12 +15,11 @@ How2QA: multiple-choice questions about spans of instructional videos.
 
 import csv
 import hashlib
-import json
 import random
 import re
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file
+from .official_files import VideoFolder, annotation_file, read_rows, short_name
 
 
 SPAN = re.compile(r"\[\s*([\d.]+)\s*:\s*([\d.]+)\s*\]")
@@ -64,13 +63,7 @@ def read_first_release(path: Path, folder: VideoFolder, split: str) -> list[dict
 def read_second_release(path: Path, folder: VideoFolder) -> list[dict]:
     """Rows of VALUE's files, whose candidates are in random order already."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        row = json.loads(line)
-        missing = [
-            name for name in ("a0", "a1", "a2", "a3", "answer_idx", "q", "qid", "ts", "vid_name") if name not in row
-        ]
-        if missing:
-            raise ValueError(f"{path}, line {number}: {', '.join(missing)} is missing.")
+    for row in read_rows(path, "a0", "a1", "a2", "a3", "answer_idx", "q", "qid", "ts", "vid_name"):
         start, end = (float(time) for time in (row["ts"].split("-") if isinstance(row["ts"], str) else row["ts"]))
         rows.append(
             {
@@ -89,7 +82,7 @@ def read_second_release(path: Path, folder: VideoFolder) -> list[dict]:
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     """Rows of a split, see [`load_benchmark`]."""
-    short = "val" if split == "validation" else split
+    short = short_name(split)
     second = "how2qa_test_public.jsonl" if split == "test" else f"how2qa_{short}.jsonl"
     path, folder = annotation_file(annotations, f"how2QA_{short}_release.csv", second), VideoFolder(videos)
     return read_second_release(path, folder) if path.suffix == ".jsonl" else read_first_release(path, folder, short)

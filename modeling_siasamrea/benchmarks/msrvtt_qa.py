@@ -11,26 +11,13 @@ MSRVTT-QA: open-ended questions about 10 000 web videos.
 
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, clipbert_rows, first_word, read_json_list
+from .official_files import VideoFolder, annotation_file, clipbert_rows, open_ended_rows, short_name
 
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     """Rows of a split, see [`load_benchmark`]."""
-    short = "val" if split == "validation" else split
+    short = short_name(split)
     path, folder = annotation_file(annotations, f"{short}_qa.json", f"{short}.jsonl"), VideoFolder(videos)
     if path.suffix == ".jsonl":
         return clipbert_rows(path, folder, "open_ended", ".mp4")
-    rows = []
-    for row in read_json_list(path, "question", "answer", "video_id", "id"):
-        name = f"video{row['video_id']}"
-        rows.append(
-            {
-                "video": folder.find([name], f"{name}.mp4"),
-                "question": row["question"],
-                "answer": row["answer"],
-                "task": "open_ended",
-                "question_id": str(row["id"]),
-                "question_type": first_word(row["question"]),
-            }
-        )
-    return rows
+    return open_ended_rows(path, lambda number: folder.find([f"video{number}"], f"video{number}.mp4"))

@@ -12,7 +12,7 @@ MSVD-QA: open-ended questions about 1 970 short YouTube clips.
 
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, first_word, read_json_list
+from .official_files import VideoFolder, annotation_file, open_ended_rows, short_name
 
 
 def read_mapping(folder: Path) -> dict[str, str]:
@@ -26,19 +26,11 @@ def read_mapping(folder: Path) -> dict[str, str]:
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     """Rows of a split, see [`load_benchmark`]."""
-    path = annotation_file(annotations, f"{'val' if split == 'validation' else split}_qa.json")
+    path = annotation_file(annotations, f"{short_name(split)}_qa.json")
     mapping, folder = read_mapping(path.parent), VideoFolder(videos)
-    rows = []
-    for row in read_json_list(path, "question", "answer", "video_id", "id"):
-        name = f"vid{row['video_id']}"
-        rows.append(
-            {
-                "video": folder.find([name, mapping.get(name, name)], f"{name}.avi"),
-                "question": row["question"],
-                "answer": row["answer"],
-                "task": "open_ended",
-                "question_id": str(row["id"]),
-                "question_type": first_word(row["question"]),
-            }
-        )
-    return rows
+
+    def find_video(number: int) -> str:
+        name = f"vid{number}"
+        return folder.find([name, mapping.get(name, name)], f"{name}.avi")
+
+    return open_ended_rows(path, find_video)

@@ -13,12 +13,12 @@ NExT-QA, multiple choice: causal and temporal questions about everyday videos.
 import csv
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, check_columns
+from .official_files import VideoFolder, annotation_file, check_columns, short_name
 
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     """Rows of a split, see [`load_benchmark`]."""
-    short = "val" if split == "validation" else split
+    short = short_name(split)
     path, folder = annotation_file(annotations, f"{short}.csv", f"mc_{short}.csv"), VideoFolder(videos)
     with open(path, encoding="utf-8", newline="") as file:
         official = list(csv.DictReader(file))

@@ -1,12 +1,11 @@
 """What the benchmarks' loaders share: finding annotation and video files, and ClipBERT's version of the rows."""
 
-import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg")
+from ..annotations_siasamrea import read_json, read_jsonl
+from ..processors.video_decoding import VIDEO_SUFFIXES
 
 
 def annotation_file(annotations: Path, *names: str) -> Path:
@@ -19,14 +18,9 @@ def annotation_file(annotations: Path, *names: str) -> Path:
     raise ValueError(f"The folder {annotations} has no {' and no '.join(names)}.")
 
 
-def read_json_list(path: Path, *columns: str) -> list[dict]:
-    """The rows of a JSON file that is one list, each with `columns`."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(rows, list):
-        raise ValueError(f"{path} must be a list of rows; it is a {type(rows).__name__}.")
+def read_rows(path: Path, *columns: str) -> list[dict]:
+    """The rows of a JSON or JSONL file, each with `columns`; a `ValueError` names the row that lacks one."""
+    rows = read_jsonl(path) if path.suffix == ".jsonl" else read_json(path)
     check_columns(path, rows, *columns)
     return rows
 
@@ -79,6 +73,35 @@ def first_word(question: str) -> str:
     return words[0].lower().strip("?,.") if words else "none"
 
 
+def short_name(split: str) -> str:
+    """The split as most authors name their files."""
+    return "val" if split == "validation" else split
+
+
+def open_ended_rows(path: Path, find_video: Callable[[int], str]) -> list[dict]:
+    r"""
+    Rows of the files that MSVD-QA and MSRVTT-QA share: `question`, `answer`, `video_id` and `id`.
+
+    Args:
+        path (`Path`): The file.
+        find_video (`Callable`): Gives the path of a video by its number.
+
+    Returns:
+        `list[dict]`: rows in this package's columns.
+    """
+    return [
+        {
+            "video": find_video(row["video_id"]),
+            "question": row["question"],
+            "answer": row["answer"],
+            "task": "open_ended",
+            "question_id": str(row["id"]),
+            "question_type": first_word(row["question"]),
+        }
+        for row in read_rows(path, "question", "answer", "video_id", "id")
+    ]
+
+
 def clipbert_rows(path: Path, videos: VideoFolder, task: str, suffix: str) -> list[dict]:
     r"""
     Rows of ClipBERT's own jsonl files: `video_id` or `gif_name`, `question`, `answer`, and where there are any
@@ -94,16 +117,10 @@ def clipbert_rows(path: Path, videos: VideoFolder, task: str, suffix: str) -> li
         `list[dict]`: rows in this package's columns.
     """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            official = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not a JSON object ({error}).") from None
+    for number, official in enumerate(read_rows(path, "question", "answer"), start=1):
         name = official.get("gif_name", official.get("video_id"))
-        if name is None or "question" not in official or "answer" not in official:
-            raise ValueError(f"{path}, line {number}: gif_name or video_id, question and answer are needed.")
+        if name is None:
+            raise ValueError(f"{path}, row {number}: gif_name or video_id is missing; it has {', '.join(official)}.")
         row = {"video": videos.find([str(name)], f"{name}{suffix}"), "question": official["question"], "task": task}
         row |= {"answer": official["answer"] if task != "open_ended" else str(official["answer"])}
         row["question_id"] = str(official.get("question_id", number - 1))
