@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoBackbone, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoBackbone, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, initialization
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
-from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
+from transformers.models.bert.modeling_bert import BertLayer, BertLMPredictionHead, BertSelfAttention
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
@@ -207,6 +207,15 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": BertLayer, "attentions": BertSelfAttention}
     # The loss is a mean over the questions of a batch, not a sum to be divided by a count from the Trainer.
     accepts_loss_kwargs = False
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Also the parameters that belong to no layer; a checkpoint without them would leave them as memory was."""
+        super()._init_weights(module)
+        if isinstance(module, SiameseReasoning) and self.config.reasoning_weights == "learned":
+            initialization.zeros_(module.w1_logits)
+            initialization.zeros_(module.w2_logits)
+        elif isinstance(module, BertLMPredictionHead):
+            initialization.zeros_(module.bias)
 
     def get_input_embeddings(self) -> nn.Module:
         """The text model's word embeddings."""

@@ -3,13 +3,14 @@
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import av
 import numpy as np
 import pytest
+import torch
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 from modeling_siasamrea import SiaSamReaConfig
@@ -39,6 +40,14 @@ def example() -> Callable[[str], ModuleType]:
         return sys.modules[name]
 
     return load
+
+
+@pytest.fixture
+def memory_as_it_was() -> Iterator[None]:
+    """New memory is full of NaN, so that a parameter that nothing initialises shows."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

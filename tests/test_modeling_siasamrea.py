@@ -145,6 +145,13 @@ def test_equal_compute_baseline_supervises_every_clip(make_model):
     assert outputs.clip_logits.requires_grad and outputs.soft_labels is None
 
 
+def test_the_baseline_is_a_start_for_siamese_reasoning(make_model, tmp_path, memory_as_it_was):
+    make_model(alpha=0.0, num_clips=1).save_pretrained(tmp_path)
+    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path, alpha=1.0, num_clips=3)
+    for weights in model.siamese_reasoning.weights():
+        assert weights.tolist() == pytest.approx([1 / 3] * 3)
+
+
 @pytest.mark.parametrize("how", ["mean", "max", "lse"])
 def test_clipbert_trains_on_aggregated_logits(make_model, how):
     labels = torch.tensor([1, 2, 3])

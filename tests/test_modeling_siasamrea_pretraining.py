@@ -65,6 +65,12 @@ def test_fine_tuning_starts_from_its_weights(model, tmp_path):
     assert isinstance(start.heads["count"][-1], nn.Linear)
 
 
+def test_pretraining_starts_from_a_model_that_answers(tiny_config, tmp_path, memory_as_it_was):
+    SiaSamReaForVideoQuestionAnswering(tiny_config()).save_pretrained(tmp_path)
+    model = SiaSamReaForPreTraining.from_pretrained(tmp_path)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
 def test_several_clips_are_refused(model):
     with pytest.raises(ValueError, match="one clip of a video; got 2"):
         model(**(batch() | {"pixel_values_videos": torch.zeros(2, 2, 1, 3, 64, 64)}))
