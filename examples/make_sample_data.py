@@ -74,6 +74,8 @@ class SampleData:
         fps (`int`): Frames a second.
         event_seconds (`float`): How long the digit shows. An action lasts 12 % of the video.
         noise (`float`): Standard deviation of the pixels' noise, of 255.
+        wrong_answers (`float`): Share of the training questions with a wrong answer, as in questions that a program
+            makes from captions. Validation and test have none.
         seed (`int`): Seed of all.
     """
 
@@ -86,6 +88,7 @@ class SampleData:
     fps: int = 5
     event_seconds: float = 0.4
     noise: float = 4.0
+    wrong_answers: float = 0.0
     seed: int = 0
 
 
@@ -175,6 +178,20 @@ def multiple_choice(
     candidates = [str(action) for action in rng.permutation([answer, *wrong])]
     row = {"task": "multiple_choice", "question_type": question_type, "question": question}
     return row | {"candidates": candidates, "answer": candidates.index(answer)}
+
+
+def answer_wrongly(rows: list[dict], share: float, seed: int) -> list[dict]:
+    """The rows, by chance each with another answer of its kind."""
+    rng = np.random.default_rng(seed + 2)
+    changed = []
+    for row in rows:
+        kinds = (tuple(COLORS), SHAPES, DIGITS, tuple(range(2, MAX_REPEATS + 1)))
+        if row["task"] == "multiple_choice":
+            kinds = (tuple(range(NUM_CANDIDATES)),)
+        others = [answer for kind in kinds if row["answer"] in kind for answer in kind if answer != row["answer"]]
+        wrong, other = rng.random() < share, others[rng.integers(len(others))]
+        changed.append(row | {"answer": other} if wrong else row)
+    return changed
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -298,7 +315,8 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
     for split in SPLITS:
         for index in range(getattr(data, f"{split}_videos")):
             stories.append(write_story(data, split, index))
-            annotations[split] += ask(stories[-1])
+            share = data.wrong_answers if split == "train" else 0.0
+            annotations[split] += answer_wrongly(ask(stories[-1]), share, stories[-1].seed)
     lines = {split: "".join(json.dumps(row) + "\n" for row in rows) for split, rows in annotations.items()}
     digest = hashlib.sha256("".join(lines.values()).encode()).hexdigest()
     description = {"generator_version": GENERATOR_VERSION, "parameters": asdict(data), "annotations_sha256": digest}

@@ -14,10 +14,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,18 +25,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from make_sample_data import make_sample_data
-from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaVideoProcessor
 
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCRIPT = Path(__file__).parent / "run_videoqa.py"
 RESAMPLES = 10_000
+# Question types of the generated data and their scores.
 SCORES = {
-    "open-ended": "open_ended_accuracy",
+    "what": "open_ended_accuracy",
     "action": "multiple_choice_accuracy/action",
     "transition": "multiple_choice_accuracy/transition",
     "count": "count_accuracy",
 }
-Result = dict[str, object]
+Result = dict[str, Any]
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
@@ -57,59 +61,76 @@ def training_flops(model: SiaSamReaForVideoQuestionAnswering, frames: int, size:
     return counter.get_total_flops()
 
 
+def train(settings: dict, folder: Path, threads: int) -> None:
+    """Runs `run_videoqa.py` in a process of its own; a `RuntimeError` names its log if it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings.json").write_text(json.dumps(settings | {"output_dir": str(folder)}, indent=2))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, str(SCRIPT), str(folder / "settings.json")]
+    with open(folder / "log.txt", "a", encoding="utf-8") as log:
+        finished = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
+    if finished.returncode:
+        raise RuntimeError(f"A run failed; its log is {folder / 'log.txt'}.")
+
+
+def data_files(folder: Path) -> dict[str, str]:
+    """The settings that name a generated data set."""
+    files = {f"{split}_file": str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}
+    return files | {"video_folder": str(folder)}
+
+
+def prepare(config: dict, work: Path, threads: int) -> None:
+    """Makes both data sets, and trains the checkpoint that all runs start from on the larger one."""
+    make_sample_data(work / "data", **config["sample_data"])
+    make_sample_data(work / "start_data", **config["start_data"])
+    if not (work / "start" / "metrics.json").exists():
+        train(config["start"] | data_files(work / "start_data"), work / "start", threads)
+
+
 def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> Result:
     r"""
     One training run in a process of its own.
 
     Args:
-        config (`dict`): The ablation's configuration: `base`, `sample_data` and `variants`.
+        config (`dict`): The ablation's configuration: `base` and `variants`.
         variant (`str`): Which of its variants.
-        seed (`int`): Seed of weights, order and frames.
+        seed (`int`): Seed of new heads, order and frames.
         work (`Path`): Folder of data and checkpoints.
         threads (`int`): Threads of the process.
 
     Returns:
         `dict`: what the results file holds: scores on validation and test, which test questions were answered right,
         seconds, FLOPs, and the diagnostics that the Trainer logged.
-
-    Raises:
-        `RuntimeError`: If the run fails; names its log.
     """
-    folder = work / variant / str(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = dict(config["base"])
+    settings = config["base"] | data_files(work / "data") | {"seed": seed, "model_name_or_path": str(work / "start")}
     for name, override in config["variants"][variant].items():
-        settings[name] = settings[name] | override
-    data = work / "data"
-    for split in ("train", "validation", "test"):
-        settings[f"{split}_file"] = str(data / f"{split}.jsonl")
-    settings |= {"video_folder": str(data), "output_dir": str(folder), "seed": seed}
-    (folder / "settings.json").write_text(json.dumps(settings, indent=2))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, str(SCRIPT), str(folder / "settings.json")]
-    start = time.perf_counter()
-    with open(folder / "log.txt", "a", encoding="utf-8") as log:
-        finished = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
-    if finished.returncode:
-        raise RuntimeError(f"The run {variant}, seed {seed}, failed; see {folder / 'log.txt'}.")
+        settings[name] = settings[name] | override if isinstance(override, dict) else override
+    folder = work / variant / str(seed)
+    train(settings, folder, threads)
 
     report = json.loads((folder / "metrics.json").read_text())
-    predictions = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    correct = defaultdict(str)
+    for line in (folder / "predictions.jsonl").read_text().splitlines():
+        prediction = json.loads(line)
+        correct[prediction["question_type"]] += str(int(prediction["correct"]))
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     model = SiaSamReaForVideoQuestionAnswering.from_pretrained(folder)
-    processing = settings["video_processor"]
+    video_processor = SiaSamReaVideoProcessor.from_pretrained(folder)
+    frames, size = video_processor.frames_per_clip, video_processor.size["longest_edge"]
     return {
         "variant": variant,
         "seed": seed,
-        "dataset": json.loads((data / "dataset.json").read_text()),
+        "dataset": json.loads((work / "data" / "dataset.json").read_text()),
         "validation": report["validation"]["scores"],
         "test": report["test"]["scores"],
         "baselines": report["test"]["baselines"],
-        "correct": "".join(str(int(line["correct"])) for line in predictions),
-        "seconds": round(time.perf_counter() - start, 1),
+        "correct": correct,
+        "steps": history[-1]["step"],
         "train_seconds": report["train"]["scores"]["train_runtime"],
-        "flops_per_question": training_flops(model, processing["frames_per_clip"], processing["size"]["longest_edge"]),
-        "history": [logs for logs in history if "loss" in logs],
+        "flops_per_question": training_flops(model, frames, size),
+        "history": [
+            {name: float(f"{value:.4g}") for name, value in logs.items()} for logs in history if "loss" in logs
+        ],
     }
 
 
@@ -131,13 +152,19 @@ def run_missing(config: dict, studies: list[str], results: Path, work: Path, job
     ]
     done = read_results(results)
     todo = [(variant, seed) for seed, variant in dict.fromkeys(wanted) if (variant, seed) not in done]
-    make_sample_data(work / "data", **config["sample_data"])
+    prepare(config, work, jobs * threads)
     results.parent.mkdir(parents=True, exist_ok=True)
+    failures = []
     with ThreadPoolExecutor(jobs) as pool:
         running = [pool.submit(run_one, config, variant, seed, work, threads) for variant, seed in todo]
         for run in tqdm(as_completed(running), total=len(running), desc="Runs", unit="run"):
+            if run.exception():
+                failures.append(str(run.exception()))
+                continue
             with open(results, "a", encoding="utf-8") as file:
                 file.write(json.dumps(run.result()) + "\n")
+    if failures:
+        raise RuntimeError(f"{len(failures)} of {len(todo)} runs failed: {' '.join(failures)}")
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------
@@ -158,112 +185,172 @@ def seed_interval(values: list[float]) -> tuple[float, float]:
 
 def paired_difference(ours: list[Result], theirs: list[Result]) -> tuple[float, float, float, float]:
     r"""
-    How much more questions one variant answers right, paired by seed and by test question.
+    How much better one variant answers, paired by seed and by test question.
 
     Args:
         ours (`list[dict]`): Runs of a variant, by seed.
         theirs (`list[dict]`): Runs of the variant it is compared with, of the same seeds.
 
     Returns:
-        `tuple[float, float, float, float]`: the difference in accuracy over all test questions, its 95 % interval's
-        ends, and the two-sided p-value: a bootstrap that draws seeds and questions.
+        `tuple[float, float, float, float]`: the difference of the mean accuracy of the kinds of questions, its 95 %
+        interval's ends, and the two-sided p-value: a bootstrap that draws seeds, and questions within each kind.
     """
-    correct = [np.array([[int(c) for c in run["correct"]] for run in runs]) for runs in (ours, theirs)]
-    difference = (correct[0] - correct[1]).astype(float)  # (seeds, questions)
+    kinds = sorted(ours[0]["correct"])
+    by_kind = []
+    for kind in kinds:
+        a, b = (np.array([[int(c) for c in run["correct"][kind]] for run in runs]) for runs in (ours, theirs))
+        by_kind.append((a - b).astype(float))  # (seeds, questions)
     rng = np.random.default_rng(0)
-    seeds, questions = difference.shape
     drawn = np.empty(RESAMPLES)
     for resample in range(RESAMPLES):
-        rows = difference[rng.integers(seeds, size=seeds)].mean(axis=0)
-        drawn[resample] = rows[rng.integers(questions, size=questions)].mean()
+        seeds = rng.integers(len(ours), size=len(ours))
+        drawn[resample] = np.mean(
+            [
+                difference[seeds].mean(axis=0)[rng.integers(difference.shape[1], size=difference.shape[1])].mean()
+                for difference in by_kind
+            ]
+        )
     below = min((drawn <= 0).mean(), (drawn >= 0).mean())
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(difference.mean()), float(low), float(high), float(min(1.0, 2 * max(below, 1 / RESAMPLES)))
+    mean = float(np.mean([difference.mean() for difference in by_kind]))
+    return mean, float(low), float(high), float(min(1.0, 2 * max(below, 1 / RESAMPLES)))
 
 
-def markdown_table(variants: list[str], by_variant: dict[str, dict[int, Result]], reference: str) -> str:
+Runs = dict[str, dict[int, Result]]  # by variant and seed
+
+
+def difference_cells(runs: Runs, ours: str, theirs: str) -> list[str]:
+    """The paired difference of two variants and its p-value, as cells of a table."""
+    shared = sorted(set(runs[ours]) & set(runs.get(theirs, {})))
+    if ours == theirs or not shared:
+        return ["–", "–"]
+    mean, low, high, p = paired_difference(*([runs[variant][seed] for seed in shared] for variant in (ours, theirs)))
+    return [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]", f"{p:.2g}"]
+
+
+def markdown_table(variants: list[str], runs: Runs, reference: str) -> str:
     """A study as a table: scores, the paired difference from `reference`, and what training cost."""
-    titles = ["variant", "seeds", *SCORES, "count MSE", f"all, minus {reference}", "p", "s", "GFLOP a question"]
+    titles = ["variant", "seeds", *SCORES, "count MSE", "mean", "validation", f"mean, minus {reference}", "p"]
+    titles += ["steps", "s", "GFLOP a question"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for variant in variants:
-        runs = by_variant.get(variant, {})
-        if not runs:
-            continue
-        cells = [variant, str(len(runs))]
-        for name in (*SCORES.values(), "count_mse"):
-            mean, half = seed_interval([run["test"][name] for run in runs.values()])
-            cells.append(f"{mean:.3f} ± {half:.3f}")
-        shared = sorted(set(runs) & set(by_variant.get(reference, {})))
-        if variant != reference and shared:
-            others = by_variant[reference]
-            mean, low, high, p = paired_difference([runs[s] for s in shared], [others[s] for s in shared])
-            cells += [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]", f"{p:.3g}"]
-        else:
-            cells += ["–", "–"]
-        cells.append(f"{np.mean([run['train_seconds'] for run in runs.values()]):.0f}")
-        cells.append(f"{next(iter(runs.values()))['flops_per_question'] / 1e9:.2f}")
+        of_variant = list(runs[variant].values())
+        columns = [[run["test"][name] for run in of_variant] for name in (*SCORES.values(), "count_mse")]
+        columns += [[mean_score(run, split) for run in of_variant] for split in ("test", "validation")]
+        cells = [variant, str(len(of_variant))]
+        cells += ["{:.3f} ± {:.3f}".format(*seed_interval(values)) for values in columns]
+        cells += difference_cells(runs, variant, reference)
+        cells += [str(of_variant[0]["steps"]), f"{np.median([run['train_seconds'] for run in of_variant]):.0f}"]
+        cells.append(f"{of_variant[0]['flops_per_question'] / 1e9:.2f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def diagnostics_table(by_variant: dict[str, dict[int, Result]]) -> str:
-    """Teacher and student late in training: is the soft label right more often than the anchor's own answer?"""
-    lines = ["| variant | task | soft label right | anchor right | entropy | agreement | affinity from even |"]
-    lines.append("|---" * 7 + "|")
-    for variant, runs in by_variant.items():
-        for task in ("open_ended", "multiple_choice"):
-            names = ("soft_label_accuracy", "anchor_accuracy", "soft_label_entropy", "clip_agreement")
-            late = [logs for run in runs.values() for logs in run["history"][-3:]]
-            values = [
-                np.mean([logs[f"{name}/{task}"] for logs in late if f"{name}/{task}" in logs] or [np.nan])
-                for name in (*names, "affinity_deviation")
-            ]
-            if not np.isnan(values[0]):
-                lines.append(f"| {variant} | {task} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+def claims_table(claims: list[list[str]], runs: Runs) -> str:
+    """Paired differences of the mean accuracy that the conclusions rest on."""
+    lines = ["| claim | seeds | difference | p |", "|---|---|---|---|"]
+    for ours, theirs in claims:
+        if ours in runs and theirs in runs:
+            cells = [f"{ours} minus {theirs}", str(len(set(runs[ours]) & set(runs[theirs])))]
+            lines.append("| " + " | ".join(cells + difference_cells(runs, ours, theirs)) + " |")
     return "\n".join(lines)
 
 
-def draw_study(path: Path, title: str, variants: list[str], by_variant: dict[str, dict[int, Result]]) -> None:
-    """A study's mean score by variant with its interval over seeds, as PNG and SVG."""
-    import matplotlib
+def logged(runs: dict[int, Result], name: str) -> tuple[list[int], list[float]]:
+    """The steps at which a quantity was logged, and its mean over the seeds there; empty if it never was."""
+    values = defaultdict(list)
+    for run in runs.values():
+        for logs in run["history"]:
+            if name in logs:
+                values[logs["step"]].append(logs[name])
+    steps = sorted(values)
+    return steps, [float(np.mean(values[step])) for step in steps]
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
 
-    present = [variant for variant in variants if by_variant.get(variant)]
-    points = [seed_interval([mean_score(run) for run in by_variant[variant].values()]) for variant in present]
-    figure, axes = plt.subplots(figsize=(1.2 + 1.1 * len(present), 3.6))
-    axes.errorbar(present, [mean for mean, _ in points], [half for _, half in points], fmt="o", capsize=4)
-    axes.set(title=title, ylabel="mean accuracy of the four kinds")
-    axes.tick_params(axis="x", rotation=30)
+def diagnostics_table(runs: Runs) -> str:
+    """Teacher and student in the last quarter of training: is the soft label right more often than the anchor?"""
+    names = ("soft_label_accuracy", "anchor_accuracy", "soft_label_entropy", "clip_agreement", "affinity_deviation")
+    lines = ["| variant | task | soft label right | anchor right | entropy | agreement | affinity from even |"]
+    lines.append("|---" * 7 + "|")
+    for variant, of_variant in runs.items():
+        for task in ("open_ended", "multiple_choice"):
+            curves = [logged(of_variant, f"{name}/{task}")[1] for name in names]
+            if all(curves):
+                late = [np.mean(curve[-max(1, len(curve) // 4) :]) for curve in curves]
+                lines.append(f"| {variant} | {task} | " + " | ".join(f"{value:.3f}" for value in late) + " |")
+    return "\n".join(lines)
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Writes a figure as PNG and SVG; the SVG without a date, so that the same results give the same file."""
     figure.tight_layout()
-    for suffix in (".png", ".svg"):
-        figure.savefig(path.with_suffix(suffix), dpi=150)
-    plt.close(figure)
+    figure.savefig(path.with_suffix(".png"), dpi=150)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def draw_study(path: Path, title: str, variants: list[str], runs: Runs) -> None:
+    """A study's mean score by variant with its interval over seeds, and by what a run cost."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.6 + 1.1 * len(variants), 3.8))
+    by_variant, by_cost = figure.subplots(1, 2, sharey=True, width_ratios=(max(2, len(variants)), 3))
+    for variant in variants:
+        mean, half = seed_interval([mean_score(run) for run in runs[variant].values()])
+        run = next(iter(runs[variant].values()))
+        by_variant.errorbar([variant], [mean], [half], fmt="o", capsize=4)
+        by_cost.errorbar([run["flops_per_question"] * run["steps"] / 1e9], [mean], [half], fmt="o", capsize=4)
+    by_variant.set(title=title, ylabel="mean accuracy of the four kinds")
+    by_variant.tick_params(axis="x", rotation=30)
+    by_cost.set(title="by compute", xlabel="GFLOP a question x steps")
+    save_figure(figure, path)
+
+
+def draw_training(path: Path, variant: str, runs: dict[int, Result]) -> None:
+    """Over training: how often teacher and student are right, the teacher's entropy, and the weights of the anchor."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6))
+    accuracy, entropy, weights = figure.subplots(1, 3)
+    for color, task in (("C0", "open_ended"), ("C1", "multiple_choice")):
+        accuracy.plot(*logged(runs, f"soft_label_accuracy/{task}"), color=color, label=f"soft label, {task}")
+        accuracy.plot(*logged(runs, f"anchor_accuracy/{task}"), color=color, ls="--", label=f"anchor, {task}")
+        entropy.plot(*logged(runs, f"soft_label_entropy/{task}"), color=color, label=task)
+    for weight in ("w1", "w2"):
+        weights.plot(*logged(runs, f"{weight}/0"), label=f"{weight.upper()} of the anchor")
+    titles = (f"{variant}: training questions answered right", "entropy of the soft label", "reasoning weights")
+    for axes, title in zip((accuracy, entropy, weights), titles):
+        axes.set(title=title, xlabel="step")
+        axes.legend(fontsize="small")
+    save_figure(figure, path)
 
 
 def write_report(config: dict, results: Path) -> str:
     """Writes `report.md` and the figures beside the results file; returns the report."""
-    by_variant: dict[str, dict[int, Result]] = defaultdict(dict)
-    for (variant, seed), result in read_results(results).items():
-        by_variant[variant][seed] = result
+    runs: Runs = defaultdict(dict)
+    for (variant, seed), result in sorted(read_results(results).items()):
+        runs[variant][seed] = result
+    if not runs:
+        return f"{results} has no runs."
+    any_run = next(iter(next(iter(runs.values())).values()))
+    dataset = any_run["dataset"]
     parts = ["# Ablations on generated data", ""]
-    if by_variant:
-        any_run = next(iter(next(iter(by_variant.values())).values()))
-        dataset, baselines = any_run["dataset"], any_run["baselines"]
-        parts.append(
-            f"Generator version {dataset['generator_version']}, annotations {dataset['annotations_sha256'][:16]}."
-        )
-        for name, scores in baselines.items():
-            listed = ", ".join(f"{kind} {scores[score]:.3f}" for kind, score in SCORES.items())
-            parts.append(f'Baseline "{name}": {listed}, count MSE {scores["count_mse"]:.3f}.')
+    parts.append(
+        f"Generator version {dataset['generator_version']}, annotations {dataset['annotations_sha256'][:16]}."
+    )
+    for name, scores in any_run["baselines"].items():
+        listed = ", ".join(f"{kind} {scores[score]:.3f}" for kind, score in SCORES.items())
+        parts.append(f'Baseline "{name}": {listed}, count MSE {scores["count_mse"]:.3f}.')
+    parts.append("Means over seeds ± half a 95 % interval; differences are paired by seed and by test question.")
     for study, description in config["studies"].items():
-        variants = description["variants"]
-        if not any(by_variant.get(variant) for variant in variants):
-            continue
-        parts += ["", f"## {description['title']}", "", markdown_table(variants, by_variant, variants[0])]
-        draw_study(results.parent / study, description["title"], variants, by_variant)
-    parts += ["", "## Teacher and student", "", diagnostics_table(by_variant), ""]
+        variants = [variant for variant in description["variants"] if variant in runs]
+        if variants:
+            parts += ["", f"## {description['title']}", "", markdown_table(variants, runs, description["variants"][0])]
+            draw_study(results.parent / study, description["title"], variants, runs)
+    parts += ["", "## Claims", "", claims_table(config["claims"], runs)]
+    parts += ["", "## Teacher and student, last quarter of training", "", diagnostics_table(runs), ""]
+    taught = config["claims"][0][0]
+    if taught in runs:
+        draw_training(results.parent / "training", taught, runs[taught])
     report = "\n".join(parts)
     (results.parent / "report.md").write_text(report)
     return report
@@ -272,7 +359,7 @@ def write_report(config: dict, results: Path) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="JSON file with base, sample_data, variants and studies")
+    parser.add_argument("config", type=Path, help="JSON file with the data, start, base, variants, studies and claims")
     parser.add_argument("--studies", nargs="+", help="which studies to run; default: all")
     parser.add_argument("--results", type=Path, default=Path("examples/ablation/results.jsonl"))
     parser.add_argument("--work", type=Path, default=Path("outputs/ablation"), help="folder of data and checkpoints")

@@ -317,7 +317,7 @@ class SiaSamReaTrainer(Trainer):
             `torch.Tensor`, or `tuple(torch.Tensor, SiaSamReaVideoQuestionAnsweringOutput)`.
         """
         outputs = model(**inputs)
-        loss = outputs.loss
+        loss = self._smooth(outputs, inputs["task"])
         if outputs.soft_labels is not None:
             loss_siamese = siamese_loss(outputs.logits, outputs.soft_labels, inputs["task"]).mean()
             loss = loss + self.siasamrea_config.alpha * loss_siamese
@@ -328,6 +328,14 @@ class SiaSamReaTrainer(Trainer):
             self._note_teacher(outputs, inputs["task"], inputs["labels"])
         return (loss, outputs) if return_outputs else loss
 
+    def _smooth(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str) -> torch.Tensor:
+        """L_gt, `label_smoothing_factor` of it the cross-entropy with an even label (decision: not for counts)."""
+        share = self.args.label_smoothing_factor
+        if not share or task == "count":
+            return outputs.loss
+        even = torch.full_like(outputs.logits, 1 / outputs.logits.shape[1], dtype=torch.float)
+        return (1 - share) * outputs.loss + share * siamese_loss(outputs.logits, even, task).mean()
+
     # What is logged
 
     def _note(self, name: str, value: torch.Tensor) -> None:
@@ -336,11 +344,11 @@ class SiaSamReaTrainer(Trainer):
     def _note_clips(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str) -> None:
         """How far the siamese clips agree with the anchor."""
         anchor, siamese = outputs.clip_logits[:, :1], outputs.clip_logits[:, 1:]  # (questions, clips, classes)
-        if task == "count":
-            if siamese.shape[1]:
-                self._note("clip_difference/count", (siamese - anchor).abs().mean())
+        if not siamese.shape[1]:
             return
-        if siamese.shape[1]:
+        if task == "count":
+            self._note("clip_difference/count", (siamese - anchor).abs().mean())
+        else:
             self._note(f"clip_agreement/{task}", (siamese.argmax(-1) == anchor.argmax(-1)).float().mean())
 
     def _note_teacher(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor) -> None:

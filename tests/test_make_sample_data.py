@@ -116,6 +116,25 @@ def test_longer_sequences_offer_the_actions_of_other_times(script):
         assert len(set(row["candidates"]) & set(story.actions)) == 2
 
 
+def test_wrong_answers_are_a_share_of_the_training_answers_and_none_elsewhere(script, tmp_path):
+    rows = [row for i in range(250) for row in script.ask(script.write_story(script.SampleData(), "train", i))]
+    changed = script.answer_wrongly(rows, 0.3, seed=0)
+    wrong = [(old, new) for old, new in zip(rows, changed) if old != new]
+    assert len(wrong) / len(rows) == pytest.approx(0.3, abs=0.04)
+    assert {old["question_type"] for old, _ in wrong} == {"what", "action", "transition", "count"}
+    kinds = [set(script.COLORS), set(script.SHAPES), set(script.DIGITS), set(range(6))]
+    for old, new in wrong:
+        assert old | {"answer": new["answer"]} == new
+        assert any({old["answer"], new["answer"]} <= kind for kind in kinds)
+
+    sizes = {"train_videos": 6, "validation_videos": 1, "test_videos": 2}
+    clean, noisy = (
+        script.make_sample_data(tmp_path / str(share), wrong_answers=share, **sizes) for share in (0.0, 0.9)
+    )
+    assert (clean / "train.jsonl").read_text() != (noisy / "train.jsonl").read_text()
+    assert (clean / "test.jsonl").read_text() == (noisy / "test.jsonl").read_text()
+
+
 def test_too_short_videos_are_refused(script, tmp_path):
     with pytest.raises(ValueError, match="at least 20 frames; got size 64 and 10 frames"):
         script.make_sample_data(tmp_path, seconds=2.0)

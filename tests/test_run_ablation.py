@@ -24,7 +24,11 @@ def result(variant: str, seed: int, correct: str) -> dict:
         "count_accuracy": share,
         "count_mse": 1 - share,
     }
-    history = [{"loss": 1.0, "soft_label_accuracy/open_ended": 0.75, "anchor_accuracy/open_ended": 0.5}]
+    logged = {"soft_label_accuracy": 0.75, "anchor_accuracy": 0.5, "soft_label_entropy": 1.0}
+    logged |= {"clip_agreement": 0.9, "affinity_deviation": 0.1}
+    history = [
+        {"loss": 1.0, "step": 5, "w1/0": 0.2, **{f"{name}/open_ended": value for name, value in logged.items()}}
+    ]
     return {
         "variant": variant,
         "seed": seed,
@@ -32,7 +36,8 @@ def result(variant: str, seed: int, correct: str) -> dict:
         "baselines": {"majority": scores},
         "validation": scores,
         "test": scores,
-        "correct": correct,
+        "correct": {"what": correct},
+        "steps": 10,
         "train_seconds": 60.0,
         "flops_per_question": 2e9,
         "history": history,
@@ -40,27 +45,63 @@ def result(variant: str, seed: int, correct: str) -> dict:
 
 
 CONFIG = {
-    "sample_data": {"train_videos": 4, "validation_videos": 1, "test_videos": 2},
-    "base": {"model_config": {"alpha": 1.0}},
     "variants": {"baseline": {"model_config": {"alpha": 0}}, "ours": {}},
     "studies": {"table1": {"title": "Table 1", "seeds": 2, "variants": ["baseline", "ours"]}},
+    "claims": [["ours", "baseline"]],
 }
 
 
-def test_a_finished_run_is_not_repeated(script, tmp_path, monkeypatch):
+@pytest.fixture
+def runs(script, monkeypatch):
+    """Notes what is run instead of running it; the baseline of seed 1 fails the first time."""
     ran = []
 
     def run_one(config, variant, seed, work, threads):
         ran.append((variant, seed))
+        if ran.count(("baseline", 1)) == 1 and (variant, seed) == ("baseline", 1):
+            raise RuntimeError("A run failed; its log is there.")
         return result(variant, seed, "10")
 
     monkeypatch.setattr(script, "run_one", run_one)
+    monkeypatch.setattr(script, "prepare", lambda *arguments: None)
+    return ran
+
+
+def test_a_finished_run_is_not_repeated_and_a_failed_one_loses_no_other(script, tmp_path, runs):
     results = tmp_path / "results.jsonl"
     results.write_text(json.dumps(result("ours", 0, "11")) + "\n")
+    arguments = (CONFIG, ["table1"], results, tmp_path / "work", 1, 1)
+    with pytest.raises(RuntimeError, match="1 of 3 runs failed: A run failed; its log is there."):
+        script.run_missing(*arguments)
+    assert runs == [("baseline", 0), ("baseline", 1), ("ours", 1)]
+    assert set(script.read_results(results)) == {("baseline", 0), ("ours", 0), ("ours", 1)}
     for _ in range(2):
-        script.run_missing(CONFIG, ["table1"], results, tmp_path / "work", jobs=1, threads=1)
-    assert ran == [("baseline", 0), ("baseline", 1), ("ours", 1)]
-    assert set(script.read_results(results)) == {(name, seed) for name in ("baseline", "ours") for seed in (0, 1)}
+        script.run_missing(*arguments)
+    assert runs[3:] == [("baseline", 1)]
+
+
+def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(script, tmp_path):
+    """The real processes: the checkpoint that all start from, then one run of a step."""
+    config = json.loads((script.SCRIPT.parent / "configs" / "ablation.json").read_text())
+    few = {"train_videos": 4, "validation_videos": 1, "test_videos": 2}
+    config["sample_data"] |= few
+    config["start_data"] |= few
+    for settings in (config["start"], config["base"]):
+        settings |= {"max_steps": 1, "per_device_train_batch_size": 4, "dataloader_num_workers": 0, "logging_steps": 1}
+    config["variants"] = {"one": {"model_config": {"num_clips": 3}, "max_steps": 2}}
+    config["studies"] = {"study": {"title": "Study", "seeds": 1, "variants": ["one"]}}
+    results = tmp_path / "results.jsonl"
+    script.run_missing(config, ["study"], results, tmp_path / "work", jobs=1, threads=1)
+    run = script.read_results(results)["one", 0]
+    assert run["steps"] == 2 and {kind: len(correct) for kind, correct in run["correct"].items()} == {
+        "what": 4,
+        "action": 1,
+        "transition": 2,
+        "count": 1,
+    }
+    assert "w1/2" in run["history"][-1] and "w1/3" not in run["history"][-1]
+    log = (tmp_path / "work" / "one" / "0" / "log.txt").read_text()
+    assert "random weights" not in log
 
 
 def test_paired_differences(script):
@@ -77,6 +118,12 @@ def test_paired_differences(script):
     assert difference == 0 and low <= 0 <= high and p > 0.5
 
 
+def test_kinds_of_questions_count_alike_however_many_there_are(script):
+    ours = [{"correct": {"what": "1" * 90, "count": "0" * 10}}] * 2
+    theirs = [{"correct": {"what": "0" * 90, "count": "0" * 10}}] * 2
+    assert script.paired_difference(ours, theirs)[0] == pytest.approx(0.5)
+
+
 def test_intervals_over_seeds(script):
     mean, half = script.seed_interval([0.4, 0.4, 0.4])
     assert mean == pytest.approx(0.4) and half == pytest.approx(0)
@@ -91,6 +138,7 @@ def test_the_report_is_made_from_the_results_alone(script, tmp_path):
     report = script.write_report(CONFIG, results)
     assert "| baseline | 2 | 0.500 ± 0.000" in report and "| ours | 1 | 0.750 ± 0.000" in report
     assert "+0.250 [" in report and "2.00" in report
+    assert "| ours minus baseline | 1 | +0.250 [" in report
     assert "| ours | open_ended | 0.750 | 0.500 |" in report
     assert (tmp_path / "report.md").read_text() == report
     assert (tmp_path / "table1.png").stat().st_size > 1000 and (tmp_path / "table1.svg").exists()
@@ -100,8 +148,10 @@ def test_variants_of_the_shipped_configuration_exist_and_override_what_is_there(
     config = json.loads((script.SCRIPT.parent / "configs" / "ablation.json").read_text())
     for study in config["studies"].values():
         assert set(study["variants"]) <= set(config["variants"])
+    for pair in config["claims"]:
+        assert set(pair) <= set(config["variants"])
     for override in config["variants"].values():
-        assert set(override) <= {"model_config", "video_processor"}
+        assert set(override) <= set(config["base"])
 
 
 def test_flops_count_forward_of_all_clips_and_backward_of_the_anchor(script, tiny_config):

@@ -66,6 +66,14 @@ def test_the_loss_is_equation_8(make_trainer):
     torch.testing.assert_close(loss, ground_truth + 0.7 * siamese)
 
 
+def test_smoothed_labels_are_a_share_of_the_ground_truth_loss(make_trainer):
+    trainer = make_trainer(readable_open_ended, config={"alpha": 0.0}, label_smoothing_factor=0.2)
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    loss, outputs = trainer.compute_loss(trainer.model.train(), batch, return_outputs=True)
+    expected = torch.nn.functional.cross_entropy(outputs.logits, batch["labels"], label_smoothing=0.2)
+    torch.testing.assert_close(loss, expected)
+
+
 def test_two_accumulated_batches_of_four_equal_one_of_eight(make_trainer):
     # SGD without clipping: what moves is the gradient itself.
     plain = {"optim": "sgd", "learning_rate": 1.0, "warmup_steps": 0, "lr_scheduler_type": "constant"}
