@@ -1,6 +1,7 @@
 """SiaSamRea: the ClipBERT network with siamese reasoning over the clips of a video."""
 
 import inspect
+import math
 import os
 import shutil
 from contextlib import nullcontext
@@ -429,7 +430,18 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         self.heads = nn.ModuleDict({task: answer_head(config, task) for task in config.tasks})
         if config.alpha > 0:
             self.siamese_reasoning = SiameseReasoning(config)
+        if config.siamese_clips_trained:
+            self._pace_batch_norms(1 + math.ceil((config.num_clips - 1) / config.siamese_chunk_size))
         self.post_init()
+
+    def _pace_batch_norms(self, passes: int) -> None:
+        """
+        Lets running statistics move as far in a step of several passes as in one of the anchor alone (decision):
+        nine passes of the same videos would leave little but the last step's, and evaluation would suffer.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.momentum = 1 - (1 - module.momentum) ** (1 / passes)
 
     def _task(self, task: str | None, has_candidates: bool) -> str:
         if task is None and len(self.heads) == 1:

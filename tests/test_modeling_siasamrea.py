@@ -136,6 +136,21 @@ def test_the_baseline_trains_on_the_anchor_alone(make_model):
     assert measure(make_model().train(), batch(clips=3))[0] > 2.9 * flops[0]
 
 
+def test_running_statistics_move_as_far_with_siamese_clips_as_without(make_model):
+    """All clips alike: whether they pass once or five times, a step leaves the same statistics."""
+    fields = {"freeze_batch_norm": False, "tasks": ["count"]}
+    inputs = batch(clips=1, task="count")
+    one, five = make_model(alpha=0.0, num_clips=1, **fields), make_model(num_clips=5, **fields)
+    five.load_state_dict(one.state_dict(), strict=False)
+    one.train()(**inputs)
+    clips = inputs["pixel_values_videos"].expand(-1, 5, -1, -1, -1, -1)
+    five.train()(**(inputs | {"pixel_values_videos": clips}))
+    moved = {name: value for name, value in one.state_dict().items() if "running_" in name}
+    assert any("heads.count" in name for name in moved) and any("image_encoder" in name for name in moved)
+    for name, value in moved.items():
+        torch.testing.assert_close(five.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
 def test_equal_compute_baseline_supervises_every_clip(make_model):
     model, labels = make_model(alpha=0.0, supervised_clips="all").train(), torch.tensor([1, 2, 3])
     outputs = model(**batch(), labels=labels)
