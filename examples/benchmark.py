@@ -171,13 +171,13 @@ def inference(repeats: int) -> list[Row]:
     return rows
 
 
-def training_step(model: SiaSamReaForVideoQuestionAnswering, batch: dict, fused: bool = True) -> Callable[[], None]:
-    """One optimizer step: forward, backward, clipping at 5.0, AdamW."""
+def training_step(model: SiaSamReaForVideoQuestionAnswering, fused: bool = True) -> Callable[[dict], None]:
+    """One optimizer step on a batch: forward, backward, clipping at 5.0, AdamW."""
     model.train()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=1e-6, fused=fused)
 
-    def step() -> None:
+    def step(batch: dict) -> None:
         outputs = model(**batch)
         loss = outputs.loss
         if outputs.soft_labels is not None:
@@ -199,7 +199,9 @@ def training(repeats: int) -> list[Row]:
         plain = clipbert_way(model)
         batch = make_batch(size, clips=clips)
         ours, theirs = medians(
-            repeats, training_step(model, batch), training_step(plain, pad_text(batch, 100), fused=False)
+            repeats,
+            partial(training_step(model), batch),
+            partial(training_step(plain, fused=False), pad_text(batch, 100)),
         )
         rows.append(row(f"training step, {size} px, {clips} clip(s) supervised", "ClipBERT's way", ours, theirs))
     return rows
@@ -215,8 +217,7 @@ def peak_memory_of_step(clips: int, size: int) -> tuple[float, float]:
 def run_step(clips: int, size: int, repeats: int) -> None:
     """The process of [`peak_memory_of_step`]: prints the two figures."""
     model = resnet50_bert_base(num_clips=max(clips, 2), alpha=float(clips > 1))
-    step = training_step(model, make_batch(size, clips=clips))
-    (seconds,) = medians(repeats, step)
+    (seconds,) = medians(repeats, partial(training_step(model), make_batch(size, clips=clips)))
     # Not getrusage, whose peak a process inherits from the one that started it.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(json.dumps([seconds, int(status["VmHWM"].split()[0]) / 2**20]))
@@ -329,6 +330,8 @@ def prepared(repeats: int) -> list[Row]:
 
 def loading(repeats: int) -> list[Row]:
     """A two-worker loader's batches at the quickstart's size, against the model's training steps on them."""
+    from run_videoqa import ModelArguments, build_model
+
     from make_sample_data import make_sample_data
     from modeling_siasamrea.annotations_siasamrea import load_video_questions
     from modeling_siasamrea.data_siasamrea import (
@@ -336,23 +339,15 @@ def loading(repeats: int) -> list[Row]:
         TrainingBatchSampler,
         VideoQuestionDataset,
     )
-    from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
-    from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
-    from modeling_siasamrea.vocabulary_siasamrea import answer_vocabulary, build_tokenizer
+    from modeling_siasamrea.vocabulary_siasamrea import answer_vocabulary
 
     settings = json.loads((Path(__file__).parent / "configs" / "quickstart.json").read_text())
     with tempfile.TemporaryDirectory() as folder:
         make_sample_data(folder, train_videos=200, validation_videos=1, test_videos=1)
         questions = load_video_questions(Path(folder) / "train.jsonl", folder)
-        fields = dict(settings["model_config"])
-        tokenizer = build_tokenizer(questions)
-        text_config = {"model_type": "bert", **fields.pop("text_config"), "vocab_size": len(tokenizer)}
-        vocabulary = dict(enumerate(answer_vocabulary(questions)))
-        tasks = ["open_ended", "multiple_choice", "count"]
-        config = SiaSamReaConfig(text_config=text_config, tasks=tasks, id2label=vocabulary, **fields)
-        model = SiaSamReaForVideoQuestionAnswering(config)
-        video_processor = SiaSamReaVideoProcessor(num_clips=config.num_clips, **settings["video_processor"])
-        processor = SiaSamReaProcessor(video_processor, tokenizer)
+        arguments = ModelArguments(model_config=settings["model_config"], video_processor=settings["video_processor"])
+        model, processor = build_model(arguments, questions, answer_vocabulary(questions))
+        config, step = model.config, training_step(model)
         dataset = VideoQuestionDataset(questions, processor)
         batch_size = settings["per_device_train_batch_size"]
         sampler = TrainingBatchSampler(dataset, batch_size, settings["questions_per_video"], 0, config.num_clips)
@@ -365,8 +360,8 @@ def loading(repeats: int) -> list[Row]:
         def train_on(batches: Iterable[dict]) -> None:
             for batch in batches:
                 inputs = {name: value for name, value in batch.items() if name not in names}
-                inputs["pixel_values_videos"] = video_processor.normalize_frames(inputs["pixel_values_videos"])
-                training_step(model, inputs)()
+                normalized = processor.video_processor.normalize_frames(inputs["pixel_values_videos"])
+                step(inputs | {"pixel_values_videos": normalized})
 
         load, train, both = medians(
             max(1, repeats // 2), lambda: sum(1 for _ in loader), lambda: train_on(batches), lambda: train_on(loader)
