@@ -72,7 +72,8 @@ class SampleData:
         size (`int`): Side of the square videos, in pixels.
         seconds (`float`): Length of a video.
         fps (`int`): Frames a second.
-        event_seconds (`float`): How long the digit shows. An action lasts 12 % of the video.
+        event_seconds (`float`): How long the digit shows.
+        action_share (`float`): How much of its fifth of the video an action lasts.
         noise (`float`): Standard deviation of the pixels' noise, of 255.
         wrong_answers (`float`): Share of the training questions with a wrong answer, as in questions that a program
             makes from captions. Validation and test have none.
@@ -87,6 +88,7 @@ class SampleData:
     seconds: float = 5.0
     fps: int = 5
     event_seconds: float = 0.4
+    action_share: float = 0.6
     noise: float = 4.0
     wrong_answers: float = 0.0
     seed: int = 0
@@ -119,7 +121,7 @@ def write_story(data: SampleData, split: str, index: int) -> Story:
         actions = tuple(map(str, rng.choice(list(ACTIONS), data.sequence_length, replace=False)))
     frames = round(data.seconds * data.fps)
     slot = frames / MAX_REPEATS
-    length = max(1, round(slot * 0.6))
+    length = max(1, round(slot * data.action_share))
     slots = np.sort(rng.choice(MAX_REPEATS, len(actions), replace=False))
     starts = [int(slot * place) + int(rng.integers(max(1, int(slot) - length))) for place in slots]
     digit_length = max(1, round(data.event_seconds * data.fps))
