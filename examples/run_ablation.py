@@ -80,8 +80,9 @@ def data_files(folder: Path) -> dict[str, str]:
 
 
 def prepare(config: dict, work: Path, threads: int) -> None:
-    """Makes both data sets, and trains the checkpoint that all runs start from on the larger one."""
-    make_sample_data(work / "data", **config["sample_data"])
+    """Makes the data sets, and trains the checkpoint that all runs start from on the largest."""
+    for name, parameters in config["data"].items():
+        make_sample_data(work / "data" / name, **parameters)
     make_sample_data(work / "start_data", **config["start_data"])
     if not (work / "start" / "metrics.json").exists():
         train(config["start"] | data_files(work / "start_data"), work / "start", threads)
@@ -92,7 +93,8 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
     One training run in a process of its own.
 
     Args:
-        config (`dict`): The ablation's configuration: `base` and `variants`.
+        config (`dict`): The ablation's configuration: `data`, `base` and `variants`. A variant overrides settings of
+            `base`, and may name its `data`; the first is the default.
         variant (`str`): Which of its variants.
         seed (`int`): Seed of new heads, order and frames.
         work (`Path`): Folder of data and checkpoints.
@@ -102,8 +104,10 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
         `dict`: what the results file holds: scores on validation and test, which test questions were answered right,
         seconds, FLOPs, and the diagnostics that the Trainer logged.
     """
-    settings = config["base"] | data_files(work / "data") | {"seed": seed, "model_name_or_path": str(work / "start")}
-    for name, override in config["variants"][variant].items():
+    overrides = dict(config["variants"][variant])
+    data = work / "data" / overrides.pop("data", next(iter(config["data"])))
+    settings = config["base"] | data_files(data) | {"seed": seed, "model_name_or_path": str(work / "start")}
+    for name, override in overrides.items():
         settings[name] = settings[name] | override if isinstance(override, dict) else override
     folder = work / variant / str(seed)
     train(settings, folder, threads)
@@ -120,7 +124,7 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
     return {
         "variant": variant,
         "seed": seed,
-        "dataset": json.loads((work / "data" / "dataset.json").read_text()),
+        "dataset": json.loads((data / "dataset.json").read_text()),
         "validation": report["validation"]["scores"],
         "test": report["test"]["scores"],
         "baselines": report["test"]["baselines"],
@@ -222,7 +226,7 @@ Runs = dict[str, dict[int, Result]]  # by variant and seed
 def difference_cells(runs: Runs, ours: str, theirs: str) -> list[str]:
     """The paired difference of two variants and its p-value, as cells of a table."""
     shared = sorted(set(runs[ours]) & set(runs.get(theirs, {})))
-    if ours == theirs or not shared:
+    if ours == theirs or not shared or runs[ours][shared[0]]["dataset"] != runs[theirs][shared[0]]["dataset"]:
         return ["–", "–"]
     mean, low, high, p = paired_difference(*([runs[variant][seed] for seed in shared] for variant in (ours, theirs)))
     return [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]", f"{p:.2g}"]
@@ -230,14 +234,14 @@ def difference_cells(runs: Runs, ours: str, theirs: str) -> list[str]:
 
 def markdown_table(variants: list[str], runs: Runs, reference: str) -> str:
     """A study as a table: scores, the paired difference from `reference`, and what training cost."""
-    titles = ["variant", "seeds", *SCORES, "count MSE", "mean", "validation", f"mean, minus {reference}", "p"]
+    titles = ["variant", "data", "seeds", *SCORES, "count MSE", "mean", "validation", f"mean, minus {reference}", "p"]
     titles += ["steps", "s", "GFLOP a question"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for variant in variants:
         of_variant = list(runs[variant].values())
         columns = [[run["test"][name] for run in of_variant] for name in (*SCORES.values(), "count_mse")]
         columns += [[mean_score(run, split) for run in of_variant] for split in ("test", "validation")]
-        cells = [variant, str(len(of_variant))]
+        cells = [variant, of_variant[0]["dataset"]["annotations_sha256"][:8], str(len(of_variant))]
         cells += ["{:.3f} ± {:.3f}".format(*seed_interval(values)) for values in columns]
         cells += difference_cells(runs, variant, reference)
         cells += [str(of_variant[0]["steps"]), f"{np.median([run['train_seconds'] for run in of_variant]):.0f}"]
@@ -331,15 +335,17 @@ def write_report(config: dict, results: Path) -> str:
         runs[variant][seed] = result
     if not runs:
         return f"{results} has no runs."
-    any_run = next(iter(next(iter(runs.values())).values()))
-    dataset = any_run["dataset"]
     parts = ["# Ablations on generated data", ""]
-    parts.append(
-        f"Generator version {dataset['generator_version']}, annotations {dataset['annotations_sha256'][:16]}."
-    )
-    for name, scores in any_run["baselines"].items():
-        listed = ", ".join(f"{kind} {scores[score]:.3f}" for kind, score in SCORES.items())
-        parts.append(f'Baseline "{name}": {listed}, count MSE {scores["count_mse"]:.3f}.')
+    datasets = {
+        run["dataset"]["annotations_sha256"]: run for of_variant in runs.values() for run in of_variant.values()
+    }
+    for digest, run in datasets.items():
+        data = run["dataset"]
+        parts.append(f"- Data {digest[:8]}: generator version {data['generator_version']}, {data['parameters']}.")
+        for name, scores in run["baselines"].items():
+            listed = ", ".join(f"{kind} {scores[score]:.3f}" for kind, score in SCORES.items())
+            parts.append(f'  Baseline "{name}": {listed}, count MSE {scores["count_mse"]:.3f}.')
+    parts.append("")
     parts.append("Means over seeds ± half a 95 % interval; differences are paired by seed and by test question.")
     for study, description in config["studies"].items():
         variants = [variant for variant in description["variants"] if variant in runs]

@@ -32,7 +32,7 @@ def result(variant: str, seed: int, correct: str) -> dict:
     return {
         "variant": variant,
         "seed": seed,
-        "dataset": {"generator_version": 1, "annotations_sha256": "0" * 64},
+        "dataset": {"generator_version": 1, "annotations_sha256": "0" * 64, "parameters": {}},
         "baselines": {"majority": scores},
         "validation": scores,
         "test": scores,
@@ -84,16 +84,17 @@ def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(scr
     """The real processes: the checkpoint that all start from, then one run of a step."""
     config = json.loads((script.SCRIPT.parent / "configs" / "ablation.json").read_text())
     few = {"train_videos": 4, "validation_videos": 1, "test_videos": 2}
-    config["sample_data"] |= few
+    config["data"] = {"first": {**few, "seed": 5}, "other": {**few, "seed": 6}}
     config["start_data"] |= few
     for settings in (config["start"], config["base"]):
         settings |= {"max_steps": 1, "per_device_train_batch_size": 4, "dataloader_num_workers": 0, "logging_steps": 1}
-    config["variants"] = {"one": {"model_config": {"num_clips": 3}, "max_steps": 2}}
+    config["variants"] = {"one": {"data": "other", "model_config": {"num_clips": 3}, "max_steps": 2}}
     config["studies"] = {"study": {"title": "Study", "seeds": 1, "variants": ["one"]}}
     results = tmp_path / "results.jsonl"
     script.run_missing(config, ["study"], results, tmp_path / "work", jobs=1, threads=1)
     run = script.read_results(results)["one", 0]
-    assert run["steps"] == 2 and {kind: len(correct) for kind, correct in run["correct"].items()} == {
+    assert run["steps"] == 2 and run["dataset"]["parameters"]["seed"] == 6
+    assert {kind: len(correct) for kind, correct in run["correct"].items()} == {
         "what": 4,
         "action": 1,
         "transition": 2,
@@ -136,7 +137,7 @@ def test_the_report_is_made_from_the_results_alone(script, tmp_path):
     runs = [result("baseline", seed, "1100" * 5) for seed in (0, 1)] + [result("ours", 0, "1110" * 5)]
     results.write_text("".join(json.dumps(run) + "\n" for run in runs))
     report = script.write_report(CONFIG, results)
-    assert "| baseline | 2 | 0.500 ± 0.000" in report and "| ours | 1 | 0.750 ± 0.000" in report
+    assert "| baseline | 00000000 | 2 | 0.500 ± 0.000" in report and "| ours | 00000000 | 1 | 0.750 ± 0.000" in report
     assert "+0.250 [" in report and "2.00" in report
     assert "| ours minus baseline | 1 | +0.250 [" in report
     assert "| ours | open_ended | 0.750 | 0.500 |" in report
@@ -151,7 +152,8 @@ def test_variants_of_the_shipped_configuration_exist_and_override_what_is_there(
     for pair in config["claims"]:
         assert set(pair) <= set(config["variants"])
     for override in config["variants"].values():
-        assert set(override) <= set(config["base"])
+        assert set(override) <= {"data", *config["base"]}
+        assert override.get("data", "visible") in config["data"]
 
 
 def test_flops_count_forward_of_all_clips_and_backward_of_the_anchor(script, tiny_config):
