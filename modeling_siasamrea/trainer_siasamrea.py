@@ -63,6 +63,8 @@ class SiaSamReaTrainingArguments(TrainingArguments):
         questions_per_video (`int`, *optional*, defaults to 4):
             The most questions about a video in a training batch; they share its frames.
         max_text_length (`int`, *optional*): Longest text in tokens; the tokenizer's own limit by default.
+        alpha_warmup_steps (`float`, *optional*, defaults to 0):
+            Steps, or below 1 their share of all, in which the weight of the siamese loss rises from 0 to `alpha`.
     """
 
     per_device_train_batch_size: int = field(
@@ -104,11 +106,17 @@ class SiaSamReaTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Longest text in tokens. ClipBERT: 100, and 25 for TGIF-QA. Default: the tokenizer's."},
     )
+    alpha_warmup_steps: float = field(
+        default=0.0,
+        metadata={"help": "Steps, or below 1 their share of all, in which alpha rises from 0. Decision: 0 (none)."},
+    )
 
     def __post_init__(self):
         super().__post_init__()
         if self.questions_per_video < 1:
             raise ValueError(f"questions_per_video must be 1 or more; got {self.questions_per_video}.")
+        if self.alpha_warmup_steps < 0:
+            raise ValueError(f"alpha_warmup_steps must be 0 or more; got {self.alpha_warmup_steps}.")
 
 
 class SiaSamReaTrainer(Trainer):
@@ -320,13 +328,20 @@ class SiaSamReaTrainer(Trainer):
         loss = self._smooth(outputs, inputs["task"])
         if outputs.soft_labels is not None:
             loss_siamese = siamese_loss(outputs.logits, outputs.soft_labels, inputs["task"]).mean()
-            loss = loss + self.siasamrea_config.alpha * loss_siamese
+            loss = loss + self._alpha() * loss_siamese
             self._note(f"loss_siamese/{inputs['task']}", loss_siamese)
         self._note(f"loss_gt/{inputs['task']}", outputs.loss)
         self._note_clips(outputs, inputs["task"])
         if outputs.soft_labels is not None:
             self._note_teacher(outputs, inputs["task"], inputs["labels"])
         return (loss, outputs) if return_outputs else loss
+
+    def _alpha(self) -> float:
+        """The weight of the siamese loss at this step, see `alpha_warmup_steps`."""
+        warmup = self.args.alpha_warmup_steps
+        if warmup < 1:
+            warmup *= self.state.max_steps
+        return self.siasamrea_config.alpha * (min(1.0, self.state.global_step / warmup) if warmup else 1.0)
 
     def _smooth(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str) -> torch.Tensor:
         """L_gt, `label_smoothing_factor` of it the cross-entropy with an even label (decision: not for counts)."""

@@ -13,6 +13,7 @@ import torch
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
 from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
+from modeling_siasamrea.loss_siasamrea import siamese_loss
 from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 
@@ -72,6 +73,18 @@ def test_smoothed_labels_are_a_share_of_the_ground_truth_loss(make_trainer):
     loss, outputs = trainer.compute_loss(trainer.model.train(), batch, return_outputs=True)
     expected = torch.nn.functional.cross_entropy(outputs.logits, batch["labels"], label_smoothing=0.2)
     torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("warmup", [20, 0.2])
+def test_the_weight_of_the_siamese_loss_rises_in_the_warmup(make_trainer, warmup):
+    trainer = make_trainer(readable_open_ended, config={"alpha": 0.8}, alpha_warmup_steps=warmup)
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    trainer.state.max_steps = 100
+    for step, alpha in ((0, 0.0), (5, 0.2), (20, 0.8), (90, 0.8)):
+        trainer.state.global_step = step
+        loss, outputs = trainer.compute_loss(trainer.model.train(), batch, return_outputs=True)
+        siamese = siamese_loss(outputs.logits, outputs.soft_labels, "open_ended").mean()
+        torch.testing.assert_close(loss, outputs.loss + alpha * siamese)
 
 
 def test_two_accumulated_batches_of_four_equal_one_of_eight(make_trainer):
@@ -229,6 +242,7 @@ import json
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
 from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
+from modeling_siasamrea.loss_siasamrea import siamese_loss
 from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 processor = SiaSamReaProcessor.from_pretrained({str(tmp_path / "start")!r})
