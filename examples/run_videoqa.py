@@ -233,8 +233,13 @@ def load_checkpoint(
     new_heads = [task for task in config.tasks if task not in old.tasks]
     if new_heads:
         logger.warning(f"The checkpoint has no head for {', '.join(new_heads)}: training starts new ones.")
+    new_clips = config.num_clips != old.num_clips
+    if new_clips and min(config.alpha, old.alpha) > 0:
+        logger.warning(
+            f"The checkpoint reasons over {old.num_clips} clips, not {config.num_clips}: W1 and W2 start anew."
+        )
     model = SiaSamReaForVideoQuestionAnswering.from_pretrained(
-        folder, config=config, ignore_mismatched_sizes=new_vocabulary
+        folder, config=config, ignore_mismatched_sizes=new_vocabulary or new_clips
     )
     if "count" in new_heads:
         start_counts_at_mean(model, rows)

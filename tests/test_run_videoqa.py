@@ -151,6 +151,20 @@ def test_a_checkpoint_is_fine_tuned_on_other_answers_and_tasks(script, write_con
     assert config.tasks == ["open_ended", "multiple_choice", "count"]
 
 
+def test_a_checkpoint_is_fine_tuned_with_more_siamese_clips(script, write_config, tmp_path):
+    script.main([write_config(do_predict=False, max_steps=1)])
+    clips = SiaSamReaConfig.from_pretrained(tmp_path / "run").num_clips + 2
+    tuned = {
+        "model_name_or_path": str(tmp_path / "run"),
+        "model_config": {"num_clips": clips},
+        "video_processor": None,
+    }
+    tuned |= {"output_dir": str(tmp_path / "tuned"), "do_predict": False, "max_steps": 1}
+    script.main([write_config(**tuned)])
+    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "tuned")
+    assert model.siamese_reasoning.w1_logits.shape == (clips,)
+
+
 def test_a_skip_list_leaves_rows_out(script, write_config, tmp_path):
     (tmp_path / "skip.jsonl").write_text('{"video": "v2.mp4"}\n')
     script.main([write_config(skip_list=str(tmp_path / "skip.jsonl"), do_predict=False, max_steps=8)])
