@@ -61,7 +61,7 @@ def training_flops(model: SiaSamReaForVideoQuestionAnswering, frames: int, size:
     return counter.get_total_flops()
 
 
-def train(settings: dict, folder: Path, threads: int) -> None:
+def run_script(settings: dict, folder: Path, threads: int) -> None:
     """Runs `run_videoqa.py` in a process of its own; a `RuntimeError` names its log if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(settings | {"output_dir": str(folder)}, indent=2))
@@ -85,7 +85,7 @@ def prepare(config: dict, work: Path, threads: int) -> None:
         make_sample_data(work / "data" / name, **parameters)
     make_sample_data(work / "start_data", **config["start_data"])
     if not (work / "start" / "metrics.json").exists():
-        train(config["start"] | data_files(work / "start_data"), work / "start", threads)
+        run_script(config["start"] | data_files(work / "start_data"), work / "start", threads)
 
 
 def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> Result:
@@ -94,7 +94,7 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
 
     Args:
         config (`dict`): The ablation's configuration: `data`, `base` and `variants`. A variant overrides settings of
-            `base`, and may name its `data`; the first is the default.
+            `base`. It may name its `data`, by default the first; and a variant that it evaluates instead of training.
         variant (`str`): Which of its variants.
         seed (`int`): Seed of new heads, order and frames.
         work (`Path`): Folder of data and checkpoints.
@@ -103,23 +103,33 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
     Returns:
         `dict`: what the results file holds: scores on validation and test, which test questions were answered right,
         seconds, FLOPs, and the diagnostics that the Trainer logged.
+
+    Raises:
+        `RuntimeError`: If the run fails, or the checkpoint that it evaluates is not there.
     """
     overrides = dict(config["variants"][variant])
+    evaluated = overrides.pop("evaluates", None)
     data = work / "data" / overrides.pop("data", next(iter(config["data"])))
     settings = config["base"] | data_files(data) | {"seed": seed, "model_name_or_path": str(work / "start")}
     for name, override in overrides.items():
         settings[name] = settings[name] | override if isinstance(override, dict) else override
     folder = work / variant / str(seed)
-    train(settings, folder, threads)
+    trained = folder if evaluated is None else work / evaluated / str(seed)
+    if evaluated is not None:
+        if not (trained / "metrics.json").exists():
+            raise RuntimeError(f"{variant} evaluates {trained}, which is not there. Train it, or give its --work.")
+        settings |= {"do_train": False, "model_name_or_path": str(trained), "model_config": None}
+    run_script(settings, folder, threads)
 
     report = json.loads((folder / "metrics.json").read_text())
+    training = json.loads((trained / "metrics.json").read_text())["train"]["scores"]
     correct = defaultdict(str)
     for line in (folder / "predictions.jsonl").read_text().splitlines():
         prediction = json.loads(line)
         correct[prediction["question_type"]] += str(int(prediction["correct"]))
-    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(folder)
-    video_processor = SiaSamReaVideoProcessor.from_pretrained(folder)
+    history = json.loads((trained / "trainer_state.json").read_text())["log_history"]
+    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(trained)
+    video_processor = SiaSamReaVideoProcessor.from_pretrained(trained)
     frames, size = video_processor.frames_per_clip, video_processor.size["longest_edge"]
     return {
         "variant": variant,
@@ -130,7 +140,8 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
         "baselines": report["test"]["baselines"],
         "correct": correct,
         "steps": history[-1]["step"],
-        "train_seconds": report["train"]["scores"]["train_runtime"],
+        "train_seconds": training["train_runtime"],
+        "test_seconds": report["test"]["scores"]["runtime"],
         "flops_per_question": training_flops(model, frames, size),
         "history": [
             {name: float(f"{value:.4g}") for name, value in logs.items()} for logs in history if "loss" in logs
@@ -159,14 +170,20 @@ def run_missing(config: dict, studies: list[str], results: Path, work: Path, job
     prepare(config, work, jobs * threads)
     results.parent.mkdir(parents=True, exist_ok=True)
     failures = []
-    with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(run_one, config, variant, seed, work, threads) for variant, seed in todo]
-        for run in tqdm(as_completed(running), total=len(running), desc="Runs", unit="run"):
-            if run.exception():
-                failures.append(str(run.exception()))
-                continue
-            with open(results, "a", encoding="utf-8") as file:
-                file.write(json.dumps(run.result()) + "\n")
+    # Trained variants first: the others evaluate their checkpoints.
+    stages = ([], [])
+    for variant, seed in todo:
+        stages["evaluates" in config["variants"][variant]].append((variant, seed))
+    with tqdm(total=len(todo), desc="Runs", unit="run") as progress, ThreadPoolExecutor(jobs) as pool:
+        for stage in stages:
+            running = [pool.submit(run_one, config, variant, seed, work, threads) for variant, seed in stage]
+            for finished in as_completed(running):
+                progress.update()
+                if finished.exception():
+                    failures.append(str(finished.exception()))
+                    continue
+                with open(results, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(finished.result()) + "\n")
     if failures:
         raise RuntimeError(f"{len(failures)} of {len(todo)} runs failed: {' '.join(failures)}")
 
@@ -235,7 +252,7 @@ def difference_cells(runs: Runs, ours: str, theirs: str) -> list[str]:
 def markdown_table(variants: list[str], runs: Runs, reference: str) -> str:
     """A study as a table: scores, the paired difference from `reference`, and what training cost."""
     titles = ["variant", "data", "seeds", *SCORES, "count MSE", "mean", "validation", f"mean, minus {reference}", "p"]
-    titles += ["steps", "s", "GFLOP a question"]
+    titles += ["steps", "training s", "test s", "GFLOP a question"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for variant in variants:
         of_variant = list(runs[variant].values())
@@ -244,7 +261,8 @@ def markdown_table(variants: list[str], runs: Runs, reference: str) -> str:
         cells = [variant, of_variant[0]["dataset"]["annotations_sha256"][:8], str(len(of_variant))]
         cells += ["{:.3f} ± {:.3f}".format(*seed_interval(values)) for values in columns]
         cells += difference_cells(runs, variant, reference)
-        cells += [str(of_variant[0]["steps"]), f"{np.median([run['train_seconds'] for run in of_variant]):.0f}"]
+        cells.append(str(of_variant[0]["steps"]))
+        cells += [f"{np.median([run[name] for run in of_variant]):.0f}" for name in ("train_seconds", "test_seconds")]
         cells.append(f"{of_variant[0]['flops_per_question'] / 1e9:.2f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

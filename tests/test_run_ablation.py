@@ -39,6 +39,7 @@ def result(variant: str, seed: int, correct: str) -> dict:
         "correct": {"what": correct},
         "steps": 10,
         "train_seconds": 60.0,
+        "test_seconds": 5.0,
         "flops_per_question": 2e9,
         "history": history,
     }
@@ -88,8 +89,11 @@ def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(scr
     config["start_data"] |= few
     for settings in (config["start"], config["base"]):
         settings |= {"max_steps": 1, "per_device_train_batch_size": 4, "dataloader_num_workers": 0, "logging_steps": 1}
-    config["variants"] = {"one": {"data": "other", "model_config": {"num_clips": 3}, "max_steps": 2}}
-    config["studies"] = {"study": {"title": "Study", "seeds": 1, "variants": ["one"]}}
+    config["variants"] = {
+        "more clips": {"evaluates": "one", "data": "other", "video_processor": {"num_eval_clips": 2}},
+        "one": {"data": "other", "model_config": {"num_clips": 3}, "max_steps": 2},
+    }
+    config["studies"] = {"study": {"title": "Study", "seeds": 1, "variants": ["more clips", "one"]}}
     results = tmp_path / "results.jsonl"
     script.run_missing(config, ["study"], results, tmp_path / "work", jobs=1, threads=1)
     run = script.read_results(results)["one", 0]
@@ -103,6 +107,15 @@ def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(scr
     assert "w1/2" in run["history"][-1] and "w1/3" not in run["history"][-1]
     log = (tmp_path / "work" / "one" / "0" / "log.txt").read_text()
     assert "random weights" not in log
+    evaluated = script.read_results(results)["more clips", 0]
+    assert evaluated["history"] == run["history"] and evaluated["train_seconds"] == run["train_seconds"]
+    assert evaluated["test"]["loss"] != run["test"]["loss"]
+
+
+def test_a_checkpoint_to_evaluate_must_be_there(script, tmp_path):
+    config = {"data": {"first": {}}, "base": {}, "variants": {"more clips": {"evaluates": "one"}}}
+    with pytest.raises(RuntimeError, match="more clips evaluates .*one/3, which is not there"):
+        script.run_one(config, "more clips", 3, tmp_path, 1)
 
 
 def test_paired_differences(script):
@@ -152,7 +165,8 @@ def test_variants_of_the_shipped_configuration_exist_and_override_what_is_there(
     for pair in config["claims"]:
         assert set(pair) <= set(config["variants"])
     for override in config["variants"].values():
-        assert set(override) <= {"data", *config["base"]}
+        assert set(override) <= {"data", "evaluates", *config["base"]}
+        assert override.get("evaluates", "baseline") in config["variants"]
         assert override.get("data", "visible") in config["data"]
 
 
