@@ -1,4 +1,4 @@
-"""Frozen batch norms run inside the convolutions they follow: the same numbers, one pass over memory less for each."""
+"""Frozen batch norms run inside the convolutions they follow and ReLUs in place: the same numbers, fewer passes."""
 
 import torch
 from torch import nn
@@ -35,13 +35,18 @@ def fold_frozen_batch_norms(image_encoder: nn.Module) -> None:
         image_encoder (`torch.nn.Module`):
             An encoder whose batch norms are frozen. Layers made of a `convolution` and the `normalization` of its
             output are folded, as in Transformers' ResNet, RegNet, MobileNet and MobileViT; others are left alone.
+            A ReLU that ends such a layer, or a residual block of a `layer` and a `shortcut`, writes over its input.
 
-    Origin: decision, measured by `examples/benchmark.py`; ClipBERT runs each batch norm as a pass of its own.
+    Origin: decision, measured by `examples/benchmark.py`; ClipBERT runs each batch norm and ReLU as a pass of its own.
     """
     for layer in image_encoder.modules():
         children = dict(layer.named_children())
         convolution, norm = children.get("convolution"), children.get("normalization")
-        if type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
+        folded = type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d
+        if folded:
             # The class changes, not the module: parameters, buffers and their names are untouched.
             convolution.__class__, norm.__class__ = FoldedConvolution, FoldedBatchNorm
             convolution.norm = [norm]
+        # Nothing else reads a fresh convolution or sum; elsewhere a ReLU's input may still be needed.
+        if (folded or {"layer", "shortcut"} <= children.keys()) and type(children.get("activation")) is nn.ReLU:
+            children["activation"].inplace = True
