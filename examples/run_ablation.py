@@ -10,6 +10,7 @@ the results file and is never repeated; a killed one goes on from its last check
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -105,7 +106,7 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
         seconds, FLOPs, and the diagnostics that the Trainer logged.
 
     Raises:
-        `RuntimeError`: If the run fails, or the checkpoint that it evaluates is not there.
+        `RuntimeError`: If the run fails.
     """
     overrides = dict(config["variants"][variant])
     evaluated = overrides.pop("evaluates", None)
@@ -116,8 +117,6 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
     folder = work / variant / str(seed)
     trained = folder if evaluated is None else work / evaluated / str(seed)
     if evaluated is not None:
-        if not (trained / "metrics.json").exists():
-            raise RuntimeError(f"{variant} evaluates {trained}, which is not there. Train it, or give its --work.")
         settings |= {"do_train": False, "model_name_or_path": str(trained), "model_config": None}
     run_script(settings, folder, threads)
 
@@ -135,13 +134,13 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
         "variant": variant,
         "seed": seed,
         "dataset": json.loads((data / "dataset.json").read_text()),
+        "start": hashlib.sha256((work / "start" / "model.safetensors").read_bytes()).hexdigest(),
         "validation": report["validation"]["scores"],
         "test": report["test"]["scores"],
         "baselines": report["test"]["baselines"],
         "correct": correct,
         "steps": history[-1]["step"],
         "train_seconds": training["train_runtime"],
-        "test_seconds": report["test"]["scores"]["runtime"],
         "flops_per_question": training_flops(model, frames, size),
         "history": [
             {name: float(f"{value:.4g}") for name, value in logs.items()} for logs in history if "loss" in logs
@@ -170,11 +169,15 @@ def run_missing(config: dict, studies: list[str], results: Path, work: Path, job
     prepare(config, work, jobs * threads)
     results.parent.mkdir(parents=True, exist_ok=True)
     failures = []
-    # Trained variants first: the others evaluate their checkpoints.
+    # Trained variants first: the others evaluate their checkpoints, trained anew where only the results are here.
     stages = ([], [])
     for variant, seed in todo:
-        stages["evaluates" in config["variants"][variant]].append((variant, seed))
-    with tqdm(total=len(todo), desc="Runs", unit="run") as progress, ThreadPoolExecutor(jobs) as pool:
+        evaluated = config["variants"][variant].get("evaluates")
+        stages[evaluated is not None].append((variant, seed))
+        if evaluated and not (work / evaluated / str(seed) / "metrics.json").exists():
+            stages[0].append((evaluated, seed))
+    stages[0][:] = dict.fromkeys(stages[0])
+    with tqdm(total=sum(map(len, stages)), desc="Runs", unit="run") as progress, ThreadPoolExecutor(jobs) as pool:
         for stage in stages:
             running = [pool.submit(run_one, config, variant, seed, work, threads) for variant, seed in stage]
             for finished in as_completed(running):
@@ -182,10 +185,12 @@ def run_missing(config: dict, studies: list[str], results: Path, work: Path, job
                 if finished.exception():
                     failures.append(str(finished.exception()))
                     continue
-                with open(results, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(finished.result()) + "\n")
+                result = finished.result()
+                if (result["variant"], result["seed"]) not in done:
+                    with open(results, "a", encoding="utf-8") as file:
+                        file.write(json.dumps(result) + "\n")
     if failures:
-        raise RuntimeError(f"{len(failures)} of {len(todo)} runs failed: {' '.join(failures)}")
+        raise RuntimeError(f"{len(failures)} of {sum(map(len, stages))} runs failed: {' '.join(failures)}")
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------
@@ -243,7 +248,11 @@ Runs = dict[str, dict[int, Result]]  # by variant and seed
 def difference_cells(runs: Runs, ours: str, theirs: str) -> list[str]:
     """The paired difference of two variants and its p-value, as cells of a table."""
     shared = sorted(set(runs[ours]) & set(runs.get(theirs, {})))
-    if ours == theirs or not shared or runs[ours][shared[0]]["dataset"] != runs[theirs][shared[0]]["dataset"]:
+    # Runs on other data or from another start are not paired.
+    like = [
+        all(runs[ours][seed][name] == runs[theirs][seed][name] for name in ("dataset", "start")) for seed in shared
+    ]
+    if ours == theirs or not shared or not all(like):
         return ["–", "–"]
     mean, low, high, p = paired_difference(*([runs[variant][seed] for seed in shared] for variant in (ours, theirs)))
     return [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]", f"{p:.2g}"]
@@ -262,7 +271,8 @@ def markdown_table(variants: list[str], runs: Runs, reference: str) -> str:
         cells += ["{:.3f} ± {:.3f}".format(*seed_interval(values)) for values in columns]
         cells += difference_cells(runs, variant, reference)
         cells.append(str(of_variant[0]["steps"]))
-        cells += [f"{np.median([run[name] for run in of_variant]):.0f}" for name in ("train_seconds", "test_seconds")]
+        seconds = [(run["train_seconds"], run["test"]["runtime"]) for run in of_variant]
+        cells += [f"{median:.0f}" for median in np.median(seconds, axis=0)]
         cells.append(f"{of_variant[0]['flops_per_question'] / 1e9:.2f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -23,6 +23,7 @@ def result(variant: str, seed: int, correct: str) -> dict:
         "multiple_choice_accuracy/transition": share,
         "count_accuracy": share,
         "count_mse": 1 - share,
+        "runtime": 5.0,
     }
     logged = {"soft_label_accuracy": 0.75, "anchor_accuracy": 0.5, "soft_label_entropy": 1.0}
     logged |= {"clip_agreement": 0.9, "affinity_deviation": 0.1}
@@ -33,13 +34,13 @@ def result(variant: str, seed: int, correct: str) -> dict:
         "variant": variant,
         "seed": seed,
         "dataset": {"generator_version": 1, "annotations_sha256": "0" * 64, "parameters": {}},
+        "start": "1" * 64,
         "baselines": {"majority": scores},
         "validation": scores,
         "test": scores,
         "correct": {"what": correct},
         "steps": 10,
         "train_seconds": 60.0,
-        "test_seconds": 5.0,
         "flops_per_question": 2e9,
         "history": history,
     }
@@ -112,10 +113,18 @@ def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(scr
     assert evaluated["test"]["loss"] != run["test"]["loss"]
 
 
-def test_a_checkpoint_to_evaluate_must_be_there(script, tmp_path):
-    config = {"data": {"first": {}}, "base": {}, "variants": {"more clips": {"evaluates": "one"}}}
-    with pytest.raises(RuntimeError, match="more clips evaluates .*one/3, which is not there"):
-        script.run_one(config, "more clips", 3, tmp_path, 1)
+def test_a_lost_checkpoint_is_trained_anew_without_a_second_line(script, tmp_path, runs):
+    config = {
+        "variants": {"ours": {}, "ours, more clips": {"evaluates": "ours"}},
+        "studies": {"inference": {"seeds": 2, "variants": ["ours, more clips"]}},
+    }
+    results = tmp_path / "results.jsonl"
+    results.write_text(json.dumps(result("ours", 0, "11")) + "\n")
+    (tmp_path / "work" / "ours" / "1").mkdir(parents=True)
+    (tmp_path / "work" / "ours" / "1" / "metrics.json").touch()
+    script.run_missing(config, ["inference"], results, tmp_path / "work", 1, 1)
+    assert runs == [("ours", 0), ("ours, more clips", 0), ("ours, more clips", 1)]
+    assert len(results.read_text().splitlines()) == 3
 
 
 def test_paired_differences(script):
