@@ -4,9 +4,9 @@ Re-runs the paper's ablations on the generated data: variants x seeds, resumable
     python examples/run_ablation.py examples/configs/ablation.json --studies table1
     python examples/run_ablation.py examples/configs/ablation.json --report_only
 
-Every run is `run_videoqa.py` with the same data, steps and settings but for one override. A finished run is a line of
-the results file and is never repeated; a killed one goes on from its last checkpoint. Tables (Markdown) and figures
-(PNG, SVG) are made from the results file alone.
+Every run is `run_videoqa.py` from one checkpoint, the folder `start` beside the results file, with the same data,
+steps and settings but for one override. A finished run is a line of the results file and is never repeated; a killed
+one goes on from its last checkpoint. Tables (Markdown) and figures (PNG, SVG) are made from the results file alone.
 """
 
 import argparse
@@ -80,16 +80,16 @@ def data_files(folder: Path) -> dict[str, str]:
     return files | {"video_folder": str(folder)}
 
 
-def prepare(config: dict, work: Path, threads: int) -> None:
-    """Makes the data sets, and trains the checkpoint that all runs start from on the largest."""
+def prepare(config: dict, start: Path, work: Path, threads: int) -> None:
+    """Makes the data sets, and trains on the largest the checkpoint that all runs start from, where there is none."""
     for name, parameters in config["data"].items():
         make_sample_data(work / "data" / name, **parameters)
-    make_sample_data(work / "start_data", **config["start_data"])
-    if not (work / "start" / "metrics.json").exists():
-        run_script(config["start"] | data_files(work / "start_data"), work / "start", threads)
+    if not (start / "metrics.json").exists():
+        make_sample_data(work / "start_data", **config["start_data"])
+        run_script(config["start"] | data_files(work / "start_data"), start, threads)
 
 
-def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> Result:
+def run_one(config: dict, variant: str, seed: int, start: Path, work: Path, threads: int) -> Result:
     r"""
     One training run in a process of its own.
 
@@ -98,6 +98,7 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
             `base`. It may name its `data`, by default the first; and a variant that it evaluates instead of training.
         variant (`str`): Which of its variants.
         seed (`int`): Seed of new heads, order and frames.
+        start (`Path`): Folder of the checkpoint that all runs start from.
         work (`Path`): Folder of data and checkpoints.
         threads (`int`): Threads of the process.
 
@@ -111,7 +112,7 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
     overrides = dict(config["variants"][variant])
     evaluated = overrides.pop("evaluates", None)
     data = work / "data" / overrides.pop("data", next(iter(config["data"])))
-    settings = config["base"] | data_files(data) | {"seed": seed, "model_name_or_path": str(work / "start")}
+    settings = config["base"] | data_files(data) | {"seed": seed, "model_name_or_path": str(start)}
     for name, override in overrides.items():
         settings[name] = settings[name] | override if isinstance(override, dict) else override
     folder = work / variant / str(seed)
@@ -134,7 +135,7 @@ def run_one(config: dict, variant: str, seed: int, work: Path, threads: int) -> 
         "variant": variant,
         "seed": seed,
         "dataset": json.loads((data / "dataset.json").read_text()),
-        "start": hashlib.sha256((work / "start" / "model.safetensors").read_bytes()).hexdigest(),
+        "start": hashlib.sha256((start / "model.safetensors").read_bytes()).hexdigest(),
         "validation": report["validation"]["scores"],
         "test": report["test"]["scores"],
         "baselines": report["test"]["baselines"],
@@ -166,7 +167,9 @@ def run_missing(config: dict, studies: list[str], results: Path, work: Path, job
     ]
     done = read_results(results)
     todo = [(variant, seed) for seed, variant in dict.fromkeys(wanted) if (variant, seed) not in done]
-    prepare(config, work, jobs * threads)
+    # Beside the results, which go on only from the same start: trained anew on another machine, it is another.
+    start = results.parent / "start"
+    prepare(config, start, work, jobs * threads)
     results.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     # Trained variants first: the others evaluate their checkpoints, trained anew where only the results are here.
@@ -179,7 +182,7 @@ def run_missing(config: dict, studies: list[str], results: Path, work: Path, job
     stages[0][:] = dict.fromkeys(stages[0])
     with tqdm(total=sum(map(len, stages)), desc="Runs", unit="run") as progress, ThreadPoolExecutor(jobs) as pool:
         for stage in stages:
-            running = [pool.submit(run_one, config, variant, seed, work, threads) for variant, seed in stage]
+            running = [pool.submit(run_one, config, variant, seed, start, work, threads) for variant, seed in stage]
             for finished in as_completed(running):
                 progress.update()
                 if finished.exception():
@@ -357,7 +360,7 @@ def draw_training(path: Path, variant: str, runs: dict[int, Result]) -> None:
 
 
 def write_report(config: dict, results: Path) -> str:
-    """Writes `report.md` and the figures beside the results file; returns the report."""
+    """Writes `report.md` and figures of the studies that every variant has runs of; returns the report."""
     runs: Runs = defaultdict(dict)
     for (variant, seed), result in sorted(read_results(results).items()):
         runs[variant][seed] = result
@@ -377,11 +380,12 @@ def write_report(config: dict, results: Path) -> str:
     parts.append("Means over seeds ± half a 95 % interval; differences are paired by seed and by test question.")
     for study, description in config["studies"].items():
         variants = [variant for variant in description["variants"] if variant in runs]
-        if variants:
+        if len(variants) == len(description["variants"]):
             parts += ["", f"## {description['title']}", "", markdown_table(variants, runs, description["variants"][0])]
             draw_study(results.parent / study, description["title"], variants, runs)
     parts += ["", "## Claims", "", claims_table(config["claims"], runs)]
-    parts += ["", "## Teacher and student, last quarter of training", "", diagnostics_table(runs), ""]
+    trained = {name: of_variant for name, of_variant in runs.items() if "evaluates" not in config["variants"][name]}
+    parts += ["", "## Teacher and student, last quarter of training", "", diagnostics_table(trained), ""]
     taught = config["claims"][0][0]
     if taught in runs:
         draw_training(results.parent / "training", taught, runs[taught])

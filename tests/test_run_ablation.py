@@ -58,7 +58,7 @@ def runs(script, monkeypatch):
     """Notes what is run instead of running it; the baseline of seed 1 fails the first time."""
     ran = []
 
-    def run_one(config, variant, seed, work, threads):
+    def run_one(config, variant, seed, start, work, threads):
         ran.append((variant, seed))
         if ran.count(("baseline", 1)) == 1 and (variant, seed) == ("baseline", 1):
             raise RuntimeError("A run failed; its log is there.")
@@ -107,6 +107,7 @@ def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(scr
     }
     assert "w1/2" in run["history"][-1] and "w1/3" not in run["history"][-1]
     log = (tmp_path / "work" / "one" / "0" / "log.txt").read_text()
+    assert f'"{tmp_path / "start"}"' in (tmp_path / "work" / "one" / "0" / "settings.json").read_text()
     assert "random weights" not in log
     evaluated = script.read_results(results)["more clips", 0]
     assert evaluated["history"] == run["history"] and evaluated["train_seconds"] == run["train_seconds"]
@@ -165,6 +166,13 @@ def test_the_report_is_made_from_the_results_alone(script, tmp_path):
     assert "| ours | open_ended | 0.750 | 0.500 |" in report
     assert (tmp_path / "report.md").read_text() == report
     assert (tmp_path / "table1.png").stat().st_size > 1000 and (tmp_path / "table1.svg").exists()
+
+
+def test_a_study_without_runs_of_some_variant_is_not_reported(script, tmp_path):
+    results = tmp_path / "results.jsonl"
+    results.write_text(json.dumps(result("baseline", 0, "1100")) + "\n")
+    assert "## Table 1" not in script.write_report(CONFIG, results)
+    assert not (tmp_path / "table1.png").exists()
 
 
 def test_variants_of_the_shipped_configuration_exist_and_override_what_is_there(script):
