@@ -22,6 +22,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .batch_norm_folding import fold_frozen_batch_norms
 from .configuration_siasamrea import SiaSamReaConfig
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
+from .onednn_linear import run_wide_linears_by_onednn
 from .siamese_reasoning import SiameseReasoning
 
 
@@ -285,6 +286,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
                 f"The text model must be of BERT's architecture; a {config.text_config.model_type!r} model has no "
                 f"{' and no '.join(sorted(missing))}."
             )
+        run_wide_linears_by_onednn(self)
         self.post_init()
 
     @can_return_tuple
