@@ -201,7 +201,8 @@ def _read_decord(
         reader = decord.VideoReader(path, num_threads=_decoder_threads())
         wanted, metadata = _span(name, len(reader), reader.get_avg_fps(), indices, start, end)
         unique, inverse = np.unique(wanted, return_inverse=True)
-        frames = torch.from_numpy(reader.get_batch(unique.tolist()).asnumpy()).permute(0, 3, 1, 2)
+        frames = reader.get_batch(unique.tolist())
+        frames = torch.from_dlpack(frames.to_dlpack()).permute(0, 3, 1, 2)  # asnumpy() would copy them
         del reader  # an idle reader keeps decoding ahead
     return _restore(frames, unique, inverse), metadata
 

@@ -1,5 +1,6 @@
 """Video processor for SiaSamRea: siamese sampling, resizing and normalising."""
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ from .video_decoding import decode_frames
 
 
 logger = logging.get_logger(__name__)
+
+RESIZED_TOGETHER = 8  # frames
 
 
 class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
@@ -228,11 +231,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         """Resizes, rounds, crops and pads frames `(frames, 3, height, width)`."""
         size = _resized(*frames.shape[-2:], kwargs["size"]) if kwargs["do_resize"] else frames.shape[-2:]
         if size != tuple(frames.shape[-2:]):
-            frames = nn.functional.interpolate(
-                frames.float(), size, mode="bilinear", align_corners=False, antialias=kwargs["antialias"]
-            )
-            if kwargs["round_frames"]:
-                frames = frames.round().clamp(0, 255).to(torch.uint8)
+            scale = partial(_scale, size=size, antialias=kwargs["antialias"], round_frames=kwargs["round_frames"])
+            # Few at a time: as floats, all frames of a large video would take four times their memory.
+            frames = torch.cat([scale(few) for few in frames.split(RESIZED_TOGETHER)])
         if kwargs["do_center_crop"]:
             frames = tvF.center_crop(frames, [kwargs["crop_size"]["height"], kwargs["crop_size"]["width"]])
         if kwargs["do_pad"]:
@@ -297,6 +298,12 @@ def _resized(height: int, width: int, size: dict) -> tuple[int, int]:
     else:
         raise ValueError('size must have "longest_edge", "shortest_edge", or "height" and "width".')
     return max(1, edge * height // longer), max(1, edge * width // longer)
+
+
+def _scale(frames: torch.Tensor, size: tuple[int, int], antialias: bool, round_frames: bool) -> torch.Tensor:
+    """Frames `(frames, 3, height, width)` at another height and width, as uint8 if they are rounded."""
+    frames = nn.functional.interpolate(frames.float(), size, mode="bilinear", align_corners=False, antialias=antialias)
+    return frames.round().clamp(0, 255).to(torch.uint8) if round_frames else frames
 
 
 def _pad(clips: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:

@@ -154,3 +154,12 @@ def test_pixels_of_the_chosen_image_encoder(tmp_path):
     assert processor.num_clips == 4
     (tmp_path / "preprocessor_config.json").unlink()
     assert list(SiaSamReaVideoProcessor.from_image_encoder(str(tmp_path)).image_mean) == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("round_frames", [True, False])
+def test_frames_resized_few_at_a_time_are_those_resized_together(round_frames, monkeypatch):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 40}, frames_per_clip=11, round_frames=round_frames)
+    video = np.random.default_rng(0).integers(0, 256, (11, 60, 80, 3), dtype=np.uint8)
+    few = processor([video])["pixel_values_videos"]
+    monkeypatch.setattr("modeling_siasamrea.processors.video_processing_siasamrea.RESIZED_TOGETHER", 11)
+    assert torch.equal(few, processor([video])["pixel_values_videos"])
