@@ -6,8 +6,9 @@ Times the project against ClipBERT's way of doing the same work, on this machine
     python examples/benchmark.py --repeats 9 --threads 4
 
 "ClipBERT's way" is the same network with the same weights: text padded to 100 tokens (25 for multiple choice), eager
-attention, PyTorch's linear layers, batch norms as passes of their own, a video encoded anew for each question or shared as stated; videos
-opened and sought anew for each clip. Each row alternates the two and gives their medians and ratio.
+attention, PyTorch's own linear layers, batch norms as passes of their own, a video encoded anew for each question or
+shared as stated; videos opened and sought anew for each clip. Each row alternates the two and gives their medians and
+ratio.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from torch import nn
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.loss_siasamrea import siamese_loss
 from modeling_siasamrea.onednn_linear import OneDnnLinear
+from modeling_siasamrea.processors.siamese_sampling import sample_clips
+from modeling_siasamrea.processors.video_decoding import decode_frames
 
 
 Row = dict[str, object]
@@ -138,7 +141,20 @@ def run_all(model: nn.Module, batches: list[dict]) -> None:
 
 def check_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     """A fast path must not change a number."""
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def against_bf16(what: str, model: nn.Module, batch: dict, repeats: int) -> Row:
+    """Autocast to bf16 beside float32, and how far its answers are from float32's."""
+
+    def autocast() -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return model(**batch).logits
+
+    half, full = autocast(), model(**batch).logits
+    changed = (half.argmax(dim=1) != full.argmax(dim=1)).sum()
+    note = f"logits change by {(half - full).abs().max():.1e}, {changed} of {len(full)} answers"
+    return row(f"{what}, bf16 autocast", "float32", *medians(repeats, autocast, partial(model, **batch)), note)
 
 
 def inference(repeats: int) -> list[Row]:
@@ -147,32 +163,37 @@ def inference(repeats: int) -> list[Row]:
     plain = clipbert_way(model)
     rows = []
     for size in (224, 448):
-        one, four, choice = make_batch(size), make_batch(size, questions_per_video=4), make_batch(size, candidates=5)
-        with torch.inference_mode():
-            check_same(model(**one).logits, plain(**pad_text(one, 100)).logits)
-            padded = pad_text(one, 100)
-            ours, theirs = medians(repeats, partial(model, **one), partial(plain, **padded))
-            rows.append(row(f"inference, {size} px, 1 question", "ClipBERT's way", ours, theirs))
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                half = model(**one).logits
-                (bf16,) = medians(repeats, partial(model, **one))
-            change = (half - model(**one).logits).abs().max().item()
-            rows.append(
-                row("the same in bf16 autocast", "ours in float32", bf16, ours, f"logits change by {change:.1e}")
-            )
-
-            padded = pad_text(four, 100)
-            anew = encode_each_question_anew(padded)
-            shared, theirs, each = medians(
-                repeats, partial(model, **four), partial(plain, **padded), partial(run_all, plain, anew)
-            )
-            rows.append(row(f"inference, {size} px, 4 questions a video", "frames shared", shared, theirs))
-            rows.append(row(f"inference, {size} px, 4 questions a video", "encoded for each question", shared, each))
-
-            padded = pad_text(choice, 25)
-            ours, theirs = medians(repeats, partial(model, **choice), partial(plain, **padded))
-            rows.append(row(f"multiple choice, {size} px, 5 candidates", "ClipBERT's way", ours, theirs))
+        for what, batch, length in (
+            (f"inference, {size} px, 1 question", make_batch(size), 100),
+            (f"inference, {size} px, 4 questions a video", make_batch(size, questions_per_video=4), 100),
+            (f"multiple choice, {size} px, 5 candidates", make_batch(size, candidates=5), 25),
+        ):
+            padded = pad_text(batch, length)
+            with torch.inference_mode():
+                check_same(model(**batch).logits, plain(**padded).logits)
+                works = {"ClipBERT's way": partial(plain, **padded)}
+                if len(batch["input_ids"]) > len(batch["pixel_values_videos"]):
+                    works["the same, a video encoded for each question"] = partial(
+                        run_all, plain, encode_each_question_anew(padded)
+                    )
+                ours, *theirs = medians(repeats, partial(model, **batch), *works.values())
+                rows += [row(what, alternative, ours, seconds) for alternative, seconds in zip(works, theirs)]
+                rows.append(against_bf16(what, model, batch, repeats))
     return rows
+
+
+def compiled(repeats: int) -> list[Row]:
+    """One question with `torch.compile`, against the model as it is; not used by the project."""
+    model, batch = resnet50_bert_base().eval(), make_batch(224)
+    compiled_model = torch.compile(model)
+    with torch.inference_mode():
+        start = time.perf_counter()
+        answer = compiled_model(**batch).logits
+        seconds = time.perf_counter() - start
+        check_same(answer, model(**batch).logits)
+        ours, theirs = medians(repeats, partial(compiled_model, **batch), partial(model, **batch))
+    note = f"after {seconds:.0f} s of compiling"
+    return [row("inference, 224 px, 1 question, torch.compile", "without", ours, theirs, note)]
 
 
 def training_step(model: SiaSamReaForVideoQuestionAnswering, fused: bool = True) -> Callable[[dict], None]:
@@ -211,30 +232,34 @@ def training(repeats: int) -> list[Row]:
     return rows
 
 
-def peak_memory_of_step(clips: int, size: int) -> tuple[float, float]:
-    """Median seconds and peak memory, in GB, of a training step with `clips` clips, in a process of its own."""
-    command = [sys.executable, __file__, "--step", str(clips), str(size), "--threads", str(torch.get_num_threads())]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return tuple(json.loads(output.splitlines()[-1]))
-
-
-def run_step(clips: int, size: int, repeats: int) -> None:
-    """The process of [`peak_memory_of_step`]: prints the two figures."""
-    model = resnet50_bert_base(num_clips=max(clips, 2), alpha=float(clips > 1))
-    (seconds,) = medians(repeats, partial(training_step(model), make_batch(size, clips=clips)))
+def memory(field: str) -> float:
+    """A size of this process in GB: `VmHWM`, its peak, or `VmRSS`, its present size."""
     # Not getrusage, whose peak a process inherits from the one that started it.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(json.dumps([seconds, int(status["VmHWM"].split()[0]) / 2**20]))
+    return int(status[field].split()[0]) / 2**20
+
+
+def in_new_process(*arguments: object) -> list[float]:
+    """What this script prints for hidden arguments, in a process whose memory nothing else has touched."""
+    command = [sys.executable, __file__, *map(str, arguments), "--threads", str(torch.get_num_threads())]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def run_step(clips: int, size: int) -> list[float]:
+    """Median seconds, and peak memory in GB, of a training step with `clips` clips."""
+    model = resnet50_bert_base(num_clips=max(clips, 2), alpha=float(clips > 1))
+    return [*medians(3, partial(training_step(model), make_batch(size, clips=clips))), memory("VmHWM")]
 
 
 def siamese(repeats: int) -> list[Row]:
     """The siamese step's time and peak memory over the one-clip step's, by number of clips."""
     rows = []
-    one_seconds, one_memory = peak_memory_of_step(1, 224)
+    one_seconds, one_memory = in_new_process("--step", 1, 224)
     for clips in (2, 3, 5, 9, 13):
-        seconds, memory = peak_memory_of_step(clips, 224)
+        seconds, peak = in_new_process("--step", clips, 224)
         floor = (3 + clips - 1) / 3
-        times, memory_times = seconds / one_seconds, memory / one_memory
+        times, memory_times = seconds / one_seconds, peak / one_memory
         note = f"{times:.2f} times its time (floor {floor:.2f}), {memory_times:.2f} times its {one_memory:.2f} GB"
         rows.append(row(f"siamese training step, N = {clips}", "one-clip step", seconds, one_seconds, note))
     return rows
@@ -276,25 +301,32 @@ def write_video(path: Path, seconds: int, width: int, height: int) -> None:
         container.mux(stream.encode())
 
 
+def training_clips(num_video_frames: int, frames_per_clip: int) -> np.ndarray:
+    """Frame indices `(9, frames)` of a video's clips, as training samples them."""
+    generator = np.random.default_rng(0)
+    return sample_clips(
+        num_video_frames, num_clips=9, frames_per_clip=frames_per_clip, training=True, generator=generator
+    )
+
+
+def run_decode(path: str, num_video_frames: int, frames_per_clip: int) -> list[float]:
+    """Peak memory in GB that decoding a video's clips adds, and the size of their frames."""
+    indices, before = np.unique(training_clips(num_video_frames, frames_per_clip)), memory("VmRSS")
+    frames, _ = decode_frames(path, indices)
+    return [memory("VmHWM") - before, frames.numel() / 2**30]
+
+
 def decoding(repeats: int) -> list[Row]:
     """A video's clips in one pass, against opening and seeking for each clip and against a bare sequential decode."""
     import decord
-
-    from modeling_siasamrea.processors.siamese_sampling import sample_clips
-    from modeling_siasamrea.processors.video_decoding import decode_frames
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for seconds, width, height in ((10, 320, 240), (10, 1280, 720), (60, 320, 240), (60, 1280, 720)):
             path = Path(folder) / f"{seconds}_{height}.mp4"
             write_video(path, seconds, width, height)
-            clips = sample_clips(
-                25 * seconds,
-                num_clips=9,
-                frames_per_clip=min(max(seconds, 5), 16),
-                training=True,
-                generator=np.random.default_rng(0),
-            )
+            frames_per_clip = min(max(seconds, 5), 16)
+            clips = training_clips(25 * seconds, frames_per_clip)
 
             def per_clip(path=path, clips=clips) -> None:
                 for clip in clips:
@@ -309,7 +341,9 @@ def decoding(repeats: int) -> list[Row]:
             ours, theirs, floor = medians(
                 repeats, lambda p=path, c=clips: decode_frames(p, np.unique(c)), per_clip, bare
             )
-            rows.append(row(what, "opening and seeking for each clip", ours, theirs))
+            peak, size = in_new_process("--decode", path, 25 * seconds, frames_per_clip)
+            note = f"adds {peak:.2f} GB of memory for {size:.2f} GB of frames"
+            rows.append(row(what, "opening and seeking for each clip", ours, theirs, note))
             rows.append(row(what, "bare decode to the last frame", ours, floor))
     return rows
 
@@ -390,6 +424,7 @@ def start_up(repeats: int) -> list[Row]:
 PARTS = {
     "decoding": decoding,
     "inference": inference,
+    "compiled": compiled,
     "training": training,
     "siamese": siamese,
     "growth": growth,
@@ -406,11 +441,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each work; the median is printed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of one operation")
     parser.add_argument("--output", type=Path, help="JSON file for the rows")
-    parser.add_argument("--step", type=int, nargs=2, metavar=("CLIPS", "SIZE"), help=argparse.SUPPRESS)
+    parser.add_argument("--step", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--decode", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.step:
-        return run_step(*arguments.step, repeats=3)
+        return print(json.dumps(run_step(*arguments.step)))
+    if arguments.decode:
+        path, *numbers = arguments.decode
+        return print(json.dumps(run_decode(path, *map(int, numbers))))
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"there is no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
