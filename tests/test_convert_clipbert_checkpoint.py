@@ -316,8 +316,17 @@ def test_the_command_ends_with_a_sentence(tmp_path, capsys):
     assert "does not exist" in capsys.readouterr().err
 
 
+@pytest.fixture
+def two_threads():
+    """The order of sums depends on the threads, and one of the golden gradients lies on a max-pooling's switch."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("task", ["open_ended", "multiple_choice", "count"])
-def test_official_answers_are_reproduced(shared, task):
+def test_official_answers_are_reproduced(shared, task, two_threads):
     golden = load_file(shared / "golden" / f"{task}_tensors.safetensors")
     official = json.loads((shared / "golden" / f"{task}_config.json").read_text())
     state = read_checkpoint(shared / "golden" / f"{task}_state_dict.safetensors")
