@@ -1,0 +1,152 @@
+"""The visual side of SiaSamRea: frames to a grid of features, a clip's grid to visual tokens (ClipBERT)."""
+
+import inspect
+
+import torch
+from torch import nn
+from transformers import AutoBackbone, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
+
+from .batch_norm_folding import fold_frozen_batch_norms
+from .configuration_siasamrea import SiaSamReaConfig
+
+
+def image_encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class that encodes images for `config`: its backbone where Transformers has one, else its base model."""
+    auto_class = AutoBackbone if config.model_type in MODEL_FOR_BACKBONE_MAPPING_NAMES else AutoModel
+    return auto_class._model_mapping[type(config)]
+
+
+class SiaSamReaImageEncoder(nn.Module):
+    """
+    Frames to a grid of features at the text model's width: an image encoder of Transformers, a 3x3 convolution, 2x2
+    max-pooling and a ReLU (ClipBERT).
+
+    The image encoder's output may be a feature map or a sequence of patches, with or without leading class tokens.
+    """
+
+    def __init__(self, config: SiaSamReaConfig):
+        super().__init__()
+        self.config = config
+        encoder_class = image_encoder_class(config.vision_config)
+        if not (encoder_class._supports_sdpa or encoder_class._supports_flash_attn):
+            # A convolutional encoder has no attention; what is asked for concerns the text model.
+            config.vision_config._attn_implementation = "eager"
+        self.encoder = encoder_class._from_config(config.vision_config)
+        if config.freeze_batch_norm and config.fold_batch_norm:
+            fold_frozen_batch_norms(self.encoder)
+        forward_parameters = inspect.signature(self.encoder.forward).parameters
+        # Sizes other than the one a vision transformer was trained at need its positions interpolated.
+        self.encoder_kwargs = (
+            {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in forward_parameters else {}
+        )
+        if config.grid_channels is None:
+            config.grid_channels = self._measure_channels()
+        self.grid_encoder = nn.Conv2d(
+            config.grid_channels, config.text_config.hidden_size, kernel_size=3, padding=1, bias=False
+        )
+        self.train()
+
+    @torch.no_grad()
+    def _measure_channels(self) -> int:
+        self.encoder.eval()
+        image = torch.zeros(1, 3, 64, 64, dtype=self.encoder.dtype, device=self.encoder.device)
+        channels = self.feature_map(image).shape[1]
+        self.encoder.train()
+        return channels
+
+    def _batch_norms(self) -> list[nn.Module]:
+        return [module for module in self.encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+    def _freeze(self) -> None:
+        frozen = self._batch_norms() if self.config.freeze_batch_norm else []
+        for name in self.config.frozen_image_encoder_modules:
+            try:
+                frozen.append(self.encoder.get_submodule(name))
+            except AttributeError:
+                names = [child for child, module in self.encoder.named_modules() if child and child.count(".") < 3]
+                raise ValueError(
+                    f"frozen_image_encoder_modules names {name!r}, which the image encoder "
+                    f"{type(self.encoder).__name__} does not have. It has: {', '.join(names)}."
+                ) from None
+        for module in frozen:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "SiaSamReaImageEncoder":
+        """Sets the mode; frozen batch norms stay in evaluation mode, so that their statistics never move."""
+        super().train(mode)
+        self._freeze()  # here, because from_pretrained makes new parameters after __init__
+        if self.config.freeze_batch_norm:
+            for module in self._batch_norms():
+                module.eval()
+        return self
+
+    def feature_map(self, frames: torch.Tensor) -> torch.Tensor:
+        """Frames `(frames, 3, height, width)` to the encoder's output as a map `(frames, channels, rows, columns)`."""
+        frames = frames.contiguous(memory_format=torch.channels_last)  # faster convolutions, same numbers
+        outputs = self.encoder(frames, **self.encoder_kwargs)
+        features = outputs.feature_maps[-1] if "feature_maps" in outputs else outputs.last_hidden_state
+        if features.ndim == 4:
+            return features
+        # (frames, class tokens + patches, channels); a class token, where there is one, comes first.
+        patch_size = self.config.vision_config.patch_size
+        patch_height, patch_width = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+        rows, columns = frames.shape[-2] // patch_height, frames.shape[-1] // patch_width
+        patches = features[:, features.shape[1] - rows * columns :]
+        return patches.transpose(1, 2).unflatten(2, (rows, columns))
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Frames `(frames, 3, height, width)` to a grid `(frames, rows, columns, hidden_size)`."""
+        grid = self.grid_encoder(self.feature_map(frames))
+        if min(grid.shape[-2:]) < 2:
+            raise ValueError(
+                f"Frames of {frames.shape[-2]} x {frames.shape[-1]} pixels give a grid of {grid.shape[-2]} x "
+                f"{grid.shape[-1]} features, too small for the 2 x 2 max-pooling. Resize videos to a larger size."
+            )
+        return nn.functional.max_pool2d(grid, 2).relu().permute(0, 2, 3, 1)
+
+
+class SiaSamReaVisualEmbeddings(nn.Module):
+    """A clip's grid to visual tokens: mean over its frames, row, column and type embeddings, LayerNorm (ClipBERT)."""
+
+    def __init__(self, config: SiaSamReaConfig):
+        super().__init__()
+        hidden_size = config.text_config.hidden_size
+        self.row_position_embeddings = nn.Embedding(config.max_grid_rows, hidden_size)
+        self.column_position_embeddings = nn.Embedding(config.max_grid_columns, hidden_size)
+        self.token_type_embeddings = nn.Embedding(1, hidden_size)
+        self.LayerNorm = nn.LayerNorm(hidden_size, eps=config.text_config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.text_config.hidden_dropout_prob)
+
+    def forward(self, grid: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+        """
+        Args:
+            grid (`torch.Tensor` of shape `(videos, clips, frames, rows, columns, hidden_size)`): Features of frames.
+            frame_mask (`torch.Tensor` of shape `(videos, frames)`, *optional*): 1 for frames, 0 for padding.
+
+        Returns:
+            `torch.Tensor` of shape `(videos, clips, rows * columns, hidden_size)`: the visual tokens.
+        """
+        if frame_mask is None:
+            grid = grid.mean(dim=2)
+        else:
+            weights = frame_mask.to(grid.dtype) / frame_mask.sum(dim=1, keepdim=True)
+            grid = torch.einsum("vcfrwh,vf->vcrwh", grid, weights)
+        rows, columns = grid.shape[2:4]
+        for side, size, embedding in (
+            ("rows", rows, self.row_position_embeddings),
+            ("columns", columns, self.column_position_embeddings),
+        ):
+            if size > embedding.num_embeddings:
+                raise ValueError(
+                    f"The visual grid has {size} {side}, but the model has position embeddings for "
+                    f"{embedding.num_embeddings}. Use smaller frames or a larger max_grid_{side}."
+                )
+        grid = (
+            grid + self.row_position_embeddings.weight[:rows, None] + self.column_position_embeddings.weight[:columns]
+        )
+        tokens = grid.flatten(2, 3) + self.token_type_embeddings.weight  # (videos, clips, rows * columns, hidden_size)
+        return self.dropout(self.LayerNorm(tokens))
+
+
+__all__ = ["SiaSamReaImageEncoder", "SiaSamReaVisualEmbeddings"]
