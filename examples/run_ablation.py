@@ -51,7 +51,8 @@ def training_flops(model: SiaSamReaForVideoQuestionAnswering, frames: int, size:
     """FLOPs of one open-ended training question of 10 tokens: forward of all clips, backward of those that train."""
     clips = model.config.num_clips if model.config.siamese_clips_trained else 1
     model.train()
-    with FlopCounterMode(display=False) as counter:
+    # The counter does not know oneDNN's own operations.
+    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
         outputs = model(
             torch.zeros(1, clips, frames, 3, size, size),
             torch.ones(1, 10, dtype=torch.long),
@@ -317,10 +318,13 @@ def diagnostics_table(runs: Runs) -> str:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Writes a figure as PNG and SVG; the SVG without a date, so that the same results give the same file."""
+    """Writes a figure as PNG and SVG; the SVG without date or chance, so that the same results give the same file."""
+    from matplotlib import rc_context
+
     figure.tight_layout()
     figure.savefig(path.with_suffix(".png"), dpi=150)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    with rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def draw_study(path: Path, title: str, variants: list[str], runs: Runs) -> None:

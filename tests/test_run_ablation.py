@@ -165,7 +165,10 @@ def test_the_report_is_made_from_the_results_alone(script, tmp_path):
     assert "| ours minus baseline | 1 | +0.250 [" in report
     assert "| ours | open_ended | 0.750 | 0.500 |" in report
     assert (tmp_path / "report.md").read_text() == report
-    assert (tmp_path / "table1.png").stat().st_size > 1000 and (tmp_path / "table1.svg").exists()
+    assert (tmp_path / "table1.png").stat().st_size > 1000
+    figure = (tmp_path / "table1.svg").read_bytes()
+    script.write_report(CONFIG, results)
+    assert (tmp_path / "table1.svg").read_bytes() == figure
 
 
 def test_a_study_without_runs_of_some_variant_is_not_reported(script, tmp_path):
@@ -197,3 +200,13 @@ def test_flops_count_forward_of_all_clips_and_backward_of_the_anchor(script, tin
     one, siamese = flops(alpha=0), flops(num_clips=3)
     assert one < siamese < 2 * one
     assert flops(alpha=0, supervised_clips="all", num_clips=3) == pytest.approx(3 * one, rel=0.01)
+
+
+def test_flops_of_wide_linear_layers_count(script, tiny_config):
+    from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+
+    text = {"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 1, "num_attention_heads": 4}
+    text |= {"intermediate_size": 384, "vocab_size": 200}
+    model = SiaSamReaForVideoQuestionAnswering(tiny_config(num_labels=3, text_config=text, alpha=0))
+    products = 6 * 384**2 * (10 + 1)  # six layers of 384 x 384 on ten words and the fewest visual tokens
+    assert script.training_flops(model, 1, 64) > 3 * 2 * products
