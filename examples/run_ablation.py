@@ -338,9 +338,10 @@ def draw_study(path: Path, title: str, variants: list[str], runs: Runs) -> None:
         run = next(iter(runs[variant].values()))
         by_variant.errorbar([variant], [mean], [half], fmt="o", capsize=4)
         by_cost.errorbar([run["flops_per_question"] * run["steps"] / 1e9], [mean], [half], fmt="o", capsize=4)
-    by_variant.set(title=title, ylabel="mean accuracy of the four kinds")
+    figure.suptitle(title, wrap=True)
+    by_variant.set(ylabel="mean accuracy of the four kinds")
     by_variant.tick_params(axis="x", rotation=30)
-    by_cost.set(title="by compute", xlabel="GFLOP a question x steps")
+    by_cost.set(xlabel="GFLOP a question x steps")
     save_figure(figure, path)
 
 
