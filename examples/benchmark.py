@@ -246,18 +246,18 @@ def in_new_process(*arguments: object) -> list[float]:
     return json.loads(output.splitlines()[-1])
 
 
-def run_step(clips: int, size: int) -> list[float]:
+def run_step(clips: int, size: int, repeats: int) -> list[float]:
     """Median seconds, and peak memory in GB, of a training step with `clips` clips."""
     model = resnet50_bert_base(num_clips=max(clips, 2), alpha=float(clips > 1))
-    return [*medians(3, partial(training_step(model), make_batch(size, clips=clips))), memory("VmHWM")]
+    return [*medians(repeats, partial(training_step(model), make_batch(size, clips=clips))), memory("VmHWM")]
 
 
 def siamese(repeats: int) -> list[Row]:
     """The siamese step's time and peak memory over the one-clip step's, by number of clips."""
     rows = []
-    one_seconds, one_memory = in_new_process("--step", 1, 224)
+    one_seconds, one_memory = in_new_process("--step", 1, 224, repeats)
     for clips in (2, 3, 5, 9, 13):
-        seconds, peak = in_new_process("--step", clips, 224)
+        seconds, peak = in_new_process("--step", clips, 224, repeats)
         floor = (3 + clips - 1) / 3
         times, memory_times = seconds / one_seconds, peak / one_memory
         note = f"{times:.2f} times its time (floor {floor:.2f}), {memory_times:.2f} times its {one_memory:.2f} GB"
@@ -410,15 +410,24 @@ def loading(repeats: int) -> list[Row]:
 
 
 def start_up(repeats: int) -> list[Row]:
-    """Importing the package, against importing torch and the parts of Transformers it uses."""
-    used = "AutoModel, AutoProcessor, AutoBackbone, BaseVideoProcessor, Pipeline"
-    base = f"import torch, torchvision; from transformers import {used}"
-    works = [
-        lambda code=code: subprocess.run([sys.executable, "-c", code], check=True)
-        for code in (f"{base}; import modeling_siasamrea", base)
-    ]
-    ours, theirs = medians(repeats, *works)
-    return [row("import modeling_siasamrea", "torch and transformers alone", ours, theirs, f"{ours - theirs:+.2f} s")]
+    """Importing the package, against importing torch and the parts of Transformers it uses, in new processes."""
+    code = """
+import time
+times = [time.perf_counter()]
+import torch, torchvision
+from transformers import AutoModel, AutoProcessor, AutoBackbone, BaseVideoProcessor, Pipeline
+times.append(time.perf_counter())
+import modeling_siasamrea
+times.append(time.perf_counter())
+print(times[1] - times[0], times[2] - times[1])
+"""
+    seconds = []
+    for _ in range(repeats + 1):
+        printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        seconds.append([float(word) for word in printed.split()])
+    before, ours = map(statistics.median, zip(*seconds[1:]))
+    note = f"+{ours:.2f} s"
+    return [row("import modeling_siasamrea", "torch and transformers alone", before + ours, before, note)]
 
 
 PARTS = {
@@ -441,7 +450,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each work; the median is printed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of one operation")
     parser.add_argument("--output", type=Path, help="JSON file for the rows")
-    parser.add_argument("--step", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--step", type=int, nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--decode", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
