@@ -1,7 +1,7 @@
 """
 Times the project against ClipBERT's way of doing the same work, on this machine, and prints one table.
 
-    python examples/benchmark.py                         # everything, ten to fifteen minutes on two cores
+    python examples/benchmark.py                         # everything, about twenty minutes on two cores
     python examples/benchmark.py inference training      # chosen parts
     python examples/benchmark.py --repeats 9 --threads 4
 
