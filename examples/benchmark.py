@@ -30,7 +30,7 @@ from torch import nn
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.loss_siasamrea import siamese_loss
 from modeling_siasamrea.onednn_linear import OneDnnLinear
-from modeling_siasamrea.processors.siamese_sampling import sample_clips
+from modeling_siasamrea.processors.siamese_sampling import adaptive_frames, sample_clips
 from modeling_siasamrea.processors.video_decoding import decode_frames
 
 
@@ -301,17 +301,20 @@ def write_video(path: Path, seconds: int, width: int, height: int) -> None:
         container.mux(stream.encode())
 
 
-def training_clips(num_video_frames: int, frames_per_clip: int) -> np.ndarray:
-    """Frame indices `(9, frames)` of a video's clips, as training samples them."""
-    generator = np.random.default_rng(0)
+def training_clips(seconds: int) -> np.ndarray:
+    """Frame indices `(9, frames)` of the clips of a [`write_video`] video, as training samples them."""
     return sample_clips(
-        num_video_frames, num_clips=9, frames_per_clip=frames_per_clip, training=True, generator=generator
+        25 * seconds,
+        num_clips=9,
+        frames_per_clip=adaptive_frames(seconds),
+        training=True,
+        generator=np.random.default_rng(0),
     )
 
 
-def run_decode(path: str, num_video_frames: int, frames_per_clip: int) -> list[float]:
+def run_decode(path: str, seconds: int) -> list[float]:
     """Peak memory in GB that decoding a video's clips adds, and the size of their frames."""
-    indices, before = np.unique(training_clips(num_video_frames, frames_per_clip)), memory("VmRSS")
+    indices, before = np.unique(training_clips(seconds)), memory("VmRSS")
     frames, _ = decode_frames(path, indices)
     return [memory("VmHWM") - before, frames.numel() / 2**30]
 
@@ -325,8 +328,7 @@ def decoding(repeats: int) -> list[Row]:
         for seconds, width, height in ((10, 320, 240), (10, 1280, 720), (60, 320, 240), (60, 1280, 720)):
             path = Path(folder) / f"{seconds}_{height}.mp4"
             write_video(path, seconds, width, height)
-            frames_per_clip = min(max(seconds, 5), 16)
-            clips = training_clips(25 * seconds, frames_per_clip)
+            clips = training_clips(seconds)
 
             def per_clip(path=path, clips=clips) -> None:
                 for clip in clips:
@@ -341,7 +343,7 @@ def decoding(repeats: int) -> list[Row]:
             ours, theirs, floor = medians(
                 repeats, lambda p=path, c=clips: decode_frames(p, np.unique(c)), per_clip, bare
             )
-            peak, size = in_new_process("--decode", path, 25 * seconds, frames_per_clip)
+            peak, size = in_new_process("--decode", path, seconds)
             note = f"adds {peak:.2f} GB of memory for {size:.2f} GB of frames"
             rows.append(row(what, "opening and seeking for each clip", ours, theirs, note))
             rows.append(row(what, "bare decode to the last frame", ours, floor))
@@ -451,14 +453,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of one operation")
     parser.add_argument("--output", type=Path, help="JSON file for the rows")
     parser.add_argument("--step", type=int, nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--decode", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--decode", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.step:
         return print(json.dumps(run_step(*arguments.step)))
     if arguments.decode:
-        path, *numbers = arguments.decode
-        return print(json.dumps(run_decode(path, *map(int, numbers))))
+        path, seconds = arguments.decode
+        return print(json.dumps(run_decode(path, int(seconds))))
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"there is no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")

@@ -17,10 +17,14 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Inputs `(..., in_features)` to `(..., out_features)`."""
-        plain_float32 = inputs.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if inputs.device.type != "cpu" or not plain_float32:
-            return super().forward(inputs)
-        if not torch.backends.mkldnn.enabled or torch.compiler.is_compiling():
+        by_onednn = (
+            not torch.compiler.is_compiling()
+            and inputs.device.type == "cpu"
+            and inputs.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and torch.backends.mkldnn.enabled
+        )
+        if not by_onednn:
             return super().forward(inputs)
         return nn.functional.linear(inputs.to_mkldnn(), self.weight, self.bias).to_dense()
 
