@@ -1,9 +1,6 @@
 """Frames of a video at given indices, in one pass, by decord, torchcodec or PyAV."""
 
 import importlib.util
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,8 +13,9 @@ from transformers.image_utils import ImageInput
 from transformers.utils import is_torchcodec_usable
 from transformers.video_utils import VideoMetadata
 
+from .video_source import VideoDecodingError, local_file
 
-DOWNLOAD_TIMEOUT = 60  # seconds without an answer
+
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg")
 # decord and torchcodec seek, which finds the right frame only in containers that give each frame its time: in AVI and
 # MPEG streams they return others than a decode from the start does. PyAV decodes from the start.
@@ -27,23 +25,6 @@ EMPTY_PACKETS = 2
 
 Video = str | Path | np.ndarray | torch.Tensor | list[ImageInput]
 Sampler = Callable[[VideoMetadata], np.ndarray]
-
-
-class VideoDecodingError(ValueError):
-    """
-    A video that cannot be read.
-
-    Args:
-        video (`str`): The file or address.
-        reason (`str`): Why not.
-    """
-
-    def __init__(self, video: str, reason: str):
-        super().__init__(video, reason)  # both, so that the error survives the way back from a worker process
-        self.video, self.reason = video, reason
-
-    def __str__(self) -> str:
-        return f"Cannot read the video {self.video}: {self.reason}."
 
 
 def decode_frames(
@@ -77,7 +58,7 @@ def decode_frames(
     """
     if not isinstance(video, (str, Path)):
         return _frames_in_memory(video, indices, start, end)
-    with _local_file(str(video)) as path:
+    with local_file(str(video)) as path:
         failures = []
         for name in [backend] if backend else _backends(path):
             try:
@@ -94,32 +75,6 @@ def _backends(path: str) -> list[str]:
     decord = ["decord"] if importlib.util.find_spec("decord") else []
     torchcodec = ["torchcodec"] if is_torchcodec_usable(decode="video") else []
     return [*decord, *torchcodec, "pyav"]
-
-
-@contextmanager
-def _local_file(video: str) -> Iterator[str]:
-    """The path of a video; an address is downloaded for as long as it is needed."""
-    if video.startswith(("http://", "https://")):
-        with tempfile.NamedTemporaryFile(suffix=Path(video.split("?")[0]).suffix) as file:
-            try:
-                with urllib.request.urlopen(video, timeout=DOWNLOAD_TIMEOUT) as response:
-                    while chunk := response.read(1 << 20):
-                        file.write(chunk)
-            except (urllib.error.URLError, OSError) as error:
-                raise VideoDecodingError(video, f"the download failed ({getattr(error, 'reason', error)})") from None
-            file.flush()
-            if not file.tell():
-                raise VideoDecodingError(video, "the download is empty")
-            yield file.name
-        return
-    path = Path(video).expanduser()
-    if not path.exists():
-        raise VideoDecodingError(video, "there is no such file")
-    if not path.is_file():
-        raise VideoDecodingError(video, "it is a folder, not a file")
-    if not path.stat().st_size:
-        raise VideoDecodingError(video, "the file is empty")
-    yield str(path)
 
 
 def _span(
