@@ -1,4 +1,4 @@
-"""The ways PyTorch can run the model: other attention, other precision, checkpointing, compiled and exported."""
+"""The ways PyTorch can run the model: other attention, other precision, checkpointing, and compiled."""
 
 import pytest
 import torch
@@ -71,26 +71,6 @@ def test_bf16_weights_answer_as_float32_weights_do(model, tmp_path):
     logits = half(**inputs).logits
     assert logits.dtype == torch.bfloat16
     torch.testing.assert_close(logits.float(), model(**batch(1)).logits, atol=3e-2, rtol=5e-2)
-
-
-def test_the_exported_inference_path_gives_the_same_answers_at_other_sizes(model):
-    class Inference(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, pixel_values_videos, input_ids, attention_mask):
-            return self.model(pixel_values_videos, input_ids, attention_mask).logits
-
-    videos, length = torch.export.Dim("videos", min=2, max=8), torch.export.Dim("length", min=2, max=32)
-    exported = torch.export.export(
-        Inference(),
-        tuple(batch(1).values()),
-        dynamic_shapes=({0: videos}, {0: videos, 1: length}, {0: videos, 1: length}),
-    )
-    inputs = {name: torch.cat([tensor, tensor[:1]]) for name, tensor in batch(1).items()}
-    inputs["input_ids"], inputs["attention_mask"] = inputs["input_ids"][:, :5], inputs["attention_mask"][:, :5]
-    torch.testing.assert_close(exported.module()(*inputs.values()), model(**inputs).logits, atol=1e-5, rtol=1e-5)
 
 
 def test_the_compiled_inference_path_gives_the_same_answers(model):
