@@ -1,30 +1,53 @@
-"""Frames of a video at given indices, in one pass, by decord, torchcodec or PyAV."""
+"""Frames of a video at given indices, as a player shows them, each turned and resized as soon as it is decoded."""
 
-import importlib.util
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
+from av.packet import Packet
+from av.video.frame import VideoFrame
 from transformers.image_utils import ImageInput
-from transformers.utils import is_torchcodec_usable
 from transformers.video_utils import VideoMetadata
 
+from .frame_index import FrameIndex, decode_packets, frame_index, open_video
 from .video_source import VideoDecodingError, local_file
 
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg")
-# decord and torchcodec seek, which finds the right frame only in containers that give each frame its time: in AVI and
-# MPEG streams they return others than a decode from the start does. PyAV decodes from the start.
-SEEKABLE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-# Packets at the end of a stream that carry no frame of their own: AVIs with packed B-frames have one.
-EMPTY_PACKETS = 2
+BYTES_AT_FULL_SIZE = 1 << 25  # of frames that wait to be transformed, or one frame
+# Frames that are rather decoded than skipped: a seek costs about as much.
+SEEK_OVER = 4
+# A time in seconds means the frame whose time it is, though containers round times to ticks.
+TOLERANCE = 5e-4
 
 Video = str | Path | np.ndarray | torch.Tensor | list[ImageInput]
 Sampler = Callable[[VideoMetadata], np.ndarray]
+Transform = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class FrameTimes(VideoMetadata):
+    """
+    Metadata of a video or a span of it, with the time of every frame: a rate alone does not tell it if it varies.
+
+    Args:
+        times (`np.ndarray` of shape `(total_num_frames,)`, *optional*):
+            When each frame of the span is shown, in seconds from the video's first frame; `None` for frames in memory.
+    """
+
+    times: np.ndarray | None = None
+
+    @property
+    def timestamps(self) -> list[float]:
+        """Seconds from the video's first frame to each of `frames_indices`."""
+        if self.times is None or self.frames_indices is None:
+            return super().timestamps
+        return self.times[np.asarray(self.frames_indices)].tolist()
 
 
 def decode_frames(
@@ -33,75 +56,87 @@ def decode_frames(
     start: float | None = None,
     end: float | None = None,
     backend: str | None = None,
-) -> tuple[torch.Tensor, VideoMetadata]:
+    transform: Transform | None = None,
+) -> tuple[torch.Tensor, FrameTimes]:
     r"""
-    Frames of a video at given indices. The file is opened once and each frame is decoded once.
+    Frames of a video at given indices. Each frame is decoded once, and few of the others are.
+
+    An index counts the frames that a player shows, in the order of their times. A span holds the frames that are shown
+    from `start` up to `end`, and the one on screen at `start` if none begins within it.
 
     Args:
         video (`str`, `Path`, `np.ndarray`, `torch.Tensor` or list of images):
             A file, an http(s) address, frames `(frames, height, width, 3)` or `(frames, 3, height, width)`, or images.
         indices (`np.ndarray`, `list[int]` or `Callable`):
             Indices of frames within the span, in any order, or a function from the span's metadata to them.
-        start (`float`, *optional*): Start of the span in seconds; the video's start by default.
-        end (`float`, *optional*): End of the span in seconds; the video's end by default.
+        start (`float`, *optional*): Start of the span in seconds after the first frame; the video's start by default.
+        end (`float`, *optional*): End of the span in seconds after the first frame; the video's end by default.
         backend (`str`, *optional*):
-            `"decord"`, `"torchcodec"` or `"pyav"`. By default the first of them that is installed, and the next ones
-            where it fails on a file.
+            `"pyav"`, the default, reads every file by its index. `"decord"` and `"torchcodec"` are used for files
+            whose frames they give as a player shows them; for others and where they fail, PyAV is.
+        transform (`Callable`, *optional*):
+            Applied to a few frames `(few, 3, height, width)` at a time as they are decoded, such as a resizing, so
+            that frames are not held at full size.
 
     Returns:
-        `tuple[torch.Tensor, VideoMetadata]`: frames `(indices, 3, height, width)` as uint8, RGB, and metadata of the
-        span: `total_num_frames`, `fps`, `duration` in seconds (frames in memory have no `fps`).
+        `tuple[torch.Tensor, FrameTimes]`: frames `(indices, 3, height, width)` as uint8, RGB (or what `transform`
+        makes of them), and metadata of the span: `total_num_frames`, average `fps`, `duration` in seconds,
+        `frames_indices` as asked for, and `times` of all frames (frames in memory have no `fps` and `times`).
 
     Raises:
         [`VideoDecodingError`]: If the file is missing, empty, damaged or without a picture, or the span is outside it.
         `ValueError`: If an index is outside the span.
     """
     if not isinstance(video, (str, Path)):
-        return _frames_in_memory(video, indices, start, end)
+        return _frames_in_memory(video, indices, start, end, transform)
     with local_file(str(video)) as path:
-        failures = []
-        for name in [backend] if backend else _backends(path):
+        name = str(video)
+        index = frame_index(name, path)
+        first, metadata = _span(name, index, start, end)
+        wanted = first + _wanted(name, metadata, indices)
+        unique, inverse = np.unique(wanted, return_inverse=True)
+        frames = None
+        if backend not in (None, "pyav") and index.plain:
             try:
-                return READERS[name](str(video), path, indices, start, end)
-            except VideoDecodingError as error:
-                failures.append(error)
-        raise failures[-1]
+                frames = _collect(OTHER_READERS[backend](name, path, index, unique), len(unique), index, transform)
+            except VideoDecodingError:
+                pass  # PyAV says what is wrong, if it cannot read it either
+        if frames is None:
+            frames = _read_pyav(name, path, index, unique, transform)
+    in_order = len(unique) == len(inverse) and (inverse == np.arange(len(inverse))).all()
+    return frames if in_order else frames[torch.as_tensor(inverse)], metadata
 
 
-def _backends(path: str) -> list[str]:
-    """Decoders to try, in order."""
-    if not path.lower().endswith(SEEKABLE):
-        return ["pyav"]
-    decord = ["decord"] if importlib.util.find_spec("decord") else []
-    torchcodec = ["torchcodec"] if is_torchcodec_usable(decode="video") else []
-    return [*decord, *torchcodec, "pyav"]
-
-
-def _span(
-    name: str,
-    num_frames: int,
-    fps: float,
-    indices: np.ndarray | list[int] | Sampler,
-    start: float | None,
-    end: float | None,
-) -> tuple[np.ndarray, VideoMetadata]:
-    """Absolute indices of the wanted frames, and metadata of the span, of a video of `num_frames` frames."""
-    if not num_frames:
-        raise VideoDecodingError(name, "it has no frames")
-    first = 0 if start is None else round(start * fps)
-    last = num_frames if end is None else min(num_frames, max(first + 1, round(end * fps)))
-    if start is not None and (start < 0 or first >= num_frames):
-        raise VideoDecodingError(name, f"the span starts at {start} s, but the video is {num_frames / fps:.2f} s long")
-    if end is not None and end <= (start or 0):
+def _span(name: str, index: FrameIndex, start: float | None, end: float | None) -> tuple[int, FrameTimes]:
+    """The first frame of a span, and the span's metadata."""
+    if start is not None and not 0 <= start < index.duration:
+        raise VideoDecodingError(name, f"the span starts at {start} s, but the video is {index.duration:.2f} s long")
+    if end is not None and not end > (start or 0):
         raise VideoDecodingError(name, f"the span ends at {end} s, which is not after its start at {start or 0} s")
-    metadata = VideoMetadata(total_num_frames=last - first, fps=fps, duration=(last - first) / fps if fps else None)
+    slack = min(index.tick / 2, TOLERANCE)
+    first, last = 0, len(index.times)
+    if end is not None:
+        last = int(np.searchsorted(index.times, end - slack))
+    if start is not None:
+        first = int(np.searchsorted(index.times, start - slack))
+        first = min(first, max(last, 1) - 1, len(index.times) - 1)  # the frame on screen, if none begins
+    last = max(last, first + 1)
+    duration = min(index.duration, np.inf if end is None else end) - (start or 0)
+    steady = abs(index.fps * duration - (last - first)) <= 1
+    fps = index.fps if steady else (last - first) / duration
+    return first, FrameTimes(last - first, fps=fps, duration=duration, times=index.times[first:last])
+
+
+def _wanted(name: str, metadata: FrameTimes, indices: np.ndarray | list[int] | Sampler) -> np.ndarray:
+    """Indices within the span, noted in its metadata."""
     indices = np.asarray(indices(metadata) if callable(indices) else indices, dtype=np.int64).ravel()
-    if indices.size == 0 or indices.min() < 0 or indices.max() >= last - first:
+    if indices.size == 0 or indices.min() < 0 or indices.max() >= metadata.total_num_frames:
         raise ValueError(
-            f"The video {name} has {last - first} frames in the span asked for, but the indices reach from "
-            f"{indices.min(initial=0)} to {indices.max(initial=0)}."
+            f"The video {name} has {metadata.total_num_frames} frames in the span asked for, but the indices reach "
+            f"from {indices.min(initial=0)} to {indices.max(initial=0)}."
         )
-    return indices + first, metadata
+    metadata.frames_indices = indices.tolist()
+    return indices
 
 
 def _frames_in_memory(
@@ -109,7 +144,8 @@ def _frames_in_memory(
     indices: np.ndarray | list[int] | Sampler,
     start: float | None,
     end: float | None,
-) -> tuple[torch.Tensor, VideoMetadata]:
+    transform: Transform | None,
+) -> tuple[torch.Tensor, FrameTimes]:
     name = "in memory"
     if start is not None or end is not None:
         raise ValueError("start and end are in seconds, but frames in memory have no time; cut the frames instead.")
@@ -122,21 +158,51 @@ def _frames_in_memory(
         )
     if video.dtype not in (np.uint8, torch.uint8):
         raise ValueError(f"Frames in memory must be uint8, from 0 to 255; got {video.dtype}.")
-    wanted, metadata = _span(name, len(video), 0.0, indices, None, None)
-    metadata.fps = None
-    frames = torch.as_tensor(video[wanted])
-    return (frames if frames.shape[1] == 3 else frames.permute(0, 3, 1, 2)), metadata
+    if not len(video):
+        raise VideoDecodingError(name, "it has no frames")
+    metadata = FrameTimes(len(video))
+    frames = torch.as_tensor(video[_wanted(name, metadata, indices)])
+    frames = frames if frames.shape[1] == 3 else frames.permute(0, 3, 1, 2)
+    if transform is not None:
+        frames = torch.cat([transform(few) for few in frames.split(_together(*frames.shape[-2:]))])
+    return frames, metadata
+
+
+def _together(height: int, width: int) -> int:
+    """How many frames of a size are transformed at once."""
+    return max(1, BYTES_AT_FULL_SIZE // (3 * height * width))
+
+
+def _collect(frames: Iterator[np.ndarray], count: int, index: FrameIndex, transform: Transform | None) -> torch.Tensor:
+    """`count` frames `(height, width, 3)` as one tensor `(count, 3, height, width)`, transformed few at a time."""
+    together = count if transform is None else min(count, _together(index.height, index.width))
+    turned, few, collected = bool(index.display_matrix[0, 1]), None, None
+    few = np.empty((together, *(index.width, index.height)[:: 1 if turned else -1], 3), dtype=np.uint8)
+    for number, frame in enumerate(frames):
+        few[number % together] = _turned(frame, index.display_matrix)
+        if (number + 1) % together and number + 1 < count:
+            continue
+        batch = torch.from_numpy(few[: number % together + 1]).permute(0, 3, 1, 2)  # channels last in memory
+        if transform is None:
+            return batch
+        batch = transform(batch)
+        if collected is None:
+            collected = batch.new_empty((count, *batch.shape[1:]))
+        collected[number + 1 - len(batch) : number + 1] = batch
+    return collected
+
+
+def _turned(frame: np.ndarray, display_matrix: np.ndarray) -> np.ndarray:
+    """A frame `(height, width, 3)` as it is to be shown: mirrored, and with rows as columns if it is turned."""
+    (a, b), (c, d) = display_matrix
+    if b:
+        frame, a, d = frame.swapaxes(0, 1), c, b
+    return frame[:: int(d), :: int(a)]
 
 
 def _decoder_threads() -> int:
     """Threads of a decoder: 0 lets it choose; one in a loader's worker, beside which others decode."""
     return 0 if torch.utils.data.get_worker_info() is None else 1
-
-
-def _restore(frames: torch.Tensor, unique: np.ndarray, inverse: np.ndarray) -> torch.Tensor:
-    """Frames of the sorted, unique indices back in the order asked for."""
-    in_order = len(unique) == len(inverse) and (inverse == np.arange(len(inverse))).all()
-    return frames if in_order else frames[torch.as_tensor(inverse)]
 
 
 @contextmanager
@@ -145,85 +211,124 @@ def _explaining(name: str, decoder: str, *errors: type[Exception]) -> Iterator[N
     try:
         yield
     except errors as error:
-        raise VideoDecodingError(name, f"{decoder} says {_first_line(error)!r}") from None
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]  # not its own stack
+        reason = lines[0][:200] if lines else type(error).__name__
+        raise VideoDecodingError(name, f"{decoder} says {reason!r}") from None
 
 
-def _read_decord(
-    name: str, path: str, indices: np.ndarray | list[int] | Sampler, start: float | None, end: float | None
-) -> tuple[torch.Tensor, VideoMetadata]:
+def _read_decord(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[np.ndarray]:
     decord = import_module("decord")
     with _explaining(name, "decord", decord.DECORDError, RuntimeError):
         reader = decord.VideoReader(path, num_threads=_decoder_threads())
-        wanted, metadata = _span(name, len(reader), reader.get_avg_fps(), indices, start, end)
-        unique, inverse = np.unique(wanted, return_inverse=True)
-        frames = reader.get_batch(unique.tolist())
-        frames = torch.from_dlpack(frames.to_dlpack()).permute(0, 3, 1, 2)  # asnumpy() would copy them
+        if len(reader) != len(index.times):
+            raise VideoDecodingError(name, f"decord finds {len(reader)} of its {len(index.times)} frames")
+        for number in unique.tolist():
+            yield reader[number].asnumpy()
         del reader  # an idle reader keeps decoding ahead
-    return _restore(frames, unique, inverse), metadata
 
 
-def _read_torchcodec(
-    name: str, path: str, indices: np.ndarray | list[int] | Sampler, start: float | None, end: float | None
-) -> tuple[torch.Tensor, VideoMetadata]:
-    threads = _decoder_threads()
-    with _explaining(name, "torchcodec", RuntimeError, OSError, ValueError):
+def _read_torchcodec(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[np.ndarray]:
+    with _explaining(name, "torchcodec", ImportError, RuntimeError, OSError, ValueError, IndexError):
         decoder = import_module("torchcodec.decoders").VideoDecoder(
-            path, seek_mode="exact", num_ffmpeg_threads=threads
+            path, seek_mode="exact", dimension_order="NHWC", num_ffmpeg_threads=_decoder_threads()
         )
-        num_frames, fps = decoder.metadata.num_frames, decoder.metadata.average_fps
-    wanted, metadata = _span(name, num_frames, fps, indices, start, end)
-    unique, inverse = np.unique(wanted, return_inverse=True)
-    with _explaining(name, "torchcodec", RuntimeError, OSError, IndexError):
-        frames = decoder.get_frames_at(unique.tolist()).data
-    return _restore(frames, unique, inverse), metadata
+        if len(decoder) != len(index.times):
+            raise VideoDecodingError(name, f"torchcodec finds {len(decoder)} of its {len(index.times)} frames")
+        for number in unique.tolist():
+            yield decoder.get_frame_at(number).data.numpy()
+
+
+class _LostFrameError(Exception):
+    """A frame that should come does not, or comes damaged."""
 
 
 def _read_pyav(
-    name: str, path: str, indices: np.ndarray | list[int] | Sampler, start: float | None, end: float | None
-) -> tuple[torch.Tensor, VideoMetadata]:
-    av = import_module("av")
-    try:
-        with av.open(path, metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise VideoDecodingError(name, "it has no video stream")
-            fps = float(container.streams.video[0].average_rate or 1)
-            # The container's own count is missing or wrong in some formats: count the packets.
-            num_frames = sum(1 for packet in container.demux(video=0) if packet.size)
-        wanted, metadata = _span(name, num_frames, fps, indices, start, end)
-        frames, decoded = _decode_from_start(av, path, np.unique(wanted))
-        if decoded < num_frames and decoded >= num_frames - EMPTY_PACKETS and decoded <= wanted.max():
-            num_frames = decoded
-            wanted, metadata = _span(name, num_frames, fps, indices, start, end)
-            frames, decoded = _decode_from_start(av, path, np.unique(wanted))
-    except av.FFmpegError as error:
-        raise VideoDecodingError(name, f"it is damaged or no video ({_first_line(error)})") from None
-    unique, inverse = np.unique(wanted, return_inverse=True)
-    if len(frames) < len(unique):
-        raise VideoDecodingError(name, f"it is damaged: only {decoded} of its {num_frames} frames can be decoded")
-    return _restore(torch.stack(frames).permute(0, 3, 1, 2), unique, inverse), metadata
+    name: str, path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None
+) -> torch.Tensor:
+    if index.pts is not None:
+        try:
+            return _collect(_by_the_index(name, path, index, unique), len(unique), index, transform)
+        except _LostFrameError:
+            pass
+    # From the start, by one thread: what a decoder makes of damage depends on what it saw before, and on threads.
+    return _collect(_from_the_start(name, path, index, unique), len(unique), index, transform)
 
 
-def _decode_from_start(av: ModuleType, path: str, unique: np.ndarray) -> tuple[list[torch.Tensor], int]:
-    """Frames `(height, width, 3)` at sorted, unique indices, and how many frames were decoded to reach the last."""
-    frames, remaining, decoded = [], unique.tolist()[::-1], 0
-    with av.open(path, metadata_errors="ignore") as container:
-        container.streams.video[0].thread_type = "AUTO"
-        for frame in container.decode(video=0):
-            if decoded == remaining[-1]:
-                frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+def _pixels(frame: VideoFrame, index: FrameIndex) -> np.ndarray:
+    """A frame `(height, width, 3)`, RGB, at the size of the video's first frame."""
+    return frame.to_ndarray(format="rgb24", width=index.width, height=index.height)
+
+
+def _position(index: FrameIndex, frame: VideoFrame, reached: int) -> int | None:
+    """Which frame of the index a decoded frame is, behind the one that was reached; `None` if it is not shown."""
+    position = max(bisect_left(index.pts, frame.pts), reached + 1)  # two frames may have the same time
+    return position if position < len(index.pts) and index.pts[position] == frame.pts else None
+
+
+def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[np.ndarray]:
+    """Frames at sorted indices, each decoded from the key frame before it, unless that is passed already."""
+    with open_video(name, path, _decoder_threads()) as (container, stream):
+        frames, reached = None, -1
+        for number in unique.tolist():
+            pts, dts = index.entries[index.entry[number]].tolist()
+            if frames is None or bisect_left(index.pts, pts) > reached + SEEK_OVER:
+                packets = container.demux(stream)
+                if index.entry[number] > 0:
+                    container.seek(dts, stream=stream)
+                    packets = _from_key_frame(packets, pts)
+                frames, reached = decode_packets(stream, packets), -1
+            while reached < number:
+                frame = next(frames, None)
+                if frame is None or frame.pts is None or (frame.is_corrupt and frame.pts >= pts):
+                    raise _LostFrameError
+                position = _position(index, frame, reached)
+                reached = reached if position is None else position
+            if reached > number:
+                raise _LostFrameError
+            yield _pixels(frame, index)
+
+
+def _from_key_frame(packets: Iterator[Packet], pts: int) -> Iterator[Packet]:
+    """Packets from a key frame on; seeking may end before it, and in some containers between key frames."""
+    for packet in packets:
+        if packet.is_keyframe and packet.pts == pts:
+            yield packet
+            yield from packets
+            return
+        if packet.is_keyframe and packet.pts is not None and packet.pts > pts:
+            break
+    raise _LostFrameError
+
+
+def _from_the_start(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[np.ndarray]:
+    """Frames at sorted indices, decoded from the start; a frame that is lost leaves the one before on the screen."""
+    remaining, lost, shown, reached = unique.tolist()[::-1], 0, None, -1
+    with open_video(name, path, threads=1) as (container, stream):
+        for frame in decode_packets(stream, container.demux(stream)):
+            if frame is None:
+                continue
+            position = reached + 1 if index.pts is None else _position(index, frame, reached)
+            if position is None:
+                continue
+            while remaining and remaining[-1] < position:
+                lost += 1
                 remaining.pop()
-            decoded += 1
+                yield _pixels(shown or frame, index)
+            reached, shown = position, frame
+            if remaining and remaining[-1] == position:
+                remaining.pop()
+                yield _pixels(frame, index)
             if not remaining:
                 break
-    return frames, decoded
+        lost += len(remaining)
+        if shown is None or lost > len(unique) / 2:
+            raise VideoDecodingError(
+                name, f"it is damaged: only {len(unique) - lost} of the {len(unique)} frames asked for can be decoded"
+            )
+        for _ in remaining:
+            yield _pixels(shown, index)
 
 
-def _first_line(error: Exception) -> str:
-    """What a decoder says of a failure, without its own stack and addresses."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+OTHER_READERS = {"decord": _read_decord, "torchcodec": _read_torchcodec}
 
-
-READERS = {"decord": _read_decord, "torchcodec": _read_torchcodec, "pyav": _read_pyav}
-
-__all__ = ["VideoDecodingError", "decode_frames"]
+__all__ = ["FrameTimes", "VideoDecodingError", "decode_frames"]

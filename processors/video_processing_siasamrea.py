@@ -1,7 +1,8 @@
 """Video processor for SiaSamRea: siamese sampling, resizing and normalising."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +18,33 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput, VideoMetadata, make_batched_videos
 
 from .siamese_sampling import adaptive_frames, sample_clips
-from .video_decoding import decode_frames
+from .video_decoding import FrameTimes, decode_frames
 
 
 logger = logging.get_logger(__name__)
 
 RESIZED_TOGETHER = 8  # frames
+
+
+class SampledClips(NamedTuple):
+    """
+    Clips of a video, each of whose frames is there once.
+
+    Args:
+        frames (`torch.Tensor` of shape `(unique, 3, height, width)`): Frames in the order of time, uint8, RGB.
+        positions (`torch.Tensor` of shape `(clips, frames)`): Where in `frames` each clip's frames are, so that
+            `frames[positions]` are the clips, the anchor first.
+        indices (`np.ndarray` of shape `(clips, frames)`): Index of each frame in the video, or in its span.
+        times (`np.ndarray` of shape `(clips, frames)`, *optional*):
+            When each frame is shown, in seconds from the video's first; `None` for frames in memory.
+        metadata ([`FrameTimes`]): Of the video or its span; `frames_indices` are the clips' one after the other.
+    """
+
+    frames: torch.Tensor
+    positions: torch.Tensor
+    indices: np.ndarray
+    times: np.ndarray | None
+    metadata: FrameTimes
 
 
 class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
@@ -149,7 +171,8 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             [`BatchFeature`]: `pixel_values_videos` `(videos, clips, frames, 3, height, width)`, clip 0 the anchor, and
             `frame_mask` `(videos, frames)`, 0 where a video has fewer frames a clip than the batch's longest. With
             `do_rescale=False, do_normalize=False` the frames are whole pixel values as uint8, RGB, for
-            [`~SiaSamReaVideoProcessor.normalize_frames`].
+            [`~SiaSamReaVideoProcessor.normalize_frames`]. With `return_metadata=True` also `video_metadata`, a
+            [`FrameTimes`] for each video, whose `frames_indices` are those of its clips one after the other.
 
         Raises:
             [`VideoDecodingError`]: If a video cannot be read.
@@ -163,7 +186,8 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
 
         videos = _as_list(videos)
         spans = [_for_each(name, kwargs[name], len(videos)) for name in ("start", "end", "seed")]
-        clips = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
+        sampled = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
+        clips = [clip for clip, _ in sampled]
         frames = max(clip.shape[1] for clip in clips)
         size = [max(clip.shape[side] for clip in clips) for side in (-2, -1)]
         mask = torch.tensor([[int(frame < clip.shape[1]) for frame in range(frames)] for clip in clips])
@@ -171,7 +195,10 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         if kwargs["do_rescale"] or kwargs["do_normalize"]:
             batch = self._normalize(batch, **kwargs)
         features = BatchFeature({"pixel_values_videos": batch, "frame_mask": mask})
-        return features.convert_to_tensors(kwargs["return_tensors"])
+        features = features.convert_to_tensors(kwargs["return_tensors"])
+        if kwargs["return_metadata"]:
+            features["video_metadata"] = [metadata for _, metadata in sampled]
+        return features
 
     def sample_frames(self, metadata: VideoMetadata, **kwargs) -> np.ndarray:
         r"""
@@ -197,7 +224,8 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         rate = metadata.fps or 1.0
         frames = kwargs["frames_per_clip"]
         if frames == "adaptive":
-            frames = adaptive_frames(metadata.total_num_frames / rate, kwargs["min_frames"], kwargs["max_frames"])
+            seconds = metadata.duration or metadata.total_num_frames / rate
+            frames = adaptive_frames(seconds, kwargs["min_frames"], kwargs["max_frames"])
         return sample_clips(
             metadata.total_num_frames,
             num_clips=kwargs["num_clips"] if training else kwargs["num_eval_clips"],
@@ -209,23 +237,65 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             generator=np.random.default_rng(kwargs["seed"]) if training else None,
         )
 
-    def _clips(
-        self, video: VideoInput, start: float | None, end: float | None, seed: int | None, kwargs: dict
-    ) -> torch.Tensor:
-        """One video's resized frames `(clips, frames, 3, height, width)`, each decoded and resized once."""
+    def sample_clips_of(
+        self,
+        video: VideoInput,
+        start: float | None = None,
+        end: float | None = None,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        **kwargs: Unpack[SiaSamReaVideoProcessorKwargs],
+    ) -> SampledClips:
+        r"""
+        Samples a video's clips and decodes their frames, for a model with a processor of its own.
+
+        Args:
+            video: A file, an address, a `(frames, height, width, 3)` array or a list of images.
+            start (`float`, *optional*): Start of the span asked about, in seconds.
+            end (`float`, *optional*): End of the span asked about, in seconds.
+            transform (`Callable`, *optional*):
+                Applied to a few frames `(few, 3, height, width)`, uint8, at a time as they are decoded; without it
+                frames keep their size.
+            kwargs: `training`, `seed` and the others of [`SiaSamReaVideoProcessorKwargs`] that tell how clips are
+                sampled; the processor's own by default.
+
+        Returns:
+            [`SampledClips`]
+
+        Example:
+
+        ```python
+        >>> sampled = processor.sample_clips_of("cat.mp4", training=True, seed=0)
+        >>> anchor = sampled.frames[sampled.positions[0]]  # (frames, 3, height, width)
+        >>> sampled.times[0]  # when each of them is shown, in seconds
+        ```"""
+        kwargs = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | kwargs
         indices = None
 
         def sample(metadata: VideoMetadata) -> np.ndarray:
             nonlocal indices
             if kwargs["do_sample_frames"]:
-                indices = self._sample(metadata, kwargs | {"seed": seed})
+                indices = self._sample(metadata, kwargs)
             else:
                 indices = np.arange(metadata.total_num_frames)[None]
             return np.unique(indices)
 
-        frames, _ = decode_frames(video, sample, start, end)
-        frames = self._resize(frames.to(kwargs["device"] or "cpu"), **kwargs)
-        return frames[torch.as_tensor(np.unique(indices, return_inverse=True)[1].reshape(indices.shape))]
+        frames, metadata = decode_frames(video, sample, start, end, None, transform)
+        positions = torch.as_tensor(np.searchsorted(np.unique(indices), indices))  # (clips, frames)
+        times = None if metadata.times is None else metadata.times[indices]
+        metadata.frames_indices = indices.ravel().tolist()
+        return SampledClips(frames, positions, indices, times, metadata)
+
+    def _clips(
+        self, video: VideoInput, start: float | None, end: float | None, seed: int | None, kwargs: dict
+    ) -> tuple[torch.Tensor, FrameTimes]:
+        """One video's resized frames `(clips, frames, 3, height, width)`, each decoded and resized once."""
+
+        def resize(frames: torch.Tensor) -> torch.Tensor:
+            return self._resize(frames.to(kwargs["device"] or "cpu"), **kwargs)
+
+        spans = {"start": start, "end": end, "seed": seed}
+        sampled = self.sample_clips_of(video, transform=resize, **kwargs | spans)
+        return sampled.frames[sampled.positions], sampled.metadata
 
     def _resize(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
         """Resizes, rounds, crops and pads frames `(frames, 3, height, width)`."""
@@ -312,4 +382,4 @@ def _pad(clips: torch.Tensor, frames: int, height: int, width: int) -> torch.Ten
     return nn.functional.pad(clips, missing)
 
 
-__all__ = ["SiaSamReaVideoProcessor"]
+__all__ = ["SampledClips", "SiaSamReaVideoProcessor"]
