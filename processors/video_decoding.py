@@ -4,7 +4,6 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +12,8 @@ from transformers.image_utils import ImageInput
 from transformers.utils import is_torchcodec_usable
 from transformers.video_utils import VideoMetadata
 
-from .video_source import VideoDecodingError, local_file
+from .frames_in_memory import frames_in_memory, is_frames
+from .video_source import VideoDecodingError, VideoSource, local_file, source_name
 
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg")
@@ -23,7 +23,7 @@ SEEKABLE = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 # Packets at the end of a stream that carry no frame of their own: AVIs with packed B-frames have one.
 EMPTY_PACKETS = 2
 
-Video = str | Path | np.ndarray | torch.Tensor | list[ImageInput]
+Video = VideoSource | np.ndarray | torch.Tensor | list[ImageInput] | list[VideoSource]
 Sampler = Callable[[VideoMetadata], np.ndarray]
 
 
@@ -38,8 +38,9 @@ def decode_frames(
     Frames of a video at given indices. The file is opened once and each frame is decoded once.
 
     Args:
-        video (`str`, `Path`, `np.ndarray`, `torch.Tensor` or list of images):
-            A file, an http(s) address, frames `(frames, height, width, 3)` or `(frames, 3, height, width)`, or images.
+        video:
+            A file, an http(s) address, bytes or a file object, see [`local_file`]; or frames, see
+            [`frames_in_memory`].
         indices (`np.ndarray`, `list[int]` or `Callable`):
             Indices of frames within the span, in any order, or a function from the span's metadata to them.
         start (`float`, *optional*): Start of the span in seconds; the video's start by default.
@@ -56,13 +57,14 @@ def decode_frames(
         [`VideoDecodingError`]: If the file is missing, empty, damaged or without a picture, or the span is outside it.
         `ValueError`: If an index is outside the span.
     """
-    if not isinstance(video, (str, Path)):
-        return _frames_in_memory(video, indices, start, end)
-    with local_file(str(video)) as path:
+    if is_frames(video):
+        return frames_in_memory(video, indices, start, end)
+    name = source_name(video)
+    with local_file(video) as path:
         failures = []
-        for name in [backend] if backend else _backends(path):
+        for reader in [backend] if backend else _backends(path):
             try:
-                return READERS[name](str(video), path, indices, start, end)
+                return READERS[reader](name, path, indices, start, end)
             except VideoDecodingError as error:
                 failures.append(error)
         raise failures[-1]
@@ -102,30 +104,6 @@ def _span(
             f"{indices.min(initial=0)} to {indices.max(initial=0)}."
         )
     return indices + first, metadata
-
-
-def _frames_in_memory(
-    video: np.ndarray | torch.Tensor | list[ImageInput],
-    indices: np.ndarray | list[int] | Sampler,
-    start: float | None,
-    end: float | None,
-) -> tuple[torch.Tensor, VideoMetadata]:
-    name = "in memory"
-    if start is not None or end is not None:
-        raise ValueError("start and end are in seconds, but frames in memory have no time; cut the frames instead.")
-    if not isinstance(video, (np.ndarray, torch.Tensor)):
-        video = np.stack([np.asarray(image.convert("RGB") if hasattr(image, "convert") else image) for image in video])
-    if video.ndim != 4 or 3 not in (video.shape[1], video.shape[3]):
-        raise ValueError(
-            "Frames in memory must have the shape (frames, height, width, 3) or (frames, 3, height, width); got "
-            f"{tuple(video.shape)}."
-        )
-    if video.dtype not in (np.uint8, torch.uint8):
-        raise ValueError(f"Frames in memory must be uint8, from 0 to 255; got {video.dtype}.")
-    wanted, metadata = _span(name, len(video), 0.0, indices, None, None)
-    metadata.fps = None
-    frames = torch.as_tensor(video[wanted])
-    return (frames if frames.shape[1] == 3 else frames.permute(0, 3, 1, 2)), metadata
 
 
 def _decoder_threads() -> int:

@@ -14,8 +14,9 @@ from transformers.image_utils import PILImageResampling, validate_kwargs
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, logging
 from transformers.video_processing_utils import BaseVideoProcessor
-from transformers.video_utils import VideoInput, VideoMetadata, make_batched_videos
+from transformers.video_utils import VideoInput, VideoMetadata
 
+from .frames_in_memory import is_image
 from .siamese_sampling import adaptive_frames, sample_clips
 from .video_decoding import decode_frames
 
@@ -142,7 +143,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         Prepares one or several videos.
 
         Args:
-            videos: A file, address, `(frames, height, width, 3)` array, list of images, or a list of such videos.
+            videos: A file, address, bytes, file object, `(frames, height, width, 3)` array or list of images, see
+                [`decode_frames`]; or a list of such videos. A list of paths is several videos; the paths of one
+                video's frames are a list in that list.
             kwargs: Arguments of [`SiaSamReaVideoProcessorKwargs`], for this call.
 
         Returns:
@@ -266,14 +269,14 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
 
 
 def _as_list(videos: VideoInput) -> list:
-    """Several videos as a list, one video as a list of it."""
-    if isinstance(videos, (list, tuple)) and videos and not isinstance(videos[0], (list, tuple)):
-        frame_list = not isinstance(videos[0], (str, bytes)) and not hasattr(videos[0], "__fspath__")
-        if not frame_list:
-            return [str(video) for video in videos]
-    elif not isinstance(videos, (list, tuple)) and not hasattr(videos, "ndim"):
-        return [str(videos)]
-    return make_batched_videos(videos)
+    """Several videos as a list, one video as a list of it. A list of pictures is one video, others are several."""
+    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
+        return list(videos)
+    if not isinstance(videos, (list, tuple)):
+        return [videos]
+    if not videos:
+        raise ValueError("There is no video: the list of videos is empty.")
+    return [videos] if is_image(videos[0]) else list(videos)
 
 
 def _for_each(name: str, value: object, count: int) -> list:
