@@ -174,9 +174,8 @@ class _Deadline:
 class _Connection(http.client.HTTPConnection):
     """Connects to an address that was looked up and checked once, so that it cannot change in between."""
 
-    def __init__(self, *args, limits: DownloadLimits, deadline: _Deadline, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.limits, self.deadline = limits, deadline
+    limits: DownloadLimits
+    deadline: _Deadline
 
     def connect(self) -> None:
         if not self.limits.public_only:
@@ -232,13 +231,18 @@ class _HTTPHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
     def __init__(self, limits: DownloadLimits, deadline: _Deadline):
         super().__init__()
-        self.settings = {"limits": limits, "deadline": deadline}
+        self.limits, self.deadline = limits, deadline
 
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_Connection, **self.settings), request)
+        return self.do_open(partial(self._connection, _Connection), request)
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_SecureConnection, **self.settings), request)
+        return self.do_open(partial(self._connection, _SecureConnection), request)
+
+    def _connection(self, kind: type[_Connection], *args, **kwargs) -> _Connection:
+        connection = kind(*args, **kwargs)
+        connection.limits, connection.deadline = self.limits, self.deadline
+        return connection
 
 
 def _opener(limits: DownloadLimits, deadline: _Deadline) -> urllib.request.OpenerDirector:
@@ -262,7 +266,8 @@ def _reason(error: Exception) -> str:
         return "the server's answer broke off or is no HTTP"
     if isinstance(error, UnicodeError):
         return "the address is malformed"
-    reason = str(getattr(error, "reason", None) or error).strip()
+    cause = getattr(error, "reason", error)
+    reason = str(getattr(cause, "strerror", None) or cause).strip()
     return reason.splitlines()[0][:200] if reason else type(error).__name__
 
 

@@ -49,13 +49,13 @@ def is_source(video: Any) -> bool:
 def source_name(video: Any) -> str:
     """What an error calls a video."""
     if isinstance(video, (str, os.PathLike)):
-        return os.fsdecode(video)
+        return os.fsdecode(video) or "''"
     if isinstance(video, dict):
         return source_name(video["path"] if video.get("path") else video.get("bytes"))
     if isinstance(video, (bytes, bytearray, memoryview)):
         return f"of {memoryview(video).nbytes} bytes in memory"
     name = getattr(video, "name", None)
-    return name if isinstance(name, str) else f"in a {type(video).__name__}"
+    return name if isinstance(name, str) and name else f"of type {type(video).__name__}"
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def local_file(video: VideoSource) -> Iterator[str]:
     name = source_name(video)
     if isinstance(video, (bytes, bytearray, memoryview)):
         with tempfile.NamedTemporaryFile() as file:
-            file.write(video)
+            file.write(bytes(video))
             yield _finished(name, file)
     elif is_file_object(video):
         with tempfile.NamedTemporaryFile() as file:
@@ -96,7 +96,7 @@ def local_file(video: VideoSource) -> Iterator[str]:
         raise VideoDecodingError(
             name,
             "a video is a path, an http(s) address, bytes, a file object, a dictionary with path and bytes, or "
-            f"frames, not a {type(video).__name__} (a video column of datasets needs decode=False)",
+            "frames (a video column of datasets needs decode=False)",
         )
     elif (scheme := _scheme(name)) and not os.path.exists(name):
         if scheme not in ("http", "https"):
@@ -123,7 +123,7 @@ def _scheme(name: str) -> str | None:
 
 def _existing(name: str) -> str:
     """The absolute path of a file that can be opened and is not empty."""
-    path = os.path.abspath(name if os.path.exists(name) else os.path.expanduser(name)) if name else name
+    path = os.path.abspath(name if os.path.exists(name) else os.path.expanduser(name))
     if os.path.exists(path) and not os.path.isfile(path):
         raise VideoDecodingError(name, f"it is a {'folder' if os.path.isdir(path) else 'device'}, not a file")
     try:
