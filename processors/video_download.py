@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 
@@ -45,6 +45,16 @@ class DownloadLimits:
                 raise ValueError(f"{name}, a limit of downloads, must be a number above 0; got {value!r}.")
         if not isinstance(self.public_only, bool):
             raise ValueError(f"public_only, a limit of downloads, must be True or False; got {self.public_only!r}.")
+
+    @classmethod
+    def from_dict(cls, limits: dict[str, Any]) -> "DownloadLimits":
+        """The limits that a dictionary names, the others by default."""
+        unknown = sorted(set(limits) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ValueError(
+                f"download_limits has {', '.join(cls.__dataclass_fields__)}, but no {', '.join(unknown)}."
+            )
+        return cls(**limits)
 
 
 _limits: ContextVar[DownloadLimits] = ContextVar("download_limits", default=DownloadLimits())  # noqa: B039 (frozen)

@@ -1,5 +1,6 @@
 """Video processor for SiaSamRea: siamese sampling, resizing and normalising."""
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Literal
 
@@ -19,6 +20,7 @@ from transformers.video_utils import VideoInput, VideoMetadata
 from .frames_in_memory import is_image
 from .siamese_sampling import adaptive_frames, sample_clips
 from .video_decoding import decode_frames
+from .video_download import DownloadLimits, limit_downloads
 
 
 logger = logging.get_logger(__name__)
@@ -28,14 +30,16 @@ RESIZED_TOGETHER = 8  # frames
 
 class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     """
-    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first four belong to a call,
-    the others are saved with the checkpoint.
+    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first five belong to a
+    call, the others are saved with the checkpoint.
 
     Args:
         training (`bool`, *optional*, defaults to `False`): Random clips, anchor and siamese; or evaluation's.
         seed (`int` or `list[int]`, *optional*): Seed of the random clips, for each video.
         start (`float` or `list[float]`, *optional*): Start of the span asked about, in seconds, for each video.
         end (`float` or `list[float]`, *optional*): End of the span asked about, in seconds, for each video.
+        download_limits (`dict`, *optional*):
+            `max_bytes`, `max_seconds` and `public_only` of videos behind addresses, see [`DownloadLimits`].
         num_clips (`int`, *optional*, defaults to 9): Clips in training. Paper: an anchor and 8 siamese clips.
         num_eval_clips (`int`, *optional*, defaults to 1): Clips at evaluation. Paper: the anchor alone.
         frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
@@ -58,6 +62,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     seed: int | list[int] | None
     start: float | int | list | None
     end: float | int | list | None
+    download_limits: dict | None
     num_clips: int | None
     num_eval_clips: int | None
     frames_per_clip: int | Literal["adaptive"] | None
@@ -166,7 +171,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
 
         videos = _as_list(videos)
         spans = [_for_each(name, kwargs[name], len(videos)) for name in ("start", "end", "seed")]
-        clips = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
+        limits = kwargs["download_limits"]
+        with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
+            clips = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
         frames = max(clip.shape[1] for clip in clips)
         size = [max(clip.shape[side] for clip in clips) for side in (-2, -1)]
         mask = torch.tensor([[int(frame < clip.shape[1]) for frame in range(frames)] for clip in clips])
