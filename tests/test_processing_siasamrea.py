@@ -59,7 +59,7 @@ def test_a_long_question_is_shortened_for_all_its_candidates_alike(processor):
     ]
     assert processor.num_truncated == 2
     # Nothing is lost where the longest candidate just fits.
-    whole = processor(text=[question], candidates=candidates[:1], max_length=15, return_tensors="pt")
+    whole = processor(text=[question], candidates=candidates[:1], max_length=16, return_tensors="pt")
     assert texts(processor, whole)[0][1] == "what is the man doing? the cat does it jump a red dog"
     assert processor.num_truncated == 2
 
