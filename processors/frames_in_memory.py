@@ -1,12 +1,11 @@
 """Videos that are frames already: arrays, tensors, and lists of images or of image files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from transformers.video_utils import VideoMetadata
 
 from .video_source import VideoDecodingError, is_source, local_file, source_name
 
@@ -25,53 +24,45 @@ def is_image(frame: Any) -> bool:
     return isinstance(frame, Image.Image) or (isinstance(frame, (np.ndarray, torch.Tensor)) and frame.ndim < 4)
 
 
-def frames_in_memory(
-    video: np.ndarray | torch.Tensor | Sequence[Any],
-    indices: np.ndarray | list[int] | Callable[[VideoMetadata], np.ndarray],
-    start: float | None = None,
-    end: float | None = None,
-) -> tuple[torch.Tensor, VideoMetadata]:
+def count_frames(video: np.ndarray | torch.Tensor | Sequence[Any]) -> int:
     r"""
-    Frames at given indices. Of a list, only these are opened.
+    The number of frames.
 
     Args:
         video (`np.ndarray`, `torch.Tensor` or list):
             Frames `(frames, height, width, 3)` or `(frames, 3, height, width)` as uint8; or a list of images: PIL
             images, arrays or tensors `(height, width, 3)` or `(3, height, width)`, or image files in any form that
             [`local_file`] takes, which are turned as their EXIF data say.
-        indices (`np.ndarray`, `list[int]` or `Callable`): As for [`decode_frames`].
-        start (`float`, *optional*): Refused: frames in memory have no time.
-        end (`float`, *optional*): Refused likewise.
-
-    Returns:
-        `tuple[torch.Tensor, VideoMetadata]`: frames `(indices, 3, height, width)`, and metadata without `fps`.
 
     Raises:
-        [`VideoDecodingError`]: If there are no frames, or they are of another form, type or of different sizes.
-        `ValueError`: If an index is outside the frames.
+        [`VideoDecodingError`]: If there are none, or an array is of another shape or type.
     """
-    if start is not None or end is not None:
-        raise VideoDecodingError(
-            NAME, "start and end are in seconds, but frames in memory have no time; cut the frames instead"
-        )
     if isinstance(video, (np.ndarray, torch.Tensor)):
         _check(video, "its frames", 4, "(frames, height, width, 3) or (frames, 3, height, width)")
     if not len(video):
         raise VideoDecodingError(NAME, "it has no frames")
-    metadata = VideoMetadata(total_num_frames=len(video))
-    wanted = np.asarray(indices(metadata) if callable(indices) else indices, dtype=np.int64).ravel()
-    if wanted.size == 0 or wanted.min() < 0 or wanted.max() >= len(video):
-        raise ValueError(
-            f"The video {NAME} has {len(video)} frames, but the indices reach from {wanted.min(initial=0)} to "
-            f"{wanted.max(initial=0)}."
-        )
+    return len(video)
+
+
+def pick_frames(video: np.ndarray | torch.Tensor | Sequence[Any], indices: np.ndarray) -> torch.Tensor:
+    r"""
+    Frames at given indices. Of a list, only these are opened.
+
+    Args:
+        video (`np.ndarray`, `torch.Tensor` or list): As [`count_frames`] accepts it.
+        indices (`np.ndarray`): Indices within the video, in any order.
+
+    Returns:
+        `torch.Tensor` of shape `(indices, 3, height, width)`, uint8, RGB.
+
+    Raises:
+        [`VideoDecodingError`]: If an image cannot be read, or is of another size than the others.
+    """
     if isinstance(video, (list, tuple)):
-        unique, inverse = np.unique(wanted, return_inverse=True)
-        return _stack({number: _image(video[number], number) for number in unique.tolist()})[
-            torch.as_tensor(inverse)
-        ], metadata
-    frames = torch.as_tensor(video[wanted])  # (indices, height, width, 3) or (indices, 3, height, width)
-    return (frames if frames.shape[1] == 3 else frames.permute(0, 3, 1, 2)), metadata
+        unique, inverse = np.unique(indices, return_inverse=True)
+        return _stack({number: _image(video[number], number) for number in unique.tolist()})[torch.as_tensor(inverse)]
+    frames = torch.as_tensor(video[indices])  # (indices, height, width, 3) or (indices, 3, height, width)
+    return frames if frames.shape[1] == 3 else frames.permute(0, 3, 1, 2)
 
 
 def _check(array: np.ndarray | torch.Tensor, what: str, dimensions: int, shapes: str) -> None:
@@ -129,4 +120,4 @@ def _stack(frames: dict[int, torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(frames.values()))
 
 
-__all__ = ["frames_in_memory", "is_frames", "is_image"]
+__all__ = ["count_frames", "is_frames", "is_image", "pick_frames"]

@@ -12,7 +12,7 @@ from transformers.image_utils import ImageInput
 from transformers.utils import is_torchcodec_usable
 from transformers.video_utils import VideoMetadata
 
-from .frames_in_memory import frames_in_memory, is_frames
+from .frames_in_memory import count_frames, is_frames, pick_frames
 from .video_source import VideoDecodingError, VideoSource, local_file, source_name
 
 
@@ -40,7 +40,7 @@ def decode_frames(
     Args:
         video:
             A file, an http(s) address, bytes or a file object, see [`local_file`]; or frames, see
-            [`frames_in_memory`].
+            [`count_frames`].
         indices (`np.ndarray`, `list[int]` or `Callable`):
             Indices of frames within the span, in any order, or a function from the span's metadata to them.
         start (`float`, *optional*): Start of the span in seconds; the video's start by default.
@@ -58,7 +58,7 @@ def decode_frames(
         `ValueError`: If an index is outside the span.
     """
     if is_frames(video):
-        return frames_in_memory(video, indices, start, end)
+        return _frames_in_memory(video, indices, start, end)
     name = source_name(video)
     with local_file(video) as path:
         failures = []
@@ -104,6 +104,22 @@ def _span(
             f"{indices.min(initial=0)} to {indices.max(initial=0)}."
         )
     return indices + first, metadata
+
+
+def _frames_in_memory(
+    video: np.ndarray | torch.Tensor | list,
+    indices: np.ndarray | list[int] | Sampler,
+    start: float | None,
+    end: float | None,
+) -> tuple[torch.Tensor, VideoMetadata]:
+    name = "in memory"
+    if start is not None or end is not None:
+        raise VideoDecodingError(
+            name, "start and end are in seconds, but frames in memory have no time; cut the frames instead"
+        )
+    wanted, metadata = _span(name, count_frames(video), 0.0, indices, None, None)
+    metadata.fps = None
+    return pick_frames(video, wanted), metadata
 
 
 def _decoder_threads() -> int:
