@@ -121,7 +121,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             [`VideoDecodingError`]: If a video cannot be read.
             `ValueError`: If a request is not right, or asks what the model has no head for; says which of them.
         """
-        batch_size = batch_size or self._batch_size or 1
+        if batch_size is None:
+            batch_size = 1 if self._batch_size is None else self._batch_size
         _check_whole("batch_size, the number of videos,", batch_size)
         parameters = {"batch_size": 1, "num_workers": num_workers, "download_limits": download_limits, "top_k": top_k}
         given = request | {"question": question, "candidates": candidates}
