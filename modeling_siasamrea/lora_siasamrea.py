@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .adapter_loading import load_adapter
 from .batch_norm_folding import FoldedConvolution
-from .configuration_siasamrea import SiaSamReaConfig
 from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 
 
@@ -63,19 +63,13 @@ def load_lora(folder: str | Path) -> "PeftModel":
 
     Args:
         folder (`str` or `Path`):
-            Holds `adapter_config.json`, which names the base model, the adapter's weights, and the `config.json` with
-            the tasks and the answer vocabulary it was trained for.
+            Holds `adapter_config.json`, the adapter's weights and a `config.json`, see [`load_adapter`].
 
     Returns:
-        `PeftModel`: the model, in evaluation mode.
+        `PeftModel`: the model, in evaluation mode, with the adapter's layers apart, to be trained on or taken off.
+            `SiaSamReaForVideoQuestionAnswering.from_pretrained` gives the plain model with the adapter merged.
     """
-    from peft import PeftConfig, PeftModel
-
-    config = SiaSamReaConfig.from_pretrained(folder)
-    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-    # Heads of another shape than the base model's come whole with the adapter.
-    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(base, config=config, ignore_mismatched_sizes=True)
-    return PeftModel.from_pretrained(model, str(folder)).eval()
+    return load_adapter(SiaSamReaForVideoQuestionAnswering, folder).eval()
 
 
 __all__ = ["add_lora", "load_lora"]

@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from .adapter_loading import adapter_source, load_adapter
 from .configuration_siasamrea import SiaSamReaConfig
 from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
@@ -90,10 +91,11 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs) -> None:
         """Saves the model, with the code that loads it and answers with it where this package is not installed."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        # Transformers copies the files that this one imports; the pipeline is not among them.
-        pipeline = Path(__file__).with_name("pipeline_siasamrea.py")
-        if is_main_process and pipeline.exists():
-            shutil.copyfile(pipeline, Path(save_directory) / pipeline.name)
+        # Transformers copies the files that this one imports; the pipeline's are not among them.
+        for name in ("pipeline_siasamrea.py", "video_question_requests.py"):
+            source = Path(__file__).with_name(name)
+            if is_main_process and source.exists():
+                shutil.copyfile(source, Path(save_directory) / name)
 
     @classmethod
     def from_vision_text_pretrained(cls, vision: str, text: str, **kwargs) -> "SiaSamReaPreTrainedModel":
@@ -295,6 +297,23 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         if config.siamese_clips_trained:
             self._pace_batch_norms(1 + math.ceil((config.num_clips - 1) / config.siamese_chunk_size))
         self.post_init()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *args,
+        adapter_kwargs: dict | None = None,
+        **kwargs,
+    ) -> "SiaSamReaForVideoQuestionAnswering":
+        """Loads a checkpoint; or a LoRA adapter, merged into the base model that it names, see [`load_adapter`]."""
+        adapter = adapter_source(pretrained_model_name_or_path, adapter_kwargs)
+        if adapter is None:
+            kwargs["adapter_kwargs"] = adapter_kwargs
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = load_adapter(cls, adapter, *args, **kwargs).merge_and_unload()
+        model.name_or_path = adapter  # what an adapter over this model has to name
+        return model.eval()
 
     def _pace_batch_norms(self, passes: int) -> None:
         """

@@ -1,13 +1,26 @@
 """`pipeline("video-question-answering")`: answers about a video."""
 
 import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import BatchFeature, Pipeline
+import torch
+from transformers import Pipeline
 
-
-FIELDS = ("video", "question", "candidates", "start", "end", "task")
+from .video_question_requests import (
+    FIELDS,
+    AnswerStream,
+    Place,
+    Questions,
+    RequestBatch,
+    answers_in_order,
+    as_request,
+    each,
+    is_video,
+    read_request,
+    request_batches,
+)
 
 
 class VideoQuestionAnsweringPipeline(Pipeline):
@@ -29,6 +42,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     [{"answer": "a cat", "score": 0.97}, {"answer": "a dog", "score": 0.03}]
     >>> answer(video="cat.mp4", question="how many times does the cat jump?", task="count")
     [{"answer": 3, "value": 3.21}]
+    >>> for best, *_ in answer(requests()):  # a generator's requests are read and answered one by one
+    ...     print(best["answer"])
     ```"""
 
     _load_processor = True
@@ -37,103 +52,98 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = False
 
-    def _sanitize_parameters(self, top_k: int | None = None, **kwargs) -> tuple[dict, dict, dict]:
+    def __init__(self, *args, **kwargs):
+        self.defaults = {name: kwargs.pop(name) for name in FIELDS if name in kwargs and name != "task"}
+        super().__init__(*args, **kwargs)
+
+    def _sanitize_parameters(
+        self, top_k: int | None = None, download_limits: dict[str, Any] | None = None, **kwargs
+    ) -> tuple[dict, dict, dict]:
         if kwargs:
             raise ValueError(
                 f"The video-question-answering pipeline has no argument {', '.join(sorted(kwargs))}; it takes "
-                f"{', '.join(FIELDS)}, top_k and batch_size."
+                f"{', '.join(FIELDS)}, top_k, batch_size, num_workers and download_limits."
             )
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k, the number of answers, must be 1 or more; got {top_k}.")
-        return {}, {}, {} if top_k is None else {"top_k": top_k}
+        if top_k is not None:
+            _check_whole("top_k, the number of answers,", top_k)
+        return (
+            {} if download_limits is None else {"download_limits": download_limits},
+            {},
+            {} if top_k is None else {"top_k": top_k},
+        )
 
     def __call__(
         self,
-        inputs: dict[str, Any] | list[dict[str, Any]] | None = None,
+        inputs: Any = None,
+        question: str | list[str] | None = None,
+        candidates: list[str] | list[list[str]] | None = None,
         *,
-        top_k: int = 5,
-        batch_size: int = 1,
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
+        download_limits: dict[str, Any] | None = None,
         **request: Any,
-    ) -> list:
+    ) -> list | Iterator:
         r"""
-        Answers one question, several about one video, or a list of them.
+        Answers one question, several about one video, or many requests.
+
+        What is given here counts for each request that does not say otherwise, and so does what was given to
+        `pipeline(...)` (all but `task`, which is the pipeline's own there).
 
         Args:
-            inputs (`dict` or `list[dict]`, *optional*): Requests, each with the keyword arguments below.
-            video: A file (`str` or `Path`), an http(s) address, a `(frames, height, width, 3)` array or images.
+            inputs (*optional*):
+                A request: a `dict` with the keyword arguments below. Or a list or tuple of requests; or a generator,
+                an iterator or a data set of requests, of which each is read when its answer is asked for. Where a
+                question is given besides, videos may stand for requests.
             question (`str` or `list[str]`): The question, or several about this video.
-            candidates (`list[str]`, or one such list a question, *optional*): Answers to choose from.
+            candidates (`list[str]`, or one such list a question, *optional*): Two answers or more to choose from.
+            video:
+                A file (`str` or `Path`), an http(s) address, the bytes of a file, a file object, a dictionary with
+                `path` and `bytes`, a `(frames, height, width, 3)` array, images, or the paths of the frames.
             start (`float`, *optional*): Start of the span asked about, in seconds.
             end (`float`, *optional*): End of the span asked about, in seconds.
             task (`str`, *optional*):
                 `"open_ended"`, `"multiple_choice"` or `"count"`. By default multiple choice when there are candidates,
                 otherwise the only other task the model has a head for.
             top_k (`int`, *optional*, defaults to 5): The most answers returned for a question.
-            batch_size (`int`, *optional*, defaults to 1): Videos of one pass through the model.
+            batch_size (`int`, *optional*, defaults to 1):
+                Videos of one pass through the model; of a generator or data set, also the requests read at a time.
+            num_workers (`int`, *optional*, defaults to 0): Processes that decode, at most one for a generator.
+            download_limits (`dict`, *optional*): `max_bytes`, `max_seconds`, `public_only`, see [`DownloadLimits`].
 
         Returns:
             `list[dict]` for a question, the best answer first: `answer` and `score`, its probability; for a count
             `answer`, rounded and clipped to 1..10, and `value`, what the model said. Several questions, or a list of
-            requests, get a list of such lists.
+            requests, get a list of such lists; a generator or data set gets an iterator over them. Requests that are
+            given together, or read together, share the decoding of a video.
 
         Raises:
             [`VideoDecodingError`]: If a video cannot be read.
-            `ValueError`: If a request lacks a video or question, or asks what the model has no head for.
+            `ValueError`: If a request is not right, or asks what the model has no head for; says which of them.
         """
-        if inputs is not None and request:
-            raise ValueError(f"Give requests or keyword arguments, not both; got both, with {sorted(request)}.")
-        requests = [request] if inputs is None else [inputs] if isinstance(inputs, dict) else list(inputs)
-        questions = [self._questions(one) for one in requests]
+        if batch_size is None:
+            batch_size = 1 if self._batch_size is None else self._batch_size
+        _check_whole("batch_size, the number of videos,", batch_size)
+        parameters = {"batch_size": 1, "num_workers": num_workers, "download_limits": download_limits, "top_k": top_k}
+        given = request | {"question": question, "candidates": candidates}
+        defaults = self.defaults | {name: value for name, value in given.items() if value is not None}
 
-        # One batch has questions of one task, with the same number of candidates, about up to batch_size videos.
-        batches: list[dict[str, Any]] = []
-        filling: dict[tuple, dict[str, Any]] = {}
-        for position, (one, several) in enumerate(zip(requests, questions)):
-            for number, (question, candidates) in enumerate(several):
-                task = self._task(one.get("task"), candidates)
-                kind = (task, len(candidates or ()))
-                span = (_identity(one["video"]), one.get("start"), one.get("end"))
-                batch = filling.get(kind)
-                if batch is None or (span not in batch["spans"] and len(batch["spans"]) == batch_size):
-                    batch = {"task": task, "spans": [], "videos": [], "questions": [], "candidates": [], "index": []}
-                    batch["places"] = []
-                    filling[kind] = batch
-                    batches.append(batch)
-                if span not in batch["spans"]:
-                    batch["spans"].append(span)
-                    batch["videos"].append(one["video"])
-                batch["questions"].append(question)
-                batch["candidates"].append(candidates)
-                batch["index"].append(batch["spans"].index(span))
-                batch["places"].append((position, number))
+        if inputs is None or is_video(inputs) or isinstance(inputs, Mapping):
+            requests = [read_request(as_request({} if inputs is None else inputs, defaults))]
+        elif isinstance(inputs, (list, tuple)):
+            requests = [read_request(as_request(item, defaults), number) for number, item in enumerate(inputs)]
+        else:
+            requests = (read_request(as_request(item, defaults), number) for number, item in enumerate(each(inputs)))
+            batches = request_batches(requests, batch_size, batch_size, self._task)
+            return AnswerStream(self._answers(batches, parameters), inputs)
+        batches = list(request_batches(requests, batch_size, None, self._task))
+        answers = list(self._answers(batches, parameters))
+        return answers if isinstance(inputs, (list, tuple)) else answers[0]
 
-        answers: list[list] = [[None] * len(several) for several in questions]
-        for batch, output in zip(batches, super().__call__(batches, top_k=top_k)):
-            for (position, number), answer in zip(batch["places"], output):
-                answers[position][number] = answer
-        results = [
-            several if isinstance(one["question"], list) else several[0] for one, several in zip(requests, answers)
-        ]
-        return results if isinstance(inputs, (list, tuple)) else results[0]
-
-    def _questions(self, request: dict[str, Any]) -> list[tuple[str, list[str] | None]]:
-        """A request's questions, each with its candidates."""
-        unknown = sorted(set(request) - set(FIELDS))
-        missing = [name for name in ("video", "question") if request.get(name) is None]
-        if unknown or missing:
-            fault = f"has no {' and no '.join(missing)}" if missing else f"has a field {', '.join(unknown)}"
-            raise ValueError(f"A request needs a video and a question, and may have {FIELDS[2:]}; this one {fault}.")
-        candidates = request.get("candidates")
-        if isinstance(request["question"], str):
-            return [(request["question"], None if candidates is None else list(candidates))]
-        several = list(request["question"])
-        if not several:
-            raise ValueError("A request needs a question; this one has an empty list.")
-        if candidates is None or isinstance(candidates[0], str):
-            candidates = [candidates] * len(several)
-        if len(candidates) != len(several):
-            raise ValueError(f"A request has {len(several)} questions, but candidates for {len(candidates)}.")
-        return list(zip(several, candidates))
+    def _answers(self, batches: Iterable[RequestBatch], parameters: dict[str, Any]) -> Iterator:
+        """The answers of the requests in the batches, in the requests' order; nothing is read before the first."""
+        if batches:
+            yield from answers_in_order(super().__call__(batches, **parameters))
 
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
         """The head that answers: the one asked for, or the one that the request leaves open."""
@@ -150,34 +160,54 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             )
         return fitting[0]
 
-    def preprocess(self, batch: dict[str, Any]) -> BatchFeature:
+    def preprocess(self, batch: RequestBatch, download_limits: dict[str, Any] | None = None) -> dict[str, Any]:
         """Decodes the videos and tokenizes the questions of a batch."""
-        starts, ends = zip(*[span[1:] for span in batch["spans"]])
-        features = self.processor(
-            videos=[str(video) if isinstance(video, Path) else video for video in batch["videos"]],
-            text=batch["questions"],
-            candidates=batch["candidates"] if batch["task"] == "multiple_choice" else None,
-            video_index=batch["index"],
-            start=list(starts),
-            end=list(ends),
+        videos = self.processor(
+            videos=[list(video) if isinstance(video, tuple) else video for video in batch.videos],
+            start=batch.starts,
+            end=batch.ends,
+            download_limits=download_limits,
             return_tensors="pt",
         )
-        features["pixel_values_videos"] = features["pixel_values_videos"].to(self.model.dtype)
-        return BatchFeature(dict(features) | {"task": batch["task"], "candidates": batch["candidates"]})
+        texts = [
+            self.processor(
+                text=questions.texts,
+                candidates=questions.candidates if questions.task == "multiple_choice" else None,
+                video_index=questions.video_index,
+                return_tensors="pt",
+            )
+            for questions in batch.questions
+        ]
+        videos["pixel_values_videos"] = videos["pixel_values_videos"].to(self.model.dtype)
+        return {"videos": videos, "texts": texts, "questions": batch.questions}
 
-    def _forward(self, features: BatchFeature) -> dict[str, Any]:
-        candidates = features.pop("candidates")
-        return {"task": features["task"], "candidates": candidates, "logits": self.model(**features).logits}
+    def _forward(self, features: dict[str, Any]) -> list[tuple[Questions, torch.Tensor]]:
+        outputs = []
+        for questions, text in zip(features["questions"], features["texts"]):
+            # Only the videos that these questions ask about.
+            used, video_index = text.pop("video_index").unique(return_inverse=True)
+            videos = {name: value[used] for name, value in features["videos"].items()}
+            logits = self.model(**videos, **text, video_index=video_index, task=questions.task).logits
+            outputs.append((questions, logits))
+        return outputs
 
-    def postprocess(self, outputs: dict[str, Any], top_k: int = 5) -> list[list[dict[str, Any]]]:
-        """The best answers of each question."""
-        logits = outputs["logits"].float()
-        if outputs["task"] == "count":
+    def postprocess(
+        self, outputs: list[tuple[Questions, torch.Tensor]], top_k: int = 5
+    ) -> list[tuple[Place, list[dict[str, Any]]]]:
+        """The best answers of each question, with the place where they belong."""
+        return [
+            pair
+            for questions, logits in outputs
+            for pair in zip(questions.places, self._best(questions, logits.float(), top_k))
+        ]
+
+    def _best(self, questions: Questions, logits: torch.Tensor, top_k: int) -> list[list[dict[str, Any]]]:
+        if questions.task == "count":
             return [[{"answer": min(max(round(value), 1), 10), "value": value}] for value in logits[:, 0].tolist()]
         scores, indices = logits.softmax(dim=1).topk(min(top_k, logits.shape[1]), dim=1)
         id2label = self.model.config.id2label
         answers = []
-        for candidates, row_scores, row_indices in zip(outputs["candidates"], scores.tolist(), indices.tolist()):
+        for candidates, row_scores, row_indices in zip(questions.candidates, scores.tolist(), indices.tolist()):
             names = id2label if candidates is None else candidates
             answers.append([{"answer": names[i], "score": score} for i, score in zip(row_indices, row_scores)])
         return answers
@@ -186,12 +216,13 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         """Saves the model and the processor, with the code that loads them where this package is not installed."""
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-        shutil.copyfile(__file__, Path(save_directory) / "pipeline_siasamrea.py")
+        for name in ("pipeline_siasamrea.py", "video_question_requests.py"):
+            shutil.copyfile(Path(__file__).with_name(name), Path(save_directory) / name)
 
 
-def _identity(video: Any) -> Any:
-    """Equal for requests about the same video: a path by its text, frames by their place in memory."""
-    return str(video) if isinstance(video, (str, Path)) else id(video)
+def _check_whole(what: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{what} must be 1 or more; got {value!r}.")
 
 
 __all__ = ["VideoQuestionAnsweringPipeline"]

@@ -28,7 +28,7 @@ class SiaSamReaProcessor(ProcessorMixin):
         chat_template (`str`, *optional*): Unused; part of every processor.
 
     Attributes:
-        num_truncated (`int`): Texts so far that were longer than the limit and lost their end.
+        num_truncated (`int`): Texts so far that were longer than the limit and lost the end of their question.
 
     Example:
 
@@ -59,7 +59,8 @@ class SiaSamReaProcessor(ProcessorMixin):
             text (`str` or `list[str]`, *optional*): The questions.
             candidates (`list[str]` or `list[list[str]]`, *optional*):
                 The answers to choose from, the same number for each question. Each is read as "question candidate" in
-                one segment (ClipBERT).
+                one segment (ClipBERT). Where that is longer than the limit, the question is shortened, for all its
+                candidates alike, and these stay whole (decision).
             video_index (`list[int]`, *optional*): The video each question asks about, when they do not pair up.
             kwargs: Arguments of the tokenizer, such as `max_length`, and of the video processor, such as `training`.
 
@@ -68,7 +69,8 @@ class SiaSamReaProcessor(ProcessorMixin):
             `token_type_ids` of shape `(questions, length)` or `(questions, candidates, length)`, and `video_index`.
 
         Raises:
-            `ValueError`: If there is neither a video nor a question, or candidates do not fit the questions.
+            `ValueError`: If there is neither a video nor a question, candidates do not fit the questions, or one is
+                longer than the limit by itself.
         """
         if videos is None and text is None:
             raise ValueError("There is nothing to process: give videos, text, or both.")
@@ -88,9 +90,8 @@ class SiaSamReaProcessor(ProcessorMixin):
         """Token ids, one row a question or one row a question and candidate."""
         kwargs = dict(kwargs)
         return_tensors = kwargs.pop("return_tensors", None)
-        rows = questions if candidates is None else self._join(questions, candidates)
-        if kwargs.get("truncation"):
-            self._count_truncated(rows, kwargs.get("max_length") or self.tokenizer.model_max_length)
+        limit = kwargs.get("max_length") or self.tokenizer.model_max_length if kwargs.get("truncation") else None
+        rows = self._rows(questions, candidates, limit)
         encoded = self.tokenizer(rows, return_tensors=return_tensors, **kwargs)
         if candidates is None:
             return dict(encoded)
@@ -101,8 +102,11 @@ class SiaSamReaProcessor(ProcessorMixin):
         starts = range(0, len(rows), count)
         return {name: [value[start : start + count] for start in starts] for name, value in encoded.items()}
 
-    def _join(self, questions: list[str], candidates: list) -> list[str]:
-        """Each question with each of its candidates."""
+    def _rows(self, questions: list[str], candidates: list | None, limit: int | None) -> list[str]:
+        """The texts that are tokenized: questions, or each question with each of its candidates."""
+        if candidates is None:
+            self._count_truncated(questions, limit)
+            return questions
         if candidates and isinstance(candidates[0], str):
             candidates = [candidates]
         if len(candidates) != len(questions):
@@ -112,19 +116,57 @@ class SiaSamReaProcessor(ProcessorMixin):
             raise ValueError(
                 f"Each question must have the same number of candidates, at least one; got {sorted(numbers)}."
             )
-        return [f"{question} {choice}" for question, choices in zip(questions, candidates) for choice in choices]
+        joined = [_join(question, choices) for question, choices in zip(questions, candidates)]
+        longer = self._count_truncated([row for rows in joined for row in rows], limit)
+        return [
+            row
+            for question, choices, rows in zip(questions, candidates, joined)
+            for row in (self._shortened(question, choices, limit) if longer.intersection(rows) else rows)
+        ]
 
-    def _count_truncated(self, rows: list[str], limit: int) -> None:
-        lengths = [len(ids) for ids in self.tokenizer(rows, truncation=False, verbose=False)["input_ids"]]
-        longer = [row for row, length in zip(rows, lengths) if length > limit]
+    def _count_truncated(self, rows: list[str], limit: int | None) -> set[str]:
+        """Counts the texts that are longer than the limit, and returns them."""
+        if limit is None:
+            return set()
+        longer = [row for row, length in zip(rows, self._lengths(rows)) if length > limit]
         if longer and not self.num_truncated:
-            logger.warning(f"A text is longer than the limit of {limit} tokens and loses its end: {longer[0]!r}.")
+            logger.warning(
+                f"A text is longer than the limit of {limit} tokens and loses the end of its question: {longer[0]!r}."
+            )
         self.num_truncated += len(longer)
+        return set(longer)
+
+    def _lengths(self, rows: list[str]) -> list[int]:
+        """Tokens of each text, with the special ones."""
+        return [len(ids) for ids in self.tokenizer(rows, truncation=False, verbose=False)["input_ids"]]
+
+    def _shortened(self, question: str, candidates: list[str], limit: int) -> list[str]:
+        """
+        A question with its candidates, where the question loses its end (decision): cut at the end of the rows, the
+        candidates would become the same text. All candidates get the same rest of it, so that scores compare.
+        """
+        longest = max(self._lengths(candidates))
+        encoded = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ends = [0] + [end for _, end in encoded["offset_mapping"]]  # where the question ends after so many tokens
+        # One try, unless a word that is cut has more pieces than before.
+        for kept in range(min(limit - longest, len(ends) - 1), -1, -1):
+            rows = _join(question[: ends[kept]], candidates)
+            if max(self._lengths(rows)) <= limit:
+                return rows
+        raise ValueError(
+            f"A candidate of {longest} tokens does not fit into the limit of {limit}: shorten the candidates of "
+            f"{question!r} or raise max_length."
+        )
 
     @property
     def model_input_names(self) -> list[str]:
         """Names of what the model takes."""
         return [*self.tokenizer.model_input_names, *self.video_processor.model_input_names]
+
+
+def _join(question: str, candidates: list[str]) -> list[str]:
+    """A question with each of its candidates."""
+    return [f"{question} {candidate}" for candidate in candidates]
 
 
 __all__ = ["SiaSamReaProcessor"]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from transformers.image_utils import ImageInput
 from transformers.video_utils import VideoMetadata
 
 from .frame_index import FrameIndex, decode_packets, frame_index, open_video
-from .video_source import VideoDecodingError, local_file
+from .frames_in_memory import count_frames, is_frames, pick_frames
+from .video_source import VideoDecodingError, VideoSource, local_file, source_name
 
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg")
@@ -25,7 +25,7 @@ SEEK_OVER = 4
 # A time in seconds means the frame whose time it is, though containers round times to ticks.
 TOLERANCE = 5e-4
 
-Video = str | Path | np.ndarray | torch.Tensor | list[ImageInput]
+Video = VideoSource | np.ndarray | torch.Tensor | list[ImageInput] | list[VideoSource]
 Sampler = Callable[[VideoMetadata], np.ndarray]
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -65,8 +65,9 @@ def decode_frames(
     from `start` up to `end`, and the one on screen at `start` if none begins within it.
 
     Args:
-        video (`str`, `Path`, `np.ndarray`, `torch.Tensor` or list of images):
-            A file, an http(s) address, frames `(frames, height, width, 3)` or `(frames, 3, height, width)`, or images.
+        video:
+            A file, an http(s) address, bytes or a file object, see [`local_file`]; or frames, see
+            [`count_frames`].
         indices (`np.ndarray`, `list[int]` or `Callable`):
             Indices of frames within the span, in any order, or a function from the span's metadata to them.
         start (`float`, *optional*): Start of the span in seconds after the first frame; the video's start by default.
@@ -87,10 +88,10 @@ def decode_frames(
         [`VideoDecodingError`]: If the file is missing, empty, damaged or without a picture, or the span is outside it.
         `ValueError`: If an index is outside the span.
     """
-    if not isinstance(video, (str, Path)):
+    if is_frames(video):
         return _frames_in_memory(video, indices, start, end, transform)
-    with local_file(str(video)) as path:
-        name = str(video)
+    name = source_name(video)
+    with local_file(video) as path:
         index = frame_index(name, path)
         first, metadata = _span(name, index, start, end)
         wanted = first + _wanted(name, metadata, indices)
@@ -140,7 +141,7 @@ def _wanted(name: str, metadata: FrameTimes, indices: np.ndarray | list[int] | S
 
 
 def _frames_in_memory(
-    video: np.ndarray | torch.Tensor | list[ImageInput],
+    video: np.ndarray | torch.Tensor | list,
     indices: np.ndarray | list[int] | Sampler,
     start: float | None,
     end: float | None,
@@ -148,21 +149,11 @@ def _frames_in_memory(
 ) -> tuple[torch.Tensor, FrameTimes]:
     name = "in memory"
     if start is not None or end is not None:
-        raise ValueError("start and end are in seconds, but frames in memory have no time; cut the frames instead.")
-    if not isinstance(video, (np.ndarray, torch.Tensor)):
-        video = np.stack([np.asarray(image.convert("RGB") if hasattr(image, "convert") else image) for image in video])
-    if video.ndim != 4 or 3 not in (video.shape[1], video.shape[3]):
-        raise ValueError(
-            "Frames in memory must have the shape (frames, height, width, 3) or (frames, 3, height, width); got "
-            f"{tuple(video.shape)}."
+        raise VideoDecodingError(
+            name, "start and end are in seconds, but frames in memory have no time; cut the frames instead"
         )
-    if video.dtype not in (np.uint8, torch.uint8):
-        raise ValueError(f"Frames in memory must be uint8, from 0 to 255; got {video.dtype}.")
-    if not len(video):
-        raise VideoDecodingError(name, "it has no frames")
-    metadata = FrameTimes(len(video))
-    frames = torch.as_tensor(video[_wanted(name, metadata, indices)])
-    frames = frames if frames.shape[1] == 3 else frames.permute(0, 3, 1, 2)
+    metadata = FrameTimes(count_frames(video))
+    frames = pick_frames(video, _wanted(name, metadata, indices))
     if transform is not None:
         frames = torch.cat([transform(few) for few in frames.split(_together(*frames.shape[-2:]))])
     return frames, metadata

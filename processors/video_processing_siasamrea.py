@@ -1,6 +1,7 @@
 """Video processor for SiaSamRea: siamese sampling, resizing and normalising."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -15,10 +16,12 @@ from transformers.image_utils import PILImageResampling, validate_kwargs
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, logging
 from transformers.video_processing_utils import BaseVideoProcessor
-from transformers.video_utils import VideoInput, VideoMetadata, make_batched_videos
+from transformers.video_utils import VideoInput, VideoMetadata
 
+from .frames_in_memory import is_image
 from .siamese_sampling import adaptive_frames, sample_clips
 from .video_decoding import FrameTimes, decode_frames
+from .video_download import DownloadLimits, limit_downloads
 
 
 logger = logging.get_logger(__name__)
@@ -49,14 +52,16 @@ class SampledClips(NamedTuple):
 
 class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     """
-    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first four belong to a call,
-    the others are saved with the checkpoint.
+    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first five belong to a
+    call, the others are saved with the checkpoint.
 
     Args:
         training (`bool`, *optional*, defaults to `False`): Random clips, anchor and siamese; or evaluation's.
         seed (`int` or `list[int]`, *optional*): Seed of the random clips, for each video.
         start (`float` or `list[float]`, *optional*): Start of the span asked about, in seconds, for each video.
         end (`float` or `list[float]`, *optional*): End of the span asked about, in seconds, for each video.
+        download_limits (`dict`, *optional*):
+            `max_bytes`, `max_seconds` and `public_only` of videos behind addresses, see [`DownloadLimits`].
         num_clips (`int`, *optional*, defaults to 9): Clips in training. Paper: an anchor and 8 siamese clips.
         num_eval_clips (`int`, *optional*, defaults to 1): Clips at evaluation. Paper: the anchor alone.
         frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
@@ -79,6 +84,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     seed: int | list[int] | None
     start: float | int | list | None
     end: float | int | list | None
+    download_limits: dict | None
     num_clips: int | None
     num_eval_clips: int | None
     frames_per_clip: int | Literal["adaptive"] | None
@@ -164,7 +170,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         Prepares one or several videos.
 
         Args:
-            videos: A file, address, `(frames, height, width, 3)` array, list of images, or a list of such videos.
+            videos: A file, address, bytes, file object, `(frames, height, width, 3)` array or list of images, see
+                [`decode_frames`]; or a list of such videos. A list of paths is several videos; the paths of one
+                video's frames are a list in that list.
             kwargs: Arguments of [`SiaSamReaVideoProcessorKwargs`], for this call.
 
         Returns:
@@ -186,7 +194,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
 
         videos = _as_list(videos)
         spans = [_for_each(name, kwargs[name], len(videos)) for name in ("start", "end", "seed")]
-        sampled = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
+        limits = kwargs["download_limits"]
+        with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
+            sampled = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
         clips = [clip for clip, _ in sampled]
         frames = max(clip.shape[1] for clip in clips)
         size = [max(clip.shape[side] for clip in clips) for side in (-2, -1)]
@@ -336,14 +346,14 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
 
 
 def _as_list(videos: VideoInput) -> list:
-    """Several videos as a list, one video as a list of it."""
-    if isinstance(videos, (list, tuple)) and videos and not isinstance(videos[0], (list, tuple)):
-        frame_list = not isinstance(videos[0], (str, bytes)) and not hasattr(videos[0], "__fspath__")
-        if not frame_list:
-            return [str(video) for video in videos]
-    elif not isinstance(videos, (list, tuple)) and not hasattr(videos, "ndim"):
-        return [str(videos)]
-    return make_batched_videos(videos)
+    """Several videos as a list, one video as a list of it. A list of pictures is one video, others are several."""
+    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
+        return list(videos)
+    if not isinstance(videos, (list, tuple)):
+        return [videos]
+    if not videos:
+        raise ValueError("There is no video: the list of videos is empty.")
+    return [videos] if is_image(videos[0]) else list(videos)
 
 
 def _for_each(name: str, value: object, count: int) -> list:

@@ -1,14 +1,20 @@
-"""Where a video comes from: a file or an address, as a path that a decoder can open."""
+"""Where a video comes from: a file, an address, bytes or a file object, as a path that a decoder can open."""
 
+import os
+import re
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
+
+from .video_download import DownloadError, current_limits, download
 
 
-DOWNLOAD_TIMEOUT = 60  # seconds without an answer
+PIECE = 1 << 20  # bytes
+LONGEST_NAME = 300  # characters in an error
+
+VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | dict[str, Any]
 
 
 class VideoDecodingError(ValueError):
@@ -25,33 +31,163 @@ class VideoDecodingError(ValueError):
         self.video, self.reason = video, reason
 
     def __str__(self) -> str:
-        return f"Cannot read the video {self.video}: {self.reason}."
+        name = self.video if len(self.video) <= LONGEST_NAME else f"{self.video[:LONGEST_NAME]}…"
+        sentence = f"Cannot read the video {name}: {self.reason}."
+        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence)
+
+
+def is_file_object(video: Any) -> bool:
+    """Whether something can be read like a file that is open."""
+    return callable(getattr(video, "read", None))
+
+
+def is_source(video: Any) -> bool:
+    """Whether something is of a kind that [`local_file`] takes."""
+    return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, dict)) or is_file_object(video)
+
+
+def source_name(video: Any) -> str:
+    """What an error calls a video."""
+    if isinstance(video, (str, os.PathLike)):
+        return os.fsdecode(video) or "''"
+    if isinstance(video, dict):
+        return source_name(video["path"] if video.get("path") else video.get("bytes"))
+    if isinstance(video, (bytes, bytearray, memoryview)):
+        return f"of {memoryview(video).nbytes} bytes in memory"
+    name = getattr(video, "name", None)
+    return name if isinstance(name, str) and name else f"of type {type(video).__name__}"
 
 
 @contextmanager
-def local_file(video: str) -> Iterator[str]:
-    """The path of a video; an address is downloaded for as long as it is needed."""
-    if video.startswith(("http://", "https://")):
-        with tempfile.NamedTemporaryFile(suffix=Path(video.split("?")[0]).suffix) as file:
+def local_file(video: VideoSource) -> Iterator[str]:
+    r"""
+    The path of a video; what is not a file lies in a temporary one for as long as it is needed.
+
+    Args:
+        video: A path (`str` or `PathLike`, `~` is the home folder), an http(s) address, the bytes of a file, a file
+            object open for reading bytes, or a dictionary with `path` and `bytes`, as `datasets` gives for a video
+            that it does not decode (its bytes count where there are any). A file object that can seek is read from
+            its beginning and left where it was, others from where they are (decision). What an address or a file
+            object may bring is limited by [`DownloadLimits`].
+
+    Yields:
+        `str`: an absolute path, which no decoder takes for an address.
+
+    Raises:
+        [`VideoDecodingError`]: If there is no file, it is empty or cannot be opened, or the download failed.
+    """
+    if isinstance(video, dict):
+        if not set(video) <= {"path", "bytes"} or (video.get("path") is None and video.get("bytes") is None):
+            raise VideoDecodingError(
+                "in a dictionary",
+                f"it must have a path, bytes or both, and nothing else; it has {sorted(map(str, video))}",
+            )
+        video = video["path"] if video.get("bytes") is None else video["bytes"]
+    name = source_name(video)
+    if isinstance(video, (bytes, bytearray, memoryview)):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(bytes(video))
+            yield _finished(name, file)
+    elif is_file_object(video):
+        with tempfile.NamedTemporaryFile() as file:
+            _copy_file_object(name, video, file)
+            yield _finished(name, file)
+    elif not isinstance(video, (str, os.PathLike)):
+        raise VideoDecodingError(
+            name,
+            "a video is a path, an http(s) address, bytes, a file object, a dictionary with path and bytes, or "
+            "frames (a video column of datasets needs decode=False)",
+        )
+    elif (scheme := _scheme(name)) and not os.path.exists(name):
+        if scheme not in ("http", "https"):
+            raise VideoDecodingError(name, f"only http and https addresses can be read, not {scheme}")
+        suffix = Path(re.split(r"[?#]", name)[0]).suffix
+        with tempfile.NamedTemporaryFile(
+            suffix=suffix if re.fullmatch(r"\.\w{1,8}", suffix, re.ASCII) else ""
+        ) as file:
             try:
-                with urllib.request.urlopen(video, timeout=DOWNLOAD_TIMEOUT) as response:
-                    while chunk := response.read(1 << 20):
-                        file.write(chunk)
-            except (urllib.error.URLError, OSError) as error:
-                raise VideoDecodingError(video, f"the download failed ({getattr(error, 'reason', error)})") from None
-            file.flush()
-            if not file.tell():
-                raise VideoDecodingError(video, "the download is empty")
-            yield file.name
-        return
-    path = Path(video).expanduser()
-    if not path.exists():
-        raise VideoDecodingError(video, "there is no such file")
-    if not path.is_file():
-        raise VideoDecodingError(video, "it is a folder, not a file")
-    if not path.stat().st_size:
-        raise VideoDecodingError(video, "the file is empty")
-    yield str(path)
+                download(name, file)
+            except DownloadError as error:
+                raise VideoDecodingError(name, str(error)) from None
+            yield _finished(name, file, "the download is empty")
+    else:
+        with _plain(_existing(name)) as path:
+            yield path
 
 
-__all__ = ["VideoDecodingError", "local_file"]
+def _scheme(name: str) -> str | None:
+    """The scheme of an address in small letters."""
+    match = re.match(r"([a-z][a-z0-9+.-]*)://|(data):", name, re.IGNORECASE)
+    return match and (match[1] or match[2]).lower()
+
+
+def _existing(name: str) -> str:
+    """The absolute path of a file that can be opened and is not empty."""
+    path = os.path.abspath(name if os.path.exists(name) else os.path.expanduser(name))
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise VideoDecodingError(name, f"it is a {'folder' if os.path.isdir(path) else 'device'}, not a file")
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise VideoDecodingError(name, "there is no such file") from None
+    except OSError as error:
+        raise VideoDecodingError(name, f"it cannot be opened ({error.strerror})") from None
+    except ValueError:
+        raise VideoDecodingError(name, "its name has characters that no file name can have") from None
+    if empty:
+        raise VideoDecodingError(name, "the file is empty")
+    return path
+
+
+@contextmanager
+def _plain(path: str) -> Iterator[str]:
+    """A path that decoders take: one that is not UTF-8 gets another name for the time."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = os.path.join(folder, "video")
+            os.symlink(path, link)
+            yield link
+    else:
+        yield path
+
+
+def _copy_file_object(name: str, video: Any, file: BinaryIO) -> None:
+    limit = current_limits().max_bytes
+    try:
+        position = video.tell() if video.seekable() else None
+    except Exception:  # closed, or without these methods: reading will say
+        position = None
+    try:
+        if position is not None:
+            video.seek(0)
+        while piece := _piece(video):
+            file.write(piece)
+            if file.tell() > limit:
+                raise ValueError(f"it holds more than the limit of {limit} bytes")
+        if position is not None:
+            video.seek(position)
+    except Exception as error:  # whatever the object's own code raises
+        raise VideoDecodingError(
+            name, f"reading the file object failed ({str(error) or type(error).__name__})"
+        ) from None
+
+
+def _piece(video: Any) -> bytes:
+    piece = video.read(PIECE)
+    if not isinstance(piece, (bytes, bytearray, memoryview)):
+        raise TypeError(f"it gives {type(piece).__name__} instead of bytes; open files with mode 'rb'")
+    return piece
+
+
+def _finished(name: str, file: Any, if_empty: str = "there are no bytes in it") -> str:
+    """The path of a temporary file that was written."""
+    file.flush()
+    if not file.tell():
+        raise VideoDecodingError(name, if_empty)
+    return file.name
+
+
+__all__ = ["VideoDecodingError", "VideoSource", "is_file_object", "is_source", "local_file", "source_name"]

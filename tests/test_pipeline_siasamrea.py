@@ -1,8 +1,13 @@
 """The pipeline on small models and videos: what it answers, and how often it decodes and encodes."""
 
+import io
+
+import datasets
 import pytest
 import torch
-from transformers import pipeline
+from PIL import Image
+from transformers import AutoModelForVisualQuestionAnswering, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_siasamrea import (
     SiaSamReaForVideoQuestionAnswering,
@@ -100,6 +105,170 @@ def test_questions_about_a_video_decode_and_encode_it_once(answer, videos, decod
     assert len(decoded) == 3 and encoded == [3, 6]
 
 
+def test_requests_of_a_list_share_a_video_wherever_they_stand_and_whatever_they_ask(answer, videos, decoded):
+    asked = [
+        {"video": videos[0], "question": "what is it?", "task": "open_ended"},
+        {"video": videos[1], "question": "what is it?", "task": "count"},
+        {"video": str(videos[0]), "question": "what is it?", "candidates": ["cat", "dog"]},
+        {"video": videos[0], "question": "what is it?", "candidates": ["cat", "dog", "red"]},
+    ]
+    together = answer(asked)
+    assert decoded == videos
+    for ours, alone in zip(together, map(answer, asked)):
+        assert [one["answer"] for one in ours] == [one["answer"] for one in alone]
+
+
+OPEN = {"question": "what is it?", "task": "open_ended"}
+
+
+class MapStyle(torch.utils.data.Dataset):
+    """As in PyTorch's documentation: without `__iter__`, and no IndexError at the end."""
+
+    def __init__(self, requests):
+        self.requests = requests
+
+    def __len__(self):
+        return len(self.requests)
+
+    def __getitem__(self, index):
+        return self.requests[index % len(self.requests)]
+
+
+class IterableStyle(torch.utils.data.IterableDataset):
+    def __init__(self, requests):
+        self.requests = requests
+
+    def __iter__(self):
+        return iter(self.requests)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize(
+    "source",
+    [
+        list,
+        tuple,
+        iter,
+        lambda requests: (request for request in requests),
+        lambda requests: map(dict, requests),
+        lambda requests: dict(enumerate(requests)).values(),
+        MapStyle,
+        IterableStyle,
+        lambda requests: KeyDataset([{"request": request} for request in requests], "request"),
+        lambda requests: torch.utils.data.DataLoader(MapStyle(requests), batch_size=None),
+        lambda requests: datasets.Dataset.from_list(
+            [request | {"video": str(request["video"])} for request in requests]
+        ),
+        lambda requests: datasets.IterableDataset.from_generator(lambda: iter(requests)),
+    ],
+)
+def test_every_collection_gets_an_answer_each(answer, videos, source, batch_size):
+    requests = [OPEN | {"video": video, "start": start} for start in (None, 1.0) for video in videos]
+    expected = [answer(request)[0]["score"] for request in requests]
+    answers = answer(source(requests), batch_size=batch_size)
+    assert isinstance(answers, list) == (source in (list, tuple))
+    assert [best["score"] for best, *_ in answers] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_generator_is_read_as_answers_are_asked_for(answer, videos):
+    taken = []
+
+    def requests():
+        for number in range(5):
+            taken.append(number)
+            yield OPEN | {"video": videos[number % 2]}
+        yield OPEN | {"video": videos[0], "start": "soon"}
+
+    answers = answer(requests())
+    assert taken == []
+    first = next(answers)
+    assert taken == [0] and first == answer(OPEN, video=videos[0])
+    assert [next(answers) for _ in range(4)] and taken == list(range(5))
+    with pytest.raises(ValueError, match="^Request 5 .from 0. is not right: start must be a finite number"):
+        next(answers)
+    taken.clear()
+    next(answer(requests(), batch_size=2))
+    assert taken == [0, 1]
+
+
+def test_lengths_and_nothing(answer, videos):
+    assert len(answer(MapStyle([OPEN | {"video": videos[0]}] * 3))) == 3
+    assert answer([]) == [] and answer(()) == []
+    assert list(answer(iter([]))) == [] and list(answer(MapStyle([]))) == []
+    with pytest.raises(ValueError, match="DataLoader makes batches in which the requests cannot be told apart"):
+        answer(torch.utils.data.DataLoader([{}]))
+    with pytest.raises(ValueError, match="Requests are dictionaries, or an iterable of them; got 3"):
+        answer(3)
+
+
+def test_a_worker_process_decodes(answer, videos):
+    requests = [OPEN | {"video": video} for video in videos]
+    expected = answer(requests)
+    assert answer(requests, num_workers=2) == expected
+    assert list(answer(iter(requests), num_workers=1)) == expected
+
+
+def test_what_is_given_at_construction_counts_and_may_be_overridden(folder, videos):
+    answer = pipeline(
+        "video-question-answering",
+        model=str(folder),
+        top_k=2,
+        batch_size=2,
+        start=1.0,
+        end=3.0,
+        question="what is it?",
+    )
+    plain = pipeline("video-question-answering", model=str(folder))
+    expected = plain(OPEN | {"video": videos[0], "start": 1.0, "end": 3.0})
+    ours = answer(video=videos[0], task="open_ended")
+    assert ours == expected[:2] and len(expected) == 4
+    assert answer(video=videos[0], task="open_ended", top_k=3) == expected[:3]
+    whole = answer([{"video": videos[0], "start": 0.0, "end": 5.0}], task="open_ended", top_k=1)
+    assert whole == [plain(OPEN | {"video": videos[0], "start": 0.0, "end": 5.0})[:1]]
+    with pytest.raises(ValueError, match="top_k, the number of answers, must be 1 or more; got -1"):
+        pipeline("video-question-answering", model=str(folder), top_k=-1)
+    with pytest.raises(ValueError, match="has no argument top_p"):
+        pipeline("video-question-answering", model=str(folder), top_p=1)
+
+
+def test_arguments_by_position(answer, videos):
+    frames, _ = video_processing_siasamrea.decode_frames(videos[0], range(40))
+    expected = answer(video=videos[0], question="what is it?", candidates=["cat", "dog"])
+    for video in (videos[0], str(videos[0]), frames, videos[0].read_bytes(), io.BytesIO(videos[0].read_bytes())):
+        assert answer(video, "what is it?", ["cat", "dog"]) == expected
+    assert answer(videos, "what is it?", ["cat", "dog"])[0] == expected
+    assert answer(KeyDataset([{"v": videos[0]}], "v"), "what is it?", candidates=["cat", "dog"]).__next__() == expected
+
+
+def test_every_form_of_a_video(answer, videos, tmp_path):
+    expected = answer(OPEN | {"video": videos[0]})
+    content = videos[0].read_bytes()
+    with open(videos[0], "rb") as file:
+        for video in (content, bytearray(content), file, {"path": None, "bytes": content}, {"path": str(videos[0])}):
+            assert answer(OPEN | {"video": video}) == expected
+    frames, _ = video_processing_siasamrea.decode_frames(videos[0], range(40))
+    paths = [tmp_path / f"{number:02d}.png" for number in range(40)]
+    for path, frame in zip(paths, frames):
+        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path)
+    for video in (paths, tuple(map(str, paths)), list(map(Image.open, paths))):
+        assert answer(OPEN | {"video": video}) == expected
+    embedded = datasets.Dataset.from_dict({"video": [str(videos[0])]}).cast_column(
+        "video", datasets.Video(decode=False)
+    )
+    assert list(answer(embedded, **OPEN)) == [expected]
+
+
+def test_limits_of_downloads(folder, answer):
+    careful = pipeline("video-question-answering", model=str(folder), download_limits={"public_only": True})
+    request = OPEN | {"video": "http://127.0.0.1:1/film.mp4"}
+    with pytest.raises(VideoDecodingError, match="only public addresses are allowed"):
+        careful(request)
+    with pytest.raises(VideoDecodingError, match="Connection refused"):
+        careful(request, download_limits={"max_seconds": 5})
+    with pytest.raises(VideoDecodingError, match="Connection refused"):
+        answer(request)
+
+
 def test_a_span_changes_what_is_seen(answer, videos):
     whole = answer(video=videos[0], question="what is it?", task="open_ended")
     span = answer(video=videos[0], question="what is it?", task="open_ended", start=4.0)
@@ -135,6 +304,47 @@ def test_adapter_folders(answer, folder, videos, tmp_path):
     assert answer(request)[0]["score"] != pytest.approx(expected, abs=1e-4)
 
 
+def test_adapters_with_heads_of_another_shape(answer, folder, tmp_path, videos, tiny_config):
+    """What `run_videoqa.py` writes: the adapter, its own configuration and the processor in one folder."""
+    pytest.importorskip("peft")
+    from modeling_siasamrea.lora_siasamrea import add_lora, load_lora
+
+    torch.manual_seed(1)
+    config = tiny_config(tasks=["open_ended", "multiple_choice"], id2label=dict(enumerate("abcdef")))
+    config.freeze_batch_norm = True
+    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(folder, config=config, ignore_mismatched_sizes=True)
+    adapted = add_lora(model, rank=2)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.2)
+    run = tmp_path / "run"
+    adapted.save_pretrained(run)
+    config.save_pretrained(run)
+    answer.processor.save_pretrained(run)
+
+    asked = [OPEN | {"video": videos[0]}, {"video": videos[0], "question": "what?", "candidates": ["cat", "dog"]}]
+    from_folder = pipeline("video-question-answering", model=str(run))
+    assert type(from_folder.model) is SiaSamReaForVideoQuestionAnswering
+    apart = VideoQuestionAnsweringPipeline(load_lora(run), processor=answer.processor, device="cpu")
+    for ours, theirs in zip(from_folder(asked), apart(asked)):
+        assert [one["answer"] for one in ours] == [one["answer"] for one in theirs]
+        assert [one["score"] for one in ours] == pytest.approx([one["score"] for one in theirs], abs=1e-5)
+    assert {one["answer"] for one in from_folder(asked[0], top_k=6)} == set("abcdef")
+
+    loaded = AutoModelForVisualQuestionAnswering.from_pretrained(run)
+    assert loaded.name_or_path == str(run)
+    assert not loaded.training and loaded.config.id2label == config.id2label
+    from_folder.save_pretrained(tmp_path / "whole")
+    whole = pipeline("video-question-answering", model=str(tmp_path / "whole"))
+    assert whole(asked[0])[0]["score"] == pytest.approx(from_folder(asked[0])[0]["score"], abs=1e-6)
+
+    folder.rename(run / "checkpoint")  # moved into the run
+    assert pipeline("video-question-answering", model=str(run))(asked[0]) == from_folder(asked[0])
+    (run / "checkpoint").rename(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=f"weights that the adapter {run} was trained over are gone; put them in {run}/"):
+        load_lora(run)
+
+
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
@@ -146,6 +356,11 @@ def test_adapter_folders(answer, folder, videos, tmp_path):
         ({"video": "a.mp4", "question": "what?", "task": "caption"}, "task='caption' fits 0 of them"),
         ({"video": "a.mp4", "question": ["a", "b"], "candidates": [["x"]]}, "2 questions, but candidates for 1"),
         ({"video": "a.mp4", "question": "what?", "task": "count", "top_k": 0}, "top_k.*must be 1 or more; got 0"),
+        ({"video": "a.mp4", "question": "what?", "task": "count", "top_k": 1.5}, "top_k.*must be 1 or more; got 1.5"),
+        ({"video": "a.mp4", "question": "what?", "batch_size": 0}, "batch_size.*must be 1 or more; got 0"),
+        ({"video": "a.mp4", "question": "what?", "candidates": "a b"}, "a list of answers.*not 'a b'"),
+        ({"video": [], "question": "what?", "task": "count"}, "it has no frames"),
+        ({"video": ["a.png"], "question": "what?", "task": "count"}, "a.png: there is no such file"),
     ],
 )
 def test_bad_requests_get_a_sentence(answer, request_, sentence):

@@ -45,6 +45,39 @@ def test_a_question_over_the_limit_is_truncated_and_counted(processor):
     assert processor.num_truncated == 3
 
 
+def texts(processor, batch) -> list[list[str]]:
+    return [[processor.tokenizer.decode(row, skip_special_tokens=True) for row in rows] for rows in batch["input_ids"]]
+
+
+def test_a_long_question_is_shortened_for_all_its_candidates_alike(processor):
+    question = "what is the man doing ? the cat does it jump"
+    candidates = [["a cat", "a red dog"], ["red", "blue"]]
+    batch = processor(text=[question, "what ?"], candidates=candidates, max_length=10, return_tensors="pt")
+    assert texts(processor, batch) == [
+        ["what is the man doing a cat", "what is the man doing a red dog"],
+        ["what? red", "what? blue"],
+    ]
+    assert processor.num_truncated == 2
+    # Nothing is lost where the longest candidate just fits.
+    whole = processor(text=[question], candidates=candidates[:1], max_length=16, return_tensors="pt")
+    assert texts(processor, whole)[0][1] == "what is the man doing? the cat does it jump a red dog"
+    assert processor.num_truncated == 2
+
+
+def test_a_word_is_cut_between_its_pieces(processor):
+    batch = processor(text=["zebra" * 9], candidates=[["cat", "dog"]], max_length=10, return_tensors="pt")
+    assert texts(processor, batch) == [["zebraze cat", "zebraze dog"]]
+    assert batch["input_ids"].shape == (1, 2, 10)
+
+
+def test_a_candidate_that_is_too_long_by_itself_is_refused(processor):
+    candidates = [["a red cat", "a dog"]]
+    batch = processor(text=["what is it ?"], candidates=candidates, max_length=5, return_tensors="pt")
+    assert texts(processor, batch) == [["a red cat", "a dog"]]
+    with pytest.raises(ValueError, match="candidate of 5 tokens does not fit into the limit of 4.*'what is it [?]'"):
+        processor(text=["what is it ?"], candidates=candidates, max_length=4, return_tensors="pt")
+
+
 def test_training_arguments_reach_the_video_processor(processor, write_video, tmp_path):
     video = write_video(tmp_path / "video.mp4")
     batch = processor(videos=video, text="what?", training=True, seed=5, num_clips=4, start=1.0, return_tensors="pt")
