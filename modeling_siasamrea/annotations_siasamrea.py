@@ -113,6 +113,8 @@ def text_cell(value: Any, name: str, where: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError(f"{where}: {name} has half of a character (a lone surrogate): {_shown(value)}.")
         return None if is_blank(value) else value.strip()
     if isinstance(value, Real) and not isinstance(value, bool):
         if not math.isfinite(value):
