@@ -158,6 +158,22 @@ def _list_in(text: str) -> list | None:
     return value if isinstance(value, list) else None
 
 
+def _as_published(row: Mapping) -> bool:
+    return str(row.get("as_published")).lower() == "true"  # in CSV too
+
+
+def text_cells(value: Any, name: str, where: str) -> list[str]:
+    """The texts of a cell that holds one or a list of them, in JSON where it is CSV's; empty if the cell is."""
+    value = _plain(value)
+    given = _list_in(value) if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or (isinstance(value, str) and not all(isinstance(t, str) for t in given)):
+        given = [] if text_cell(value, name, where) is None else [value]
+    texts = [text_cell(text, name, where) for text in given]
+    if None in texts:
+        raise ValueError(f"{where}: {name} has an empty text among {_shown(value)}.")
+    return texts
+
+
 def _candidates(row: Mapping, where: str) -> tuple[str, ...] | None:
     value = _plain(row.get("candidates"))
     if value is None or (isinstance(value, str) and is_blank(value)):
@@ -168,7 +184,7 @@ def _candidates(row: Mapping, where: str) -> tuple[str, ...] | None:
     if not isinstance(given, list | tuple) or len(given) < 2:
         raise ValueError(f"{where}: candidates must be a list of two or more answers; got {_shown(value)}.")
     candidates = [text_cell(candidate, f"candidate {place}", where) for place, candidate in enumerate(given)]
-    if str(row.get("as_published")).lower() == "true":  # in CSV too
+    if _as_published(row):
         return tuple(candidate or "" for candidate in candidates)
     if None in candidates:
         raise ValueError(f"{where}: candidate {candidates.index(None)} is empty; the first is candidate 0.")
@@ -205,17 +221,6 @@ def _candidate_index(answer: Any, candidates: tuple[str, ...], from_csv: bool, w
     )
 
 
-def _open_ended_answers(answer: Any, where: str) -> tuple[str, ...]:
-    """The right answers, each once: of a text one, of a list of texts all."""
-    given = _list_in(answer) if isinstance(answer, str) else answer
-    if not isinstance(given, list | tuple) or (isinstance(answer, str) and not all(isinstance(a, str) for a in given)):
-        given = [answer]
-    answers = [text_cell(text, "answer", where) for text in given]
-    if None in answers and len(answers) > 1:
-        raise ValueError(f"{where}: one of the right answers {_shown(answer)} is empty.")
-    return tuple(dict.fromkeys(text for text in answers if text is not None))
-
-
 def _answers(
     row: Mapping, task: str, candidates: tuple[str, ...] | None, from_csv: bool, where: str
 ) -> tuple[str | int | float, ...]:
@@ -223,7 +228,7 @@ def _answers(
     if answer is None or (isinstance(answer, str) and is_blank(answer)):
         return ()
     if task == "open_ended":
-        return _open_ended_answers(answer, where)
+        return tuple(dict.fromkeys(text_cells(answer, "answer", where)))
     if isinstance(answer, list | tuple):
         raise ValueError(f"{where}: only open-ended questions have several right answers; got {_shown(answer)}.")
     if task == "count":
@@ -314,7 +319,9 @@ def _check_indices(rows: list[Mapping], questions: list[VideoQuestion], name: st
     """
     unclear, texts = [], []
     for place, (row, question) in enumerate(zip(rows, questions), start=1):
-        number = _as_number(_plain(row.get("answer")), from_csv) if question.candidates else None
+        number = (
+            _as_number(_plain(row.get("answer")), from_csv) if question.candidates and not _as_published(row) else None
+        )
         if number is not None and number != question.answer:
             texts.append(place)
         elif number is not None and str(number) in set(question.candidates) - {question.candidates[number]}:
