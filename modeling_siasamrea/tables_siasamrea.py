@@ -155,22 +155,24 @@ def read_table(source: str | Path, split: str) -> list[dict]:
         return read_json(path)
     if suffix in (".csv", ".tsv"):
         return read_csv(path, delimiter="\t" if suffix == ".tsv" else ",")
-    if path.is_file():
-        raise ValueError(f"The data file {source} must be one of {', '.join(SUFFIXES)}.")
-    return rows_of_dataset(load_dataset(source, split))
+    return list(load_dataset(source, split))
 
 
 def load_dataset(source: str | Path, split: str) -> "datasets.Dataset":
     """A split of a data set that `datasets` knows by name or folder; a `ValueError` says why there is none."""
     import datasets  # here, because it is slow to import
 
+    if Path(source).is_file():
+        raise ValueError(f"The data file {source} must be one of {', '.join(SUFFIXES)}.")
     try:
         return with_encoded_videos(datasets.load_dataset(str(source), split=split))
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"The split {split!r} of the data set {source} cannot be loaded: {error}") from None
 
 
-def with_encoded_videos(dataset: "datasets.Dataset | datasets.IterableDataset"):
+def with_encoded_videos(
+    dataset: "datasets.Dataset | datasets.IterableDataset",
+) -> "datasets.Dataset | datasets.IterableDataset":
     """The data set with its videos as paths or bytes, which this package decodes itself."""
     import datasets
 
@@ -178,11 +180,6 @@ def with_encoded_videos(dataset: "datasets.Dataset | datasets.IterableDataset"):
         if isinstance(feature, datasets.Video):
             dataset = dataset.cast_column(column, datasets.Video(decode=False))
     return dataset
-
-
-def rows_of_dataset(dataset: "datasets.Dataset | datasets.IterableDataset") -> list[dict]:
-    """The rows of a `datasets` data set."""
-    return list(with_encoded_videos(dataset))
 
 
 def rows_of(source: Any, split: str) -> list[dict]:
@@ -211,7 +208,7 @@ def rows_of(source: Any, split: str) -> list[dict]:
                 raise ValueError(f"The data set has no split {split!r}; it has {', '.join(source)}.")
             source = source[split]
         if isinstance(source, datasets.Dataset | datasets.IterableDataset):
-            return rows_of_dataset(source)
+            return list(with_encoded_videos(source))
         if isinstance(source, pandas.DataFrame):
             source = source.astype(object).where(source.notna(), None).to_dict("records")
     if isinstance(source, Mapping | bytes) or not isinstance(source, Iterable):

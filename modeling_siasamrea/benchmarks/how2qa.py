@@ -68,7 +68,7 @@ def read_second_release(path: Path, folder: VideoFolder) -> list[dict]:
     columns = ("a0", "a1", "a2", "a3", "answer_idx", "q", "qid", "ts", "vid_name")
     for number, row in enumerate(read_rows(path, *columns), start=1):
         where, span = f"{path}, row {number}", row["ts"]
-        times = CLIP_SPAN.fullmatch(span if isinstance(span, str) else "-".join(map(str, span)))
+        times = CLIP_SPAN.fullmatch("-".join(map(str, span)) if isinstance(span, list) else str(span))
         if times is None:
             raise ValueError(f"{where}: {span!r} is no span such as '7.2-18.0'.")
         rows.append(
