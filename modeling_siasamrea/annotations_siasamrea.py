@@ -71,6 +71,11 @@ class VideoQuestion:
         return () if self.answer is None else (self.answer, *self.other_answers)
 
     @property
+    def video_source(self) -> str | dict[str, str | bytes]:
+        """What a decoder takes: the path or address, or the bytes with their name."""
+        return self.video if self.video_bytes is None else {"path": self.video, "bytes": self.video_bytes}
+
+    @property
     def kind(self) -> tuple[str, int]:
         """What questions must have in common to share a batch: the task and the number of candidates."""
         return self.task, len(self.candidates or ())
@@ -94,6 +99,11 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
+def _is_finite(value: Real) -> bool:
+    """Whether a number is one; of any size, unlike `math.isfinite`."""
+    return value == value and abs(value) != math.inf
+
+
 def text_cell(value: Any, name: str, where: str) -> str | None:
     r"""
     A cell that holds a text.
@@ -113,11 +123,11 @@ def text_cell(value: Any, name: str, where: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if re.search("[\ud800-\udfff]", value):
             raise ValueError(f"{where}: {name} has half of a character (a lone surrogate): {_shown(value)}.")
         return None if is_blank(value) else value.strip()
     if isinstance(value, Real) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if not _is_finite(value):
             raise ValueError(f"{where}: {name} is {value}. Write a text, or leave the cell empty (null).")
         return str(int(value)) if value == int(value) and abs(value) < 1e15 else str(value)
     raise ValueError(f"{where}: {name} must be a text or a number; got the {type(value).__name__} {_shown(value)}.")
@@ -166,6 +176,10 @@ def text_cells(value: Any, name: str, where: str) -> list[str]:
     """The texts of a cell that holds one or a list of them, in JSON where it is CSV's; empty if the cell is."""
     value = _plain(value)
     given = _list_in(value) if isinstance(value, str) else value
+    if isinstance(value, str) and given is None and re.fullmatch(r"\s*\[\s*(['\"]).*\1\s*\]\s*", value, re.DOTALL):
+        raise ValueError(
+            f'{where}: a list of texts is written in JSON, such as ["a", "b"]; {name} is {_shown(value)}.'
+        )
     if not isinstance(given, list | tuple) or (isinstance(value, str) and not all(isinstance(t, str) for t in given)):
         given = [] if text_cell(value, name, where) is None else [value]
     texts = [text_cell(text, name, where) for text in given]
@@ -198,7 +212,7 @@ def _as_number(answer: Any, from_csv: bool) -> int | None:
     """The whole number that an answer is; in CSV, which knows texts only, a cell of nothing but digits is one."""
     if from_csv and isinstance(answer, str) and re.fullmatch(r"\s*(0|[1-9]\d{0,9})(\.0)?\s*", answer):
         return int(float(answer))
-    whole = isinstance(answer, Real) and not isinstance(answer, bool) and math.isfinite(answer)
+    whole = isinstance(answer, Real) and not isinstance(answer, bool) and _is_finite(answer)
     return int(answer) if whole and answer == int(answer) else None
 
 

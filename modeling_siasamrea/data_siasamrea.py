@@ -99,10 +99,9 @@ class VideoQuestionDataset(Dataset):
         training = request.epoch is not None
         as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
         clips = {} if request.num_clips is None else {"num_clips": request.num_clips}
-        source = first.video if first.video_bytes is None else {"path": first.video, "bytes": first.video_bytes}
         try:
             video = self.video_processor(
-                [source],
+                [first.video_source],
                 training=training,
                 seed=frame_seed(request.seed, request.epoch, first.question_id) if training else None,
                 start=first.start,

@@ -155,7 +155,7 @@ def read_table(source: str | Path, split: str) -> list[dict]:
         return read_json(path)
     if suffix in (".csv", ".tsv"):
         return read_csv(path, delimiter="\t" if suffix == ".tsv" else ",")
-    return list(load_dataset(source, split))
+    return rows_of_dataset(load_dataset(source, split))
 
 
 def load_dataset(source: str | Path, split: str) -> "datasets.Dataset":
@@ -180,6 +180,20 @@ def with_encoded_videos(
         if isinstance(feature, datasets.Video):
             dataset = dataset.cast_column(column, datasets.Video(decode=False))
     return dataset
+
+
+def rows_of_dataset(dataset: "datasets.Dataset | datasets.IterableDataset") -> list[dict]:
+    """The rows of a `datasets` data set; a class label is its name, not its number."""
+    import datasets
+
+    features = dataset.features or {}
+    labels = {column: feature for column, feature in features.items() if isinstance(feature, datasets.ClassLabel)}
+    rows = list(dataset)
+    for row in rows:
+        for column, feature in labels.items():
+            known = row[column] is not None and row[column] >= 0
+            row[column] = feature.int2str(row[column]) if known else None
+    return rows
 
 
 def rows_of(source: Any, split: str) -> list[dict]:
@@ -208,7 +222,7 @@ def rows_of(source: Any, split: str) -> list[dict]:
                 raise ValueError(f"The data set has no split {split!r}; it has {', '.join(source)}.")
             source = source[split]
         if isinstance(source, datasets.Dataset | datasets.IterableDataset):
-            return list(with_encoded_videos(source))
+            return rows_of_dataset(with_encoded_videos(source))
         if isinstance(source, pandas.DataFrame):
             source = source.astype(object).where(source.notna(), None).to_dict("records")
     if isinstance(source, Mapping | bytes) or not isinstance(source, Iterable):

@@ -45,6 +45,8 @@ COUNT = {**ROW, "task": "count", "answer": 3}
         ),
         ({**ROW, "answer": ["cat", " "]}, "answer has an empty text among"),
         ({**ROW, "answer": []}, "answer is empty"),
+        ({**ROW, "answer": "['sofa', 'couch']"}, "a list of texts is written in JSON"),
+        ({**ROW, "answer": "['sofa' 'couch']"}, "a list of texts is written in JSON"),
         ({**CHOICE, "candidates": ["no", "\u00a0"]}, "candidate 1 is empty"),
         ({**CHOICE, "candidates": ["no", None]}, "candidate 1 is empty"),
         # numbers that are none, and out of range
@@ -63,7 +65,7 @@ COUNT = {**ROW, "task": "count", "answer": 3}
         ({**ROW, "end": 0}, "end must be after start"),
         ({**CHOICE, "answer": -1}, "neither one of the candidates"),
         ({**CHOICE, "answer": 0.5}, "neither one of the candidates"),
-        ({**CHOICE, "answer": 10**30}, "neither one of the candidates"),
+        ({**CHOICE, "answer": 10**400}, "neither one of the candidates"),
         # candidates that no answer tells apart
         ({**CHOICE, "candidates": ["no", "yes", "no"]}, "the candidate 'no' is there twice"),
         ({**CHOICE, "candidates": ["no", " no "], "answer": 0}, "the candidate 'no' is there twice"),

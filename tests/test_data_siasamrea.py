@@ -284,6 +284,17 @@ def test_evaluation_of_what_cannot_be_read_names_it_and_computes_nothing(dataset
     assert batch["task"] == "count" and [rows[row].task for row, _ in batch["unreadable"]] == ["open_ended"] * 3
 
 
+def test_a_video_in_the_rows_is_read_as_its_file_is(small_data, processor):
+    path = small_data / "v0.mp4"
+    sources = [str(path), path.read_bytes(), {"path": "v.mp4", "bytes": path.read_bytes()}]
+    items = []
+    for source in sources:
+        rows = load_video_questions([{**ROW, "video": source}])
+        items.append(VideoQuestionDataset(rows, processor)[VideoRequest((0,), epoch=1)])
+    for item in items[1:]:
+        assert torch.equal(item["pixel_values_videos"], items[0]["pixel_values_videos"])
+
+
 # Questions of different numbers of candidates, and with several right answers
 
 

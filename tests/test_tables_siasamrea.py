@@ -115,3 +115,10 @@ def test_the_videos_of_a_data_set_stay_encoded(tmp_path, write_video):
     for source in (dataset, dataset.to_iterable_dataset()):
         (row,) = rows_of(source, "train")
         assert row["video"] == {"path": str(path), "bytes": None}
+
+
+def test_a_class_label_is_its_name():
+    columns = {"video": ["a.mp4"] * 3, "question": ["what?"] * 3, "answer": [1, 0, None]}
+    dataset = datasets.Dataset.from_dict(columns).cast_column("answer", datasets.ClassLabel(names=["cat", "dog"]))
+    for source in (dataset, dataset.to_iterable_dataset()):
+        assert [row["answer"] for row in rows_of(source, "train")] == ["dog", "cat", None]
