@@ -224,7 +224,7 @@ class SiaSamReaTrainer(Trainer):
         """Batches of one task, see [`TrainingBatchSampler`]."""
         if self.train_dataset is None:
             raise ValueError("Training needs a train_dataset.")
-        self.train_dataset.check_readable()
+        self._skipped.update(self.train_dataset.check_readable())
         sampler = TrainingBatchSampler(
             self.train_dataset,
             batch_size=self._train_batch_size,
@@ -244,7 +244,6 @@ class SiaSamReaTrainer(Trainer):
         if dataset is None:
             raise ValueError("Evaluation needs an eval_dataset.")
         self._check_tasks(dataset)
-        dataset.check_readable()
         sampler = EvaluationBatchSampler(
             dataset, self.args.eval_batch_size, self.args.world_size, self.args.process_index
         )
@@ -437,6 +436,9 @@ class SiaSamReaTrainer(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[torch.Tensor, None, None]:
         """Notes the model's answer to each question of the batch."""
+        if "task" not in inputs:  # not one video could be read
+            self._unreadable.update(inputs["unreadable"])
+            return torch.zeros((), device=self.args.device), None, None
         rows, unreadable, truncated = inputs["rows"], inputs["unreadable"], inputs["truncated"]
         inputs = self._prepare_inputs(inputs)
         task, labels = inputs["task"], inputs.pop("labels", None)
