@@ -171,9 +171,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
 
         videos = _as_list(videos)
         spans = [_for_each(name, kwargs[name], len(videos)) for name in ("start", "end", "seed")]
-        limits = kwargs["download_limits"]
-        with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
-            clips = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
+        clips = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
         frames = max(clip.shape[1] for clip in clips)
         size = [max(clip.shape[side] for clip in clips) for side in (-2, -1)]
         mask = torch.tensor([[int(frame < clip.shape[1]) for frame in range(frames)] for clip in clips])
@@ -233,7 +231,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
                 indices = np.arange(metadata.total_num_frames)[None]
             return np.unique(indices)
 
-        frames, _ = decode_frames(video, sample, start, end)
+        limits = kwargs["download_limits"]
+        with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
+            frames, _ = decode_frames(video, sample, start, end)
         frames = self._resize(frames.to(kwargs["device"] or "cpu"), **kwargs)
         return frames[torch.as_tensor(np.unique(indices, return_inverse=True)[1].reshape(indices.shape))]
 
