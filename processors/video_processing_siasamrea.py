@@ -194,9 +194,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
 
         videos = _as_list(videos)
         spans = [_for_each(name, kwargs[name], len(videos)) for name in ("start", "end", "seed")]
-        limits = kwargs["download_limits"]
-        with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
-            sampled = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
+        sampled = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
         clips = [clip for clip, _ in sampled]
         frames = max(clip.shape[1] for clip in clips)
         size = [max(clip.shape[side] for clip in clips) for side in (-2, -1)]
@@ -289,7 +287,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
                 indices = np.arange(metadata.total_num_frames)[None]
             return np.unique(indices)
 
-        frames, metadata = decode_frames(video, sample, start, end, None, transform)
+        limits = kwargs["download_limits"]
+        with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
+            frames, metadata = decode_frames(video, sample, start, end, None, transform)
         positions = torch.as_tensor(np.searchsorted(np.unique(indices), indices))  # (clips, frames)
         times = None if metadata.times is None else metadata.times[indices]
         metadata.frames_indices = indices.ravel().tolist()
