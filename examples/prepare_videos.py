@@ -78,15 +78,20 @@ def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf
         written.pix_fmt, written.codec_context.thread_count = "yuv420p", 1
         written.codec_context.time_base = index.tick
         width, height = new_size(index.width, index.height, short_side)
+        upright = (index.display_matrix == np.eye(2)).all()
         durations = [*np.diff(ticks).tolist(), round((index.duration - index.times[-1]) / float(index.tick))]
 
         def encoded() -> Iterator[av.Packet]:
             frames = frames_from_the_start(str(source), str(source), index, np.arange(len(ticks)))
             for number, frame in enumerate(frames):
-                small = turned(frame.to_ndarray(format="rgb24", width=width, height=height), index.display_matrix)
+                if upright:
+                    small = frame.reformat(width, height, "yuv420p")
+                else:
+                    planes = frame.reformat(width, height, "yuv444p").to_ndarray()  # (3, height, width)
+                    planes = turned(planes.transpose(1, 2, 0), index.display_matrix).transpose(2, 0, 1)
+                    small = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv444p")
                 if number == 0:
-                    written.height, written.width = small.shape[:2]
-                small = av.VideoFrame.from_ndarray(np.ascontiguousarray(small), format="rgb24")
+                    written.width, written.height = small.width, small.height
                 small.pts, small.time_base = int(ticks[number]), index.tick
                 yield from written.encode(small)
             yield from written.encode()
