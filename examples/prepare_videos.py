@@ -3,24 +3,35 @@ Makes a fast copy of a folder of videos: smaller pictures, short groups of pictu
 
     python examples/prepare_videos.py videos fast_videos --short_side 256
 
-Decoding costs most of a training step on large videos. The copy keeps names, frames and their times, so annotation
-rows and the frames that are sampled stay the same; pixels change by what resizing and H.264 change. It can be stopped
-and started again: what is finished is never done twice, and a video is there whole or not at all. Videos that cannot
-be read are listed in `failures.jsonl` in the new folder.
+Decoding costs most of a training step on large videos. The copy keeps names, the frames that are shown, turned as they
+are shown, and their times, so annotation rows and the frames that are sampled stay the same; pixels change by what
+resizing and H.264 change. It can be stopped and started again: what is finished is never done twice, and a video is
+there whole or not at all. Videos that cannot be read are listed in `failures.jsonl` in the new folder.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import av
+import numpy as np
 from tqdm import tqdm
 
-from modeling_siasamrea.processors.video_decoding import VIDEO_SUFFIXES
+from modeling_siasamrea.processors.frame_index import frame_index
+from modeling_siasamrea.processors.video_decoding import (
+    VIDEO_SUFFIXES,
+    VideoDecodingError,
+    frames_from_the_start,
+    turned,
+)
 
 
 def new_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -45,35 +56,86 @@ def prepare_video(source: Path, target: Path, short_side: int, group: int, crf: 
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.part")
-    options = {"crf": str(crf), "preset": "veryfast", "g": str(group), "bf": "0", "tune": "fastdecode"}
     try:
-        with av.open(str(source), metadata_errors="ignore") as container:
-            if not container.streams.video:
-                return "it has no video stream"
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            rate = Fraction(stream.average_rate or 25).limit_denominator(60000)
-            with av.open(str(unfinished), "w", format="mp4") as copy:
-                written = copy.add_stream("libx264", rate=rate, options=options)
-                written.width, written.height = new_size(stream.width, stream.height, short_side)
-                written.pix_fmt = "yuv420p"
-                written.codec_context.thread_count = 1
-                count = 0
-                for frame in container.decode(stream):
-                    small = frame.reformat(written.width, written.height, "yuv420p")
-                    # One frame after the other at the average rate: the index of each stays what it was.
-                    small.pts, small.time_base = count, 1 / rate
-                    copy.mux(written.encode(small))
-                    count += 1
-                copy.mux(written.encode())
-    except (av.FFmpegError, OSError, ValueError) as error:
+        _write_copy(source, unfinished, short_side, group, crf)
+    except (VideoDecodingError, av.FFmpegError, OSError, ValueError) as error:
         unfinished.unlink(missing_ok=True)
-        return str(error).splitlines()[0]
-    if count == 0:
-        unfinished.unlink(missing_ok=True)
-        return "it has no frames"
+        return getattr(error, "reason", str(error).splitlines()[0])
     os.replace(unfinished, target)
     return None
+
+
+def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf: int) -> None:
+    options = {"crf": str(crf), "preset": "veryfast", "g": str(group), "bf": "0", "tune": "fastdecode"}
+    index = frame_index(str(source), str(source))
+    # Times in the unit of the file, with the first frame where it was.
+    ticks = np.rint(index.times / float(index.tick)).astype(np.int64)
+    ticks += 0 if index.pts is None else max(0, int(index.pts[0]))
+    ticks = np.maximum.accumulate(ticks - np.arange(len(ticks))) + np.arange(len(ticks))  # no two frames at one time
+    rate = Fraction(index.fps).limit_denominator(60000)
+    with av.open(str(unfinished), "w", format="mp4") as copy:
+        written = copy.add_stream("libx264", rate=max(rate, Fraction(1, 60000)), options=options)
+        written.pix_fmt, written.codec_context.thread_count = "yuv420p", 1
+        written.codec_context.time_base = index.tick
+        width, height = new_size(index.width, index.height, short_side)
+        upright = (index.display_matrix == np.eye(2)).all()
+        durations = [*np.diff(ticks).tolist(), round((index.duration - index.times[-1]) / float(index.tick))]
+
+        def encoded() -> Iterator[av.Packet]:
+            frames = frames_from_the_start(str(source), str(source), index, np.arange(len(ticks)))
+            for number, frame in enumerate(frames):
+                if upright:
+                    small = frame.reformat(width, height, "yuv420p")
+                else:
+                    planes = frame.reformat(width, height, "yuv444p").to_ndarray()  # (3, height, width)
+                    planes = turned(planes.transpose(1, 2, 0), index.display_matrix).transpose(2, 0, 1)
+                    small = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv444p")
+                if number == 0:
+                    written.width, written.height = small.width, small.height
+                small.pts, small.time_base = int(ticks[number]), index.tick
+                yield from written.encode(small)
+            yield from written.encode()
+
+        for packet, duration in zip(encoded(), durations):
+            packet.duration = duration
+            copy.mux(packet)
+
+
+def _in_workers(
+    work: Callable[[Path, Path], str | None], todo: dict[Path, Path], workers: int
+) -> Iterator[tuple[Path, str | None]]:
+    """Each video and why it failed. A video that ends its worker fails alone: the others go on in new workers."""
+    left = list(todo)
+    while left:
+        with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
+            running = {pool.submit(work, path, todo[path]): path for path in left}
+            try:
+                for done in as_completed(running):
+                    result = done.result()
+                    left.remove(running[done])
+                    yield running[done], result
+            except BrokenProcessPool:
+                pass
+            finally:
+                pool.shutdown(cancel_futures=True)
+        for path in left[: 2 * workers + 1]:  # among those is the one that ended its worker: each in a worker alone
+            with ProcessPoolExecutor(1, initializer=_end_with_parent) as alone:
+                try:
+                    result = alone.submit(work, path, todo[path]).result()
+                except BrokenProcessPool:
+                    result = "its decoder ends the whole process"
+            yield path, result
+        left = left[2 * workers + 1 :]
+
+
+def _end_with_parent() -> None:
+    """A worker ends when its parent was killed, rather than to wait for work for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def prepare_videos(
@@ -109,11 +171,9 @@ def prepare_videos(
     todo = {path: copy for copy, path in targets.items() if not copy.exists()}
     failures = []
     work = partial(prepare_video, short_side=short_side, group=group, crf=crf)
-    with ProcessPoolExecutor(workers) as pool:
-        running = {pool.submit(work, path, copy): path for path, copy in todo.items()}
-        for done in tqdm(as_completed(running), total=len(running), desc="Preparing videos", unit="video"):
-            if done.result() is not None:
-                failures.append({"video": str(running[done].relative_to(source)), "error": done.result()})
+    for path, error in tqdm(_in_workers(work, todo, workers), total=len(todo), desc="Preparing videos", unit="video"):
+        if error is not None:
+            failures.append({"video": str(path.relative_to(source)), "error": error})
     failures.sort(key=lambda failure: failure["video"])
     target.mkdir(parents=True, exist_ok=True)
     (target / "failures.jsonl").write_text("".join(json.dumps(failure) + "\n" for failure in failures))

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -38,7 +39,7 @@ class FrameIndex:
         times (`np.ndarray` of shape `(frames,)`): When each frame is shown, in seconds from the first.
         duration (`float`): Seconds from the first frame to the end of the last.
         fps (`float`): Frames a second on average.
-        tick (`float`): Seconds of the unit that the file counts time in.
+        tick (`Fraction`): Seconds of the unit that the file counts time in.
         height (`int`), width (`int`): Pixels of the first frame, before it is turned.
         display_matrix (`np.ndarray` of shape `(2, 2)`): How frames are turned and mirrored to be shown.
         pts (`np.ndarray` of shape `(frames,)`, *optional*):
@@ -52,7 +53,7 @@ class FrameIndex:
     times: np.ndarray
     duration: float
     fps: float
-    tick: float
+    tick: Fraction
     height: int
     width: int
     display_matrix: np.ndarray
@@ -109,6 +110,16 @@ def open_video(name: str, path: str, threads: int) -> Iterator[tuple[InputContai
         raise VideoDecodingError(name, f"it is damaged or no video ({error.strerror})") from None
 
 
+def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """The packets of a stream, and an empty one at the end."""
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:
+            pass  # PyAV's answer to a packet of another stream, which began on the way
+
+
 def decode_packets(stream: VideoStream, packets: Iterator[Packet]) -> Iterator[VideoFrame | None]:
     """Frames in the order of presentation, `None` where a packet is damaged: players go on behind it."""
     packet = True
@@ -145,7 +156,7 @@ def _read_packets(
     head, whole, read = [], True, 0
     compared = 1 if container.format.name.startswith(TIMED_CONTAINERS) else COMPARED_FRAMES
     hides = {"vp8": _is_hidden_vp8, "vp9": _is_hidden_vp9}.get(stream.codec_context.codec.canonical_name)
-    packets = container.demux(stream)
+    packets = read_packets(container, stream)
     for count in range(MAX_PACKETS + 1):
         try:
             packet = next(packets)
@@ -220,7 +231,7 @@ def _index_packets(
         times,
         duration,
         _average_rate(len(times), duration, stream),
-        float(stream.time_base),
+        stream.time_base,
         first.height,
         first.width,
         matrix,
@@ -241,7 +252,7 @@ def _index_packets(
 def _count_frames(name: str, path: str, first: VideoFrame) -> FrameIndex:
     """The index of a file whose packets do not tell its frames: it is decoded once."""
     with open_video(name, path, threads=1) as (container, stream):
-        ticks = [frame.pts for frame in decode_packets(stream, container.demux(stream)) if frame is not None]
+        ticks = [frame.pts for frame in decode_packets(stream, read_packets(container, stream)) if frame is not None]
         rate, tick = stream.average_rate or 25, stream.time_base
         times = np.arange(len(ticks)) / float(rate)
         if None not in ticks and (len(ticks) == 1 or 0 < min(np.diff(ticks)) <= max(np.diff(ticks)) < 1 << 40):
@@ -253,9 +264,7 @@ def _count_frames(name: str, path: str, first: VideoFrame) -> FrameIndex:
     nothing = np.zeros(len(ticks), dtype=np.int64)
     start = np.zeros((1, 2), dtype=np.int64)
     matrix = _display_matrix(first)
-    return FrameIndex(
-        times, duration, fps, float(tick), first.height, first.width, matrix, None, nothing, start, plain=False
-    )
+    return FrameIndex(times, duration, fps, tick, first.height, first.width, matrix, None, nothing, start, plain=False)
 
 
 def _last_duration(times: np.ndarray, declared: float, stream: VideoStream) -> float:
@@ -269,7 +278,7 @@ def _average_rate(frames: int, duration: float, stream: VideoStream) -> float:
     """Frames a second; the declared rate where the frames bear it out, which is not rounded to ticks."""
     measured = frames / duration
     declared = float(stream.average_rate or measured)
-    return declared if abs(declared * duration - frames) <= max(1, 0.001 * frames) else measured
+    return declared if abs(declared * duration - frames) <= max(0.5, 0.001 * frames) else measured
 
 
 def _display_matrix(frame: VideoFrame) -> np.ndarray:
@@ -282,4 +291,4 @@ def _display_matrix(frame: VideoFrame) -> np.ndarray:
     return np.where(np.eye(2, dtype=bool) == upright, np.where(matrix < 0, -1, 1), 0)
 
 
-__all__ = ["FrameIndex", "decode_packets", "frame_index", "open_video"]
+__all__ = ["FrameIndex", "decode_packets", "frame_index", "open_video", "read_packets"]

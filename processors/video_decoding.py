@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -13,7 +14,7 @@ from av.video.frame import VideoFrame
 from transformers.image_utils import ImageInput
 from transformers.video_utils import VideoMetadata
 
-from .frame_index import FrameIndex, decode_packets, frame_index, open_video
+from .frame_index import FrameIndex, decode_packets, frame_index, open_video, read_packets
 from .frames_in_memory import count_frames, is_frames, pick_frames
 from .video_source import VideoDecodingError, VideoSource, local_file, source_name
 
@@ -114,7 +115,7 @@ def _span(name: str, index: FrameIndex, start: float | None, end: float | None) 
         raise VideoDecodingError(name, f"the span starts at {start} s, but the video is {index.duration:.2f} s long")
     if end is not None and not end > (start or 0):
         raise VideoDecodingError(name, f"the span ends at {end} s, which is not after its start at {start or 0} s")
-    slack = min(index.tick / 2, TOLERANCE)
+    slack = min(float(index.tick) / 2, TOLERANCE)
     first, last = 0, len(index.times)
     if end is not None:
         last = int(np.searchsorted(index.times, end - slack))
@@ -167,10 +168,12 @@ def _together(height: int, width: int) -> int:
 def _collect(frames: Iterator[np.ndarray], count: int, index: FrameIndex, transform: Transform | None) -> torch.Tensor:
     """`count` frames `(height, width, 3)` as one tensor `(count, 3, height, width)`, transformed few at a time."""
     together = count if transform is None else min(count, _together(index.height, index.width))
-    turned, few, collected = bool(index.display_matrix[0, 1]), None, None
-    few = np.empty((together, *(index.width, index.height)[:: 1 if turned else -1], 3), dtype=np.uint8)
+    few, collected = None, None
     for number, frame in enumerate(frames):
-        few[number % together] = _turned(frame, index.display_matrix)
+        frame = turned(frame, index.display_matrix)
+        if few is None:
+            few = np.empty((together, *frame.shape), dtype=np.uint8)
+        few[number % together] = frame
         if (number + 1) % together and number + 1 < count:
             continue
         batch = torch.from_numpy(few[: number % together + 1]).permute(0, 3, 1, 2)  # channels last in memory
@@ -183,7 +186,7 @@ def _collect(frames: Iterator[np.ndarray], count: int, index: FrameIndex, transf
     return collected
 
 
-def _turned(frame: np.ndarray, display_matrix: np.ndarray) -> np.ndarray:
+def turned(frame: np.ndarray, display_matrix: np.ndarray) -> np.ndarray:
     """A frame `(height, width, 3)` as it is to be shown: mirrored, and with rows as columns if it is turned."""
     (a, b), (c, d) = display_matrix
     if b:
@@ -236,18 +239,16 @@ class _LostFrameError(Exception):
 def _read_pyav(
     name: str, path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None
 ) -> torch.Tensor:
+    # One size for all, the first frame's.
+    pixels = partial(VideoFrame.to_ndarray, format="rgb24", width=index.width, height=index.height)
     if index.pts is not None:
         try:
-            return _collect(_by_the_index(name, path, index, unique), len(unique), index, transform)
+            frames = map(pixels, _by_the_index(name, path, index, unique))
+            return _collect(frames, len(unique), index, transform)
         except _LostFrameError:
             pass
     # From the start, by one thread: what a decoder makes of damage depends on what it saw before, and on threads.
-    return _collect(_from_the_start(name, path, index, unique), len(unique), index, transform)
-
-
-def _pixels(frame: VideoFrame, index: FrameIndex) -> np.ndarray:
-    """A frame `(height, width, 3)`, RGB, at the size of the video's first frame."""
-    return frame.to_ndarray(format="rgb24", width=index.width, height=index.height)
+    return _collect(map(pixels, frames_from_the_start(name, path, index, unique)), len(unique), index, transform)
 
 
 def _position(index: FrameIndex, frame: VideoFrame, reached: int) -> int | None:
@@ -256,14 +257,14 @@ def _position(index: FrameIndex, frame: VideoFrame, reached: int) -> int | None:
     return position if position < len(index.pts) and index.pts[position] == frame.pts else None
 
 
-def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[np.ndarray]:
+def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[VideoFrame]:
     """Frames at sorted indices, each decoded from the key frame before it, unless that is passed already."""
     with open_video(name, path, _decoder_threads()) as (container, stream):
         frames, reached = None, -1
         for number in unique.tolist():
             pts, dts = index.entries[index.entry[number]].tolist()
             if frames is None or bisect_left(index.pts, pts) > reached + SEEK_OVER:
-                packets = container.demux(stream)
+                packets = read_packets(container, stream)
                 if index.entry[number] > 0:
                     container.seek(dts, stream=stream)
                     packets = _from_key_frame(packets, pts)
@@ -276,7 +277,7 @@ def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -
                 reached = reached if position is None else position
             if reached > number:
                 raise _LostFrameError
-            yield _pixels(frame, index)
+            yield frame
 
 
 def _from_key_frame(packets: Iterator[Packet], pts: int) -> Iterator[Packet]:
@@ -291,11 +292,25 @@ def _from_key_frame(packets: Iterator[Packet], pts: int) -> Iterator[Packet]:
     raise _LostFrameError
 
 
-def _from_the_start(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[np.ndarray]:
-    """Frames at sorted indices, decoded from the start; a frame that is lost leaves the one before on the screen."""
+def frames_from_the_start(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[VideoFrame]:
+    r"""
+    Frames of a file decoded from its start by one thread: the same each time, however damaged the file is.
+
+    Args:
+        name (`str`): What errors call the video.
+        path (`str`): The file.
+        index ([`FrameIndex`]): Its index.
+        unique (`np.ndarray`): Indices of frames, sorted. A frame that is lost leaves the one before on the screen.
+
+    Returns:
+        `Iterator[VideoFrame]`: the frames, not yet turned.
+
+    Raises:
+        [`VideoDecodingError`]: If more than half of the frames asked for are lost.
+    """
     remaining, lost, shown, reached = unique.tolist()[::-1], 0, None, -1
     with open_video(name, path, threads=1) as (container, stream):
-        for frame in decode_packets(stream, container.demux(stream)):
+        for frame in decode_packets(stream, read_packets(container, stream)):
             if frame is None:
                 continue
             position = reached + 1 if index.pts is None else _position(index, frame, reached)
@@ -304,11 +319,11 @@ def _from_the_start(name: str, path: str, index: FrameIndex, unique: np.ndarray)
             while remaining and remaining[-1] < position:
                 lost += 1
                 remaining.pop()
-                yield _pixels(shown or frame, index)
+                yield shown or frame
             reached, shown = position, frame
             if remaining and remaining[-1] == position:
                 remaining.pop()
-                yield _pixels(frame, index)
+                yield frame
             if not remaining:
                 break
         lost += len(remaining)
@@ -317,9 +332,9 @@ def _from_the_start(name: str, path: str, index: FrameIndex, unique: np.ndarray)
                 name, f"it is damaged: only {len(unique) - lost} of the {len(unique)} frames asked for can be decoded"
             )
         for _ in remaining:
-            yield _pixels(shown, index)
+            yield shown
 
 
 OTHER_READERS = {"decord": _read_decord, "torchcodec": _read_torchcodec}
 
-__all__ = ["FrameTimes", "VideoDecodingError", "decode_frames"]
+__all__ = ["FrameTimes", "VideoDecodingError", "decode_frames", "frames_from_the_start", "turned"]
