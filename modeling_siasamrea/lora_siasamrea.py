@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from .batch_norm_folding import FoldedConvolution
 from .configuration_siasamrea import SiaSamReaConfig
-from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, check_weights
 
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def load_lora(folder: str | Path) -> "PeftModel":
     base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     # Heads of another shape than the base model's come whole with the adapter.
     model = SiaSamReaForVideoQuestionAnswering.from_pretrained(base, config=config, ignore_mismatched_sizes=True)
-    return PeftModel.from_pretrained(model, str(folder)).eval()
+    adapted = PeftModel.from_pretrained(model, str(folder)).eval()
+    check_weights(adapted, folder)
+    return adapted
 
 
 __all__ = ["add_lora", "load_lora"]

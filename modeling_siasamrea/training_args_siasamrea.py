@@ -1,0 +1,136 @@
+"""The training arguments of SiaSamRea: those of Transformers, with the paper's defaults, and a few more."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from transformers import TrainingArguments
+
+
+# The range of each number: least, greatest (None: no limit).
+RANGES: dict[str, tuple[float, float | None]] = {
+    "per_device_train_batch_size": (1, None),
+    "per_device_eval_batch_size": (1, None),
+    "gradient_accumulation_steps": (1, None),
+    "questions_per_video": (1, None),
+    "max_text_length": (3, None),  # [CLS], one token and [SEP]
+    "num_train_epochs": (0, None),
+    "learning_rate": (0, None),
+    "image_encoder_learning_rate": (0, None),
+    "warmup_steps": (0, None),
+    "alpha_warmup_steps": (0, None),
+    "weight_decay": (0, None),
+    "adam_beta1": (0, 1),
+    "adam_beta2": (0, 1),
+    "adam_epsilon": (0, None),
+    "max_grad_norm": (0, None),
+    "label_smoothing_factor": (0, 1),
+    "dataloader_num_workers": (0, None),
+}
+
+
+@dataclass
+class SiaSamReaTrainingArguments(TrainingArguments):
+    r"""
+    Arguments of [`SiaSamReaTrainer`]: those of [`~transformers.TrainingArguments`], with the defaults of the paper or,
+    where it is silent, of ClipBERT's MSRVTT-QA run. A batch size counts questions, not videos.
+
+    The weight of the siamese loss and all else that belongs to the method is in [`SiaSamReaConfig`].
+
+    > Parameters whose defaults differ from `TrainingArguments`
+
+    Args:
+        per_device_train_batch_size (`int`, *optional*, defaults to 16): Paper: 1 on each of 16 GPUs. ClipBERT: 16.
+        per_device_eval_batch_size (`int`, *optional*, defaults to 16): Questions that fill an evaluation batch.
+        num_train_epochs (`float`, *optional*, defaults to 10): ClipBERT, MSRVTT-QA (15 for TGIF-QA).
+        learning_rate (`float`, *optional*, defaults to 5e-5): ClipBERT. Paper: 5e-4.
+        warmup_steps (`float`, *optional*, defaults to 0.1): Paper: 10 % of the steps.
+        adam_beta2 (`float`, *optional*, defaults to 0.98): ClipBERT.
+        weight_decay (`float`, *optional*, defaults to 1e-3): ClipBERT.
+        max_grad_norm (`float`, *optional*, defaults to 5.0): ClipBERT.
+        logging_steps (`float`, *optional*, defaults to 50): Decision.
+        logging_nan_inf_filter (`bool`, *optional*, defaults to `False`): Decision: a loss that is NaN stops the run.
+        ddp_find_unused_parameters (`bool`, *optional*, defaults to `True`): A batch trains the head of one task.
+
+    > Parameters of this class
+
+    Args:
+        image_encoder_learning_rate (`float`, *optional*):
+            Peak learning rate of the pretrained image encoder; that of the rest by default (ClipBERT: both 5e-5).
+        questions_per_video (`int`, *optional*, defaults to 4):
+            The most questions about a video in a training batch; they share its frames.
+        max_text_length (`int`, *optional*): Longest text in tokens; by default the tokenizer's limit, and at most the text model's positions.
+        alpha_warmup_steps (`float`, *optional*, defaults to 0):
+            Steps, or below 1 their share of all, in which the weight of the siamese loss rises from 0 to `alpha`.
+
+    Raises:
+        `ValueError`: If a number is not finite or outside its range; the message names the argument and the range.
+    """
+
+    per_device_train_batch_size: int = field(
+        default=16,
+        metadata={"help": "Questions of a training batch on each device. Paper: 1 on each of 16 GPUs. ClipBERT: 16."},
+    )
+    per_device_eval_batch_size: int = field(
+        default=16,
+        metadata={"help": "Questions that fill an evaluation batch; all questions about a video stay in one batch."},
+    )
+    num_train_epochs: float = field(
+        default=10.0, metadata={"help": "Epochs. ClipBERT: 10 for MSRVTT-QA, 15 for TGIF-QA."}
+    )
+    learning_rate: float = field(default=5e-5, metadata={"help": "Peak learning rate. ClipBERT: 5e-5. Paper: 5e-4."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Steps of linear warm-up, or below 1 their share of all. Paper: 0.1."}
+    )
+    adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW. ClipBERT: 0.98."})
+    weight_decay: float = field(
+        default=1e-3, metadata={"help": "Weight decay; none on biases, LayerNorms, W1 and W2. ClipBERT: 1e-3."}
+    )
+    max_grad_norm: float = field(default=5.0, metadata={"help": "Gradients are clipped to this norm. ClipBERT: 5.0."})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Decision: off. A loss that is no number stops the run, it is not hidden."}
+    )
+    logging_steps: float = field(default=50, metadata={"help": "Steps between two logs. Decision: 50."})
+    ddp_find_unused_parameters: bool | None = field(
+        default=True, metadata={"help": "A batch trains one task's head, so other heads' parameters go unused."}
+    )
+    image_encoder_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Peak learning rate of the pretrained image encoder. Default: learning_rate, as ClipBERT."},
+    )
+    questions_per_video: int = field(
+        default=4,
+        metadata={
+            "help": "The most questions about a video in a training batch; they share its frames. Decision: 4; "
+            "ClipBERT's video runs: 1."
+        },
+    )
+    max_text_length: int | None = field(
+        default=None,
+        metadata={"help": "Longest text in tokens. ClipBERT: 100, and 25 for TGIF-QA. Default: the tokenizer's."},
+    )
+    alpha_warmup_steps: float = field(
+        default=0.0,
+        metadata={"help": "Steps, or below 1 their share of all, in which alpha rises from 0. Decision: 0 (none)."},
+    )
+
+    def __post_init__(self):
+        for argument in fields(self):
+            _check_range(argument.name, getattr(self, argument.name))
+        super().__post_init__()
+
+
+def _check_range(name: str, value: Any) -> None:
+    """Raises a `ValueError` if a number is not finite or outside the argument's range."""
+    if not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number; got {value}.")
+    least, greatest = RANGES.get(name, (None, None))
+    if greatest is not None and not least <= value <= greatest:
+        raise ValueError(f"{name} must be from {least} to {greatest}; got {value}.")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be {least} or more; got {value}.")
+
+
+__all__ = ["SiaSamReaTrainingArguments"]
