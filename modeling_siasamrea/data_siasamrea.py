@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from .annotations_siasamrea import VideoQuestion
+from .loader_workers_siasamrea import take_in_hand
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_decoding import VideoDecodingError
 
@@ -61,6 +63,7 @@ class VideoQuestionDataset(Dataset):
         for row, question in enumerate(questions):
             groups.setdefault(question.video_group, []).append(row)
         self.groups = groups
+        self.in_hand: Path | None = None  # where loader workers note the video they turn to
 
     def __len__(self) -> int:
         """The number of questions."""
@@ -90,6 +93,7 @@ class VideoQuestionDataset(Dataset):
         training = request.epoch is not None
         as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
         clips = {} if request.num_clips is None else {"num_clips": request.num_clips}
+        take_in_hand(self.in_hand, first.video)
         try:
             video = self.video_processor(
                 [first.video],

@@ -7,26 +7,27 @@ from typing import Any
 from transformers import TrainingArguments
 
 
-# The range of each number: least, greatest (None: no limit).
-RANGES: dict[str, tuple[float, float | None]] = {
-    "per_device_train_batch_size": (1, None),
-    "per_device_eval_batch_size": (1, None),
-    "gradient_accumulation_steps": (1, None),
-    "questions_per_video": (1, None),
-    "max_text_length": (3, None),  # [CLS], one token and [SEP]
-    "num_train_epochs": (0, None),
-    "learning_rate": (0, None),
-    "image_encoder_learning_rate": (0, None),
-    "warmup_steps": (0, None),
-    "alpha_warmup_steps": (0, None),
-    "weight_decay": (0, None),
-    "adam_beta1": (0, 1),
-    "adam_beta2": (0, 1),
-    "adam_epsilon": (0, None),
-    "max_grad_norm": (0, None),
-    "label_smoothing_factor": (0, 1),
-    "dataloader_num_workers": (0, None),
+# The least value of each number, and the numbers that must be below 1.
+LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "questions_per_video": 1,
+    "max_text_length": 3,  # [CLS], one token and [SEP]
+    "num_train_epochs": 0,
+    "learning_rate": 0,
+    "image_encoder_learning_rate": 0,
+    "warmup_steps": 0,
+    "alpha_warmup_steps": 0,
+    "weight_decay": 0,
+    "adam_beta1": 0,
+    "adam_beta2": 0,
+    "adam_epsilon": 0,
+    "max_grad_norm": 0,
+    "label_smoothing_factor": 0,
+    "dataloader_num_workers": 0,
 }
+BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
 
 
 @dataclass
@@ -126,11 +127,10 @@ def _check_range(name: str, value: Any) -> None:
         return
     if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number; got {value}.")
-    least, greatest = RANGES.get(name, (None, None))
-    if greatest is not None and not least <= value <= greatest:
-        raise ValueError(f"{name} must be from {least} to {greatest}; got {value}.")
-    if least is not None and value < least:
-        raise ValueError(f"{name} must be {least} or more; got {value}.")
+    if name in BELOW_ONE and not 0 <= value < 1:
+        raise ValueError(f"{name} must be 0 or more and below 1; got {value}.")
+    if name in LEAST and value < LEAST[name]:
+        raise ValueError(f"{name} must be {LEAST[name]} or more; got {value}.")
 
 
 __all__ = ["SiaSamReaTrainingArguments"]
