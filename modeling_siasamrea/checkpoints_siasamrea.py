@@ -5,6 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
@@ -146,4 +147,16 @@ def _is_whole_safetensors(path: Path) -> bool:
     return size == 8 + length + max(ends, default=0)
 
 
-__all__ = ["checkpoint_to_resume", "last_whole_checkpoint", "what_is_unfinished"]
+def find_best_checkpoint(state: TrainerState, output_dir: str | Path) -> None:
+    """Finds the best checkpoint of a resumed run, whose folder may have been moved; forgets one that is gone."""
+    if not state.best_global_step or state.best_model_checkpoint is not None:
+        return
+    best = Path(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+    if best.is_dir() and what_is_unfinished(best) is None:
+        state.best_model_checkpoint = str(best)
+    else:
+        logger.warning(f"The best checkpoint so far, {best}, is gone: the best of those to come will be kept.")
+        state.best_metric = state.best_global_step = None
+
+
+__all__ = ["checkpoint_to_resume", "find_best_checkpoint", "last_whole_checkpoint", "what_is_unfinished"]

@@ -25,7 +25,12 @@ class SiaSamReaCountBatchNorm(nn.BatchNorm1d):
     as one with their batches together; one question in all is normalised by the running statistics (decision).
 
     PyTorch's `SyncBatchNorm` does the same, but on GPUs only.
+
+    Attributes:
+        counted (`bool`): Whether this process's questions count; the Trainer says no of rows that only stand in.
     """
+
+    counted = True
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Normalises `(questions, hidden_size)`."""
@@ -44,12 +49,13 @@ class SiaSamReaCountBatchNorm(nn.BatchNorm1d):
     def _normalize_over_processes(self, features: torch.Tensor) -> torch.Tensor:
         values = features.float()
         # Sums and the number of questions travel together: (hidden_size + 1,)
-        total = _SumOverProcesses.apply(torch.cat([values.sum(dim=0), values.new_tensor([len(values)])]))
+        own = torch.cat([values.sum(dim=0), values.new_tensor([len(values)])]) * self.counted
+        total = _SumOverProcesses.apply(own)
         questions = total[-1].detach()
         if questions == 1:
             return self._normalize_by_running_statistics(features)
         mean = total[:-1] / questions
-        variance = _SumOverProcesses.apply(((values - mean) ** 2).sum(dim=0)) / questions
+        variance = _SumOverProcesses.apply(((values - mean) ** 2).sum(dim=0) * self.counted) / questions
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

@@ -1,11 +1,13 @@
 """How the Trainer evaluates: the answers it notes batch by batch, and what they make when all processes are done."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from transformers import EvalPrediction
+from transformers.trainer_utils import denumpify_detensorize
 
 from .annotations_siasamrea import VideoQuestion
 from .evaluation_siasamrea import prediction_row, score_predictions
@@ -69,7 +71,7 @@ class EvaluationAnswers:
             raise NonFiniteError(
                 f"The model's scores of {len(bad)} of {len(questions)} questions are not finite numbers, so its "
                 f"answers would be false. The first: {bad[0].question!r} about {bad[0].video} (task {bad[0].task!r}). "
-                "Its weights have grown out of bounds: take an earlier checkpoint, or train with a lower learning rate."
+                "Its weights have grown out of bounds: take an earlier checkpoint, or lower the learning rate."
             )
         return [
             prediction_row(
@@ -82,7 +84,7 @@ class EvaluationAnswers:
         ]
 
     def metrics(self, questions: Sequence[VideoQuestion], id2label: dict[int, str]) -> dict[str, float]:
-        """The scores of [`score_predictions`], the mean loss of known rows, and how many rows and texts were cut off."""
+        """The scores of [`score_predictions`], the mean loss of known rows, and counts of rows and cut texts."""
         given = [self._answer(question, self.answers.get(row), id2label) for row, question in enumerate(questions)]
         losses = [noted["loss"] for noted in self.answers.values() if not math.isnan(noted["loss"])]
         metrics = score_predictions(questions, given, id2label.values())
@@ -100,4 +102,27 @@ class EvaluationAnswers:
         return id2label[noted["answer"]] if question.task == "open_ended" else noted["answer"]
 
 
-__all__ = ["EvaluationAnswers"]
+def metrics_of_user(
+    compute_metrics: Callable[[EvalPrediction], dict[str, float]], predictions: list[dict], answers: list
+) -> dict[str, float]:
+    r"""
+    What the Trainer's `compute_metrics` makes of an evaluation.
+
+    Args:
+        compute_metrics (`Callable`): Takes an [`~transformers.EvalPrediction`].
+        predictions (`list[dict]`): The lines of [`prediction_row`], one a row; they become its `predictions`.
+        answers (`list`): The right answers, `None` where a row has none; they become its `label_ids`.
+
+    Returns:
+        `dict[str, float]`: The scores by name.
+
+    Raises:
+        `ValueError`: If it does not return a dictionary.
+    """
+    metrics = compute_metrics(EvalPrediction(predictions=predictions, label_ids=answers))
+    if not isinstance(metrics, dict):
+        raise ValueError(f"compute_metrics must return a dictionary of numbers by name; got {metrics!r}.")
+    return denumpify_detensorize(metrics)
+
+
+__all__ = ["EvaluationAnswers", "metrics_of_user"]

@@ -11,13 +11,13 @@ from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import EvalPrediction, PreTrainedModel, Trainer
-from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, denumpify_detensorize
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 from transformers.utils import logging
 
-from .checkpoints_siasamrea import checkpoint_to_resume, last_whole_checkpoint, what_is_unfinished
+from .checkpoints_siasamrea import checkpoint_to_resume, find_best_checkpoint, last_whole_checkpoint
 from .configuration_siasamrea import SiaSamReaConfig
+from .count_batch_norm import SiaSamReaCountBatchNorm
 from .data_siasamrea import (
     EvaluationBatchSampler,
     SiaSamReaDataCollator,
@@ -31,8 +31,8 @@ from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput, check_wei
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .sharding_siasamrea import choose_sharded_layers, shard_on_cpu, start_missing_states
 from .siamese_reasoning import SiameseReasoning
-from .trainer_evaluation_siasamrea import EvaluationAnswers
-from .training_args_siasamrea import SiaSamReaTrainingArguments
+from .trainer_evaluation_siasamrea import EvaluationAnswers, metrics_of_user
+from .training_args_siasamrea import SiaSamReaTrainingArguments, longest_text, refuse_what_is_not_used
 from .training_log_siasamrea import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog
 
 
@@ -84,11 +84,11 @@ class SiaSamReaTrainer(Trainer):
         processing_class: SiaSamReaProcessor | None = None,
         **kwargs,
     ):
-        _refuse_what_is_not_used(model, args, processing_class, kwargs)
+        refuse_what_is_not_used(model, args, processing_class, kwargs)
         self.siasamrea_config: SiaSamReaConfig = model.config
         self.siasamrea_config.check_vocabulary()
         collator = SiaSamReaDataCollator(
-            processing_class, model.config.label2id, _longest_text(args, model.config, processing_class)
+            processing_class, model.config.label2id, longest_text(args, model.config, processing_class)
         )
         super().__init__(
             model=model,
@@ -107,6 +107,7 @@ class SiaSamReaTrainer(Trainer):
         self._finite_steps = FiniteSteps(self.accelerator)
         self._answers = EvaluationAnswers()
         self._rows: torch.Tensor | None = None  # of the training batch at hand
+        self._counted, self._substitutes_count = True, True
         self._truncated = 0
         for module in model.modules():
             if isinstance(module, SiameseReasoning):
@@ -237,17 +238,32 @@ class SiaSamReaTrainer(Trainer):
         with naming_dead_workers(self.train_dataset):
             return super().train(resume_from_checkpoint=checkpoint, **kwargs)
 
+    def _is_substitute(self, batch: dict[str, Any]) -> bool:
+        """Whether a batch has other rows than those asked for, because not one of these could be read."""
+        return len(batch["unreadable"]) >= self._train_batch_size
+
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
-        """Rows of an optimizer step whose answer is known, and all its rows: `(2,)`, over batches and processes."""
-        known = sum((batch["labels"] != -100).sum() for batch in batch_samples)
-        rows = sum(len(batch["labels"]) for batch in batch_samples)
-        return self.accelerator.reduce(torch.tensor([known, rows], device=device), reduction="sum")
+        """
+        Rows of an optimizer step whose answer is known, and all its rows: `(2,)`, over its batches and processes.
+        Substitutes of unreadable rows count only where the whole step has no others.
+        """
+        counts = torch.zeros(2, 2)  # (asked for or substitutes, known or all)
+        for batch in batch_samples:
+            known = (batch["labels"] != -100).sum()
+            counts[int(self._is_substitute(batch))] += torch.stack([known, torch.tensor(len(batch["labels"]))])
+        counts = self.accelerator.reduce(counts.to(device), reduction="sum")
+        self._substitutes_count = counts[0, 1].item() == 0
+        return counts[int(self._substitutes_count)]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch=None) -> torch.Tensor:
         """A training step; rows whose video could not be read and texts that were cut are noted."""
         self._skipped.errors.update(inputs["unreadable"])
         self._truncated += inputs["truncated"]
         self._rows = inputs["rows"]
+        self._counted = self._substitutes_count or not self._is_substitute(inputs)
+        for module in self.model.modules():
+            if isinstance(module, SiaSamReaCountBatchNorm):
+                module.counted = self._counted
         return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
@@ -275,7 +291,7 @@ class SiaSamReaTrainer(Trainer):
         """
         outputs = model(**inputs)
         task, labels = inputs["task"], inputs["labels"]
-        rows = torch.stack([(labels != -100).sum(), torch.tensor(len(labels), device=labels.device)])
+        rows = torch.stack([(labels != -100).sum(), torch.tensor(len(labels), device=labels.device)]) * self._counted
         shares = torch.ones(2, device=labels.device)
         if num_items_in_batch is not None:
             shares = rows / num_items_in_batch.clamp(min=1) * self.args.world_size
@@ -285,7 +301,7 @@ class SiaSamReaTrainer(Trainer):
             loss = loss + shares[1] * self._alpha() * loss_siamese
             self._log.note(f"loss_siamese/{task}", loss_siamese, rows[1])
         self._log.note(f"loss_gt/{task}", outputs.loss, rows[0])
-        self._log.note_outputs(outputs, task, labels)
+        self._log.note_outputs(outputs, task, labels, rows[1])
         if num_items_in_batch is not None:
             self._finite_steps.note(self._rows, loss, outputs, labels)
         return (loss, outputs) if return_outputs else loss
@@ -362,16 +378,8 @@ class SiaSamReaTrainer(Trainer):
         check_weights(self.model if model is None else model, resume_from_checkpoint)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        """Also looks where the best checkpoint is after the folder was moved, and forgets one that is gone."""
         trained = super()._init_training_state(*args, **kwargs)
-        state: TrainerState = self.state
-        if state.best_global_step and state.best_model_checkpoint is None:
-            best = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
-            if best.is_dir() and what_is_unfinished(best) is None:
-                state.best_model_checkpoint = str(best)
-            else:
-                logger.warning(f"The best checkpoint so far, {best}, is gone: the best of those to come will be kept.")
-                state.best_metric = state.best_global_step = None
+        find_best_checkpoint(self.state, self.args.output_dir)
         return trained
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -438,56 +446,12 @@ class SiaSamReaTrainer(Trainer):
         answers = [question.answer for question in dataset.questions]
         metrics = self._answers.metrics(dataset.questions, id2label)
         if self.compute_metrics is not None:
-            metrics |= self._metrics_of_user(EvalPrediction(predictions=predictions, label_ids=answers))
+            metrics |= metrics_of_user(self.compute_metrics, predictions, answers)
         prefixed = {
             f"{metric_key_prefix}_{name.removeprefix(f'{metric_key_prefix}_')}": metrics[name] for name in metrics
         }
         output.metrics.update(prefixed)
         return output._replace(predictions=predictions, label_ids=answers)
-
-    def _metrics_of_user(self, predictions: EvalPrediction) -> dict[str, float]:
-        metrics = self.compute_metrics(predictions)
-        if not isinstance(metrics, dict):
-            raise ValueError(f"compute_metrics must return a dictionary of numbers by name; got {metrics!r}.")
-        return denumpify_detensorize(metrics)
-
-
-def _refuse_what_is_not_used(
-    model: nn.Module | None, args: SiaSamReaTrainingArguments, processor: SiaSamReaProcessor | None, given: dict
-) -> None:
-    """Raises a `ValueError` for arguments that the Trainer lacks, or would not use."""
-    if model is None or given.get("model_init") is not None:
-        raise ValueError("Give SiaSamReaTrainer a model; it takes no model_init.")
-    if not isinstance(args, SiaSamReaTrainingArguments):
-        raise ValueError(f"SiaSamReaTrainer needs SiaSamReaTrainingArguments; got {type(args).__name__}.")
-    if processor is None:
-        raise ValueError("SiaSamReaTrainer needs a processing_class, the SiaSamReaProcessor that reads the questions.")
-    for name, why in (
-        ("data_collator", "it makes its own from the processing_class"),
-        ("compute_loss_func", "the loss is equation 8, which the model's configuration chooses"),
-        ("preprocess_logits_for_metrics", "compute_metrics gets answers, not logits"),
-    ):
-        if given.get(name) is not None:
-            raise ValueError(f"SiaSamReaTrainer takes no {name}: {why}.")
-    if args.batch_eval_metrics:
-        raise ValueError("SiaSamReaTrainer takes no batch_eval_metrics: compute_metrics gets all answers together.")
-    if args.n_gpu > 1:
-        raise ValueError(
-            f"One process would drive {args.n_gpu} GPUs, which cannot split videos and questions evenly. Start "
-            f"one process a GPU with `torchrun --nproc_per_node {args.n_gpu}`, or choose a GPU with "
-            "CUDA_VISIBLE_DEVICES."
-        )
-
-
-def _longest_text(args: SiaSamReaTrainingArguments, config: SiaSamReaConfig, processor: SiaSamReaProcessor) -> int:
-    """The limit of texts in tokens: `max_text_length`, or the tokenizer's within the text model's positions."""
-    positions = config.text_config.max_position_embeddings
-    if args.max_text_length is not None and args.max_text_length > positions:
-        raise ValueError(
-            f"max_text_length is {args.max_text_length}, but the text model has {positions} positions; "
-            "give that many at most."
-        )
-    return args.max_text_length or min(processor.tokenizer.model_max_length, positions)
 
 
 __all__ = [

@@ -4,7 +4,11 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from torch import nn
 from transformers import TrainingArguments
+
+from .configuration_siasamrea import SiaSamReaConfig
+from .processors.processing_siasamrea import SiaSamReaProcessor
 
 
 # The least value of each number, and the numbers that must be below 1.
@@ -60,7 +64,8 @@ class SiaSamReaTrainingArguments(TrainingArguments):
             Peak learning rate of the pretrained image encoder; that of the rest by default (ClipBERT: both 5e-5).
         questions_per_video (`int`, *optional*, defaults to 4):
             The most questions about a video in a training batch; they share its frames.
-        max_text_length (`int`, *optional*): Longest text in tokens; by default the tokenizer's limit, and at most the text model's positions.
+        max_text_length (`int`, *optional*): Longest text in tokens; by default the tokenizer's
+            limit, within the text model's positions.
         alpha_warmup_steps (`float`, *optional*, defaults to 0):
             Steps, or below 1 their share of all, in which the weight of the siamese loss rises from 0 to `alpha`.
 
@@ -133,4 +138,42 @@ def _check_range(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be {LEAST[name]} or more; got {value}.")
 
 
-__all__ = ["SiaSamReaTrainingArguments"]
+def refuse_what_is_not_used(
+    model: nn.Module | None, args: SiaSamReaTrainingArguments, processor: SiaSamReaProcessor | None, given: dict
+) -> None:
+    """Raises a `ValueError` for arguments that the Trainer lacks, or would not use."""
+    if model is None or given.get("model_init") is not None:
+        raise ValueError("Give SiaSamReaTrainer a model; it takes no model_init.")
+    if not isinstance(args, SiaSamReaTrainingArguments):
+        raise ValueError(f"SiaSamReaTrainer needs SiaSamReaTrainingArguments; got {type(args).__name__}.")
+    if processor is None:
+        raise ValueError("SiaSamReaTrainer needs a processing_class, the SiaSamReaProcessor that reads the questions.")
+    for name, why in (
+        ("data_collator", "it makes its own from the processing_class"),
+        ("compute_loss_func", "the loss is equation 8, which the model's configuration chooses"),
+        ("preprocess_logits_for_metrics", "compute_metrics gets answers, not logits"),
+    ):
+        if given.get(name) is not None:
+            raise ValueError(f"SiaSamReaTrainer takes no {name}: {why}.")
+    if args.batch_eval_metrics:
+        raise ValueError("SiaSamReaTrainer takes no batch_eval_metrics: compute_metrics gets all answers together.")
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"One process would drive {args.n_gpu} GPUs, which cannot split videos and questions evenly. Start "
+            f"one process a GPU with `torchrun --nproc_per_node {args.n_gpu}`, or choose a GPU with "
+            "CUDA_VISIBLE_DEVICES."
+        )
+
+
+def longest_text(args: SiaSamReaTrainingArguments, config: SiaSamReaConfig, processor: SiaSamReaProcessor) -> int:
+    """The limit of texts in tokens: `max_text_length`, or the tokenizer's within the text model's positions."""
+    positions = config.text_config.max_position_embeddings
+    if args.max_text_length is not None and args.max_text_length > positions:
+        raise ValueError(
+            f"max_text_length is {args.max_text_length}, but the text model has {positions} positions; "
+            "give that many at most."
+        )
+    return args.max_text_length or min(processor.tokenizer.model_max_length, positions)
+
+
+__all__ = ["SiaSamReaTrainingArguments", "longest_text", "refuse_what_is_not_used"]

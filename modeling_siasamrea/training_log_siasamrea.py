@@ -43,20 +43,22 @@ class TrainingLog:
         rows = torch.as_tensor(rows, dtype=torch.float, device=self.device)
         self.sums[name] += torch.stack([mean.detach().float() * rows, rows])
 
-    def note_outputs(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor) -> None:
-        """What a batch's output tells: whether the clips agree, and what the soft label knows."""
-        rows = len(labels)
+    def note_outputs(
+        self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor, rows: torch.Tensor
+    ) -> None:
+        """What the output of a batch with `rows` rows tells: whether the clips agree, what the soft label knows."""
         anchor, siamese = outputs.clip_logits[:, :1], outputs.clip_logits[:, 1:]  # (questions, clips, classes)
         if siamese.shape[1] and task == "count":
             self.note("clip_difference/count", (siamese - anchor).abs().mean(), rows)
         elif siamese.shape[1]:
             self.note(f"clip_agreement/{task}", (siamese.argmax(-1) == anchor.argmax(-1)).float().mean(), rows)
         if outputs.soft_labels is not None:
-            self._note_teacher(outputs, task, labels)
+            self._note_teacher(outputs, task, labels, rows)
 
-    def _note_teacher(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor) -> None:
+    def _note_teacher(
+        self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor, rows: torch.Tensor
+    ) -> None:
         """Whether the soft label knows more than the anchor that it teaches, and how far the affinity is from even."""
-        rows = len(labels)
         even = average_affinity(outputs.affinity.shape[-1], outputs.affinity.device)
         self.note(f"affinity_deviation/{task}", (outputs.affinity - even).abs().sum(dim=-1).mean(), rows)
         if task == "count":
@@ -101,7 +103,7 @@ class SkippedVideos:
         self.listed: set[str] = set()  # question_id of the rows in the list
 
     def start(self, resumed: bool) -> None:
-        """A run that starts anew starts a new list; one that resumes goes on with the list, without a cut last line."""
+        """Starts a new list, or goes on with that of the run that resumes, but for a last line that a kill cut."""
         self.errors, self.listed = {}, set()
         if not self.is_main_process:
             return
