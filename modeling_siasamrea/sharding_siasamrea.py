@@ -1,4 +1,4 @@
-"""FSDP2 where accelerate leaves it undone: on CPUs, around BERT, and for parameters that have not trained yet."""
+"""Several processes, where accelerate leaves it undone: FSDP2 on CPUs, around BERT, with heads that wait; the end."""
 
 import atexit
 
@@ -15,7 +15,10 @@ def shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugi
         plugin.set_mixed_precision(accelerator.mixed_precision)
     accelerator.state.fsdp_plugin = plugin
     accelerator.state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
-    # Gloo's threads would abort the process at its end.
+
+
+def leave_process_group_at_exit() -> None:
+    """Gloo's threads may else abort a process at its very end, and torchrun calls the finished run a failure."""
     atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
 
 
@@ -42,4 +45,4 @@ def start_missing_states(optimizer: torch.optim.Optimizer) -> None:
                 }
 
 
-__all__ = ["choose_sharded_layers", "shard_on_cpu", "start_missing_states"]
+__all__ = ["choose_sharded_layers", "leave_process_group_at_exit", "shard_on_cpu", "start_missing_states"]

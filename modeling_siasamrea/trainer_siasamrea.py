@@ -29,7 +29,7 @@ from .loader_workers_siasamrea import end_with_parent, naming_dead_workers
 from .loss_siasamrea import mean_over_known, siamese_loss
 from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput, check_weights
 from .processors.processing_siasamrea import SiaSamReaProcessor
-from .sharding_siasamrea import choose_sharded_layers, shard_on_cpu, start_missing_states
+from .sharding_siasamrea import choose_sharded_layers, leave_process_group_at_exit, shard_on_cpu, start_missing_states
 from .siamese_reasoning import SiameseReasoning
 from .trainer_evaluation_siasamrea import EvaluationAnswers, metrics_of_user
 from .training_args_siasamrea import SiaSamReaTrainingArguments, longest_text, refuse_what_is_not_used
@@ -116,6 +116,8 @@ class SiaSamReaTrainer(Trainer):
     def create_accelerator_and_postprocess(self) -> None:
         """Also lets `--fsdp` shard on CPUs, and chooses what is sharded together."""
         super().create_accelerator_and_postprocess()
+        if self.accelerator.num_processes > 1:
+            leave_process_group_at_exit()
         if self.args.fsdp_plugin_args is None:
             return
         if self.accelerator.distributed_type == DistributedType.MULTI_CPU:
