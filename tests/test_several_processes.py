@@ -34,10 +34,15 @@ def run(tmp_path, small_data, tokenizer, tiny_config) -> Callable[..., tuple[dic
     SiaSamReaForVideoQuestionAnswering(config).save_pretrained(tmp_path / "start")
     processor.save_pretrained(tmp_path / "start")
 
-    def start(processes: int, output: str, rows: str = "rows.jsonl", resume=None, **arguments):
+    def start(processes: int, output: str, rows: str = "rows.jsonl", resume=None, answers=None, **arguments):
         folder = tmp_path / output
         folder.mkdir(exist_ok=True)
-        settings = {"start": str(tmp_path / "start"), "rows": str(small_data / rows), "resume": resume}
+        settings = {
+            "start": str(tmp_path / "start"),
+            "rows": str(small_data / rows),
+            "resume": resume,
+            "answers": answers or {},
+        }
         settings["arguments"] = {"output_dir": str(folder)} | arguments
         (folder / "settings.json").write_text(json.dumps(settings))
         if processes == 1:
@@ -50,7 +55,8 @@ def run(tmp_path, small_data, tokenizer, tiny_config) -> Callable[..., tuple[dic
         command += ["--master_port", str(port), str(SCRIPT), str(folder / "settings.json")]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr[-4000:]
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr)
         return json.loads((folder / "report.json").read_text()), load_file(folder / "model.safetensors")
 
     return start
@@ -124,3 +130,11 @@ def test_fsdp2_shards_saves_and_resumes_with_the_same_losses(run, tmp_path):
     assert [logs["loss"] for logs in steps(resumed)] == pytest.approx(losses, rel=1e-5)
     for name, value in sharded_weights.items():
         torch.testing.assert_close(resumed_weights[name], value, msg=name)
+
+
+def test_a_false_number_of_one_process_stops_both(run, small_data):
+    rows = keep_rows(small_data, "count.jsonl", lambda row: row["question_id"] in ("count0", "count1"))
+    with pytest.raises(RuntimeError) as raised:  # the square of this count is infinite, the gradient is not
+        run(2, "out", rows, per_device_train_batch_size=1, max_steps=2, answers={"count1": 1e25}, max_grad_norm=0.0)
+    assert str(raised.value).count("NonFiniteError: Training step 1") == 2
+    assert str(raised.value).count("about " + str(small_data / "v1.mp4")) == 2

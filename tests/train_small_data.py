@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from torch.distributed.tensor import DTensor
@@ -16,6 +17,8 @@ def train(settings: dict) -> SiaSamReaTrainer:
     """Trains, evaluates and saves; the main process writes a report into the output folder."""
     processor = SiaSamReaProcessor.from_pretrained(settings["start"])
     rows = load_video_questions(settings["rows"], Path(settings["rows"]).parent)
+    answers = settings.get("answers", {})  # by question_id, instead of those of the file
+    rows = [replace(row, answer=answers.get(row.question_id, row.answer)) for row in rows]
     dataset = VideoQuestionDataset(rows, processor)
     defaults = {"use_cpu": True, "report_to": "none", "disable_tqdm": True}
     defaults |= {"logging_steps": 1, "save_strategy": "no", "warmup_steps": 0, "lr_scheduler_type": "constant"}
@@ -28,7 +31,7 @@ def train(settings: dict) -> SiaSamReaTrainer:
         for name, value in trainer.model.named_parameters()
         if isinstance(value, DTensor)
     }
-    metrics = {} if settings.get("no_evaluation") else trainer.predict(dataset).metrics
+    metrics = trainer.predict(dataset).metrics
     trainer.save_model()
     if trainer.is_world_process_zero():
         report = {"log": trainer.state.log_history, "metrics": metrics, "shards": shards}
@@ -36,5 +39,10 @@ def train(settings: dict) -> SiaSamReaTrainer:
     return trainer
 
 
+def main(path: str) -> None:
+    """Trains with the settings of a JSON file."""
+    train(json.loads(Path(path).read_text()))
+
+
 if __name__ == "__main__":
-    train(json.loads(Path(sys.argv[1]).read_text()))
+    main(sys.argv[1])
