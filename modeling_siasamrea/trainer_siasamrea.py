@@ -441,8 +441,14 @@ class SiaSamReaTrainer(Trainer):
         """
         self._answers = EvaluationAnswers()
         dataset, id2label = dataloader.dataset, self.siasamrea_config.id2label
+        # FSDP2 shards a model together with its optimizer: before training, each process has the model whole.
+        unsharded = self.is_fsdp_enabled and not self.accelerator._models
+        if unsharded:
+            self._move_model_to_device(self.model, self.args.device)
+            self.is_fsdp_enabled = False
         with naming_dead_workers(dataset):
             output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
+        self.is_fsdp_enabled |= unsharded
         self._answers.gather()
         predictions = self._answers.predictions(dataset.questions, id2label)
         answers = [question.answer for question in dataset.questions]

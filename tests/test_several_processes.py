@@ -34,7 +34,15 @@ def run(tmp_path, small_data, tokenizer, tiny_config) -> Callable[..., tuple[dic
     SiaSamReaForVideoQuestionAnswering(config).save_pretrained(tmp_path / "start")
     processor.save_pretrained(tmp_path / "start")
 
-    def start(processes: int, output: str, rows: str = "rows.jsonl", resume=None, answers=None, **arguments):
+    def start(
+        processes: int,
+        output: str,
+        rows: str = "rows.jsonl",
+        resume=None,
+        answers=None,
+        evaluate_first=False,
+        **arguments,
+    ):
         folder = tmp_path / output
         folder.mkdir(exist_ok=True)
         settings = {
@@ -126,7 +134,7 @@ def test_fsdp2_shards_saves_and_resumes_with_the_same_losses(run, tmp_path):
     checkpoint = tmp_path / "sharded" / "checkpoint-3"
     assert (checkpoint / "configuration_siasamrea.py").is_file() and not list(checkpoint.glob("_fsdp*"))
     assert SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint).config.label2id == {"cat": 0, "dog": 1}
-    resumed, resumed_weights = run(2, "resumed", resume=str(checkpoint), fsdp=True, **arguments)
+    resumed, resumed_weights = run(2, "resumed", resume=str(checkpoint), evaluate_first=True, fsdp=True, **arguments)
     assert [logs["loss"] for logs in steps(resumed)] == pytest.approx(losses, rel=1e-5)
     for name, value in sharded_weights.items():
         torch.testing.assert_close(resumed_weights[name], value, msg=name)

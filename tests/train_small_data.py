@@ -25,6 +25,8 @@ def train(settings: dict) -> SiaSamReaTrainer:
     arguments = SiaSamReaTrainingArguments(**(defaults | settings["arguments"]))
     model = SiaSamReaForVideoQuestionAnswering.from_pretrained(settings["start"])
     trainer = SiaSamReaTrainer(model, arguments, train_dataset=dataset, processing_class=processor)
+    if settings.get("evaluate_first"):
+        trainer.predict(dataset)
     trainer.train(resume_from_checkpoint=settings.get("resume"))
     shards = {
         name: (list(value.to_local().shape), list(value.shape))
