@@ -33,9 +33,12 @@ def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
     Raises:
         [`LoaderWorkerError`]: Instead of PyTorch's error, which names a process number only.
     """
+    if dataset is None:
+        yield
+        return
+    before = dataset.in_hand  # an evaluation within training may read the same data set
     with tempfile.TemporaryDirectory(prefix="siasamrea-workers-", ignore_cleanup_errors=True) as folder:
-        if dataset is not None:
-            dataset.in_hand = Path(folder)
+        dataset.in_hand = Path(folder)
         try:
             yield
         except RuntimeError as error:
@@ -43,8 +46,7 @@ def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
                 raise
             raise LoaderWorkerError(_sentence(Path(folder), str(error))) from error
         finally:
-            if dataset is not None:
-                dataset.in_hand = None
+            dataset.in_hand = before
 
 
 def _sentence(folder: Path, error: str) -> str:

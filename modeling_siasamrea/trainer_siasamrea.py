@@ -52,10 +52,12 @@ class SiaSamReaTrainer(Trainer):
         train_dataset ([`VideoQuestionDataset`], *optional*): The training questions.
         eval_dataset ([`VideoQuestionDataset`], or a `dict` of them by name, *optional*): The evaluation questions.
         processing_class ([`SiaSamReaProcessor`]): The processor; it is saved with each checkpoint.
-        kwargs: Passed on to [`~transformers.Trainer`].
+        kwargs: Passed on to [`~transformers.Trainer`]; `compute_metrics` gets the lines of [`prediction_row`] as
+            `predictions` and the right answers as `label_ids`.
 
     Raises:
-        `ValueError`: If a data set has a task that the model has no head for, or one process drives several GPUs.
+        `ValueError`: If a data set has a task that the model has no head for, one process drives several GPUs, or an
+            argument of Transformers' Trainer is given that this one would not use.
 
     Example:
 
@@ -286,7 +288,8 @@ class SiaSamReaTrainer(Trainer):
             num_items_in_batch (`torch.Tensor` of shape `(2,)`, *optional*):
                 Known and all rows of the optimizer step, over its accumulated batches and all processes. The loss is
                 then this batch's part of their mean, times the number of processes, over which gradients are averaged:
-                a row weighs the same wherever it is (decision). Otherwise the means are over this batch.
+                a row weighs the same wherever it is (decision), though the counting head's batch norm sees one batch
+                at a time, that of all processes. Otherwise the means are over this batch.
 
         Returns:
             `torch.Tensor`, or `tuple(torch.Tensor, SiaSamReaVideoQuestionAnsweringOutput)`.

@@ -35,15 +35,15 @@ NAMES_OF_TRANSFORMERS = (
 )
 
 
-def refuse_unknown_settings(given: Iterable[str], names: list[str]) -> None:
-    """Raises a `ValueError` with the nearest right name if a setting is unknown."""
+def refuse_unknown_settings(given: Iterable[str], names: list[str], owner: str = "SiaSamReaVideoProcessor") -> None:
+    """Raises a `ValueError` with the nearest right name if a setting is unknown to its owner."""
     for name in given:
         if name in names or name in NAMES_OF_TRANSFORMERS or name.startswith("_"):
             continue
         if name in ("longest_edge", "shortest_edge"):
-            raise ValueError(f'SiaSamReaVideoProcessor has no setting {name!r}. Did you mean size={{"{name}": ...}}?')
+            raise ValueError(f'{owner} has no setting {name!r}. Did you mean size={{"{name}": ...}}?')
         (nearest,) = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-        raise ValueError(f"SiaSamReaVideoProcessor has no setting {name!r}. Did you mean {nearest!r}?")
+        raise ValueError(f"{owner} has no setting {name!r}. Did you mean {nearest!r}?")
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:

@@ -50,6 +50,13 @@ def test_a_setting_that_means_nothing_gets_a_sentence(settings, sentence):
         SiaSamReaVideoProcessor(**settings)
 
 
+def test_an_unknown_argument_of_the_processor_is_refused(processor, tmp_path, write_video):
+    video = write_video(tmp_path / "video.mp4", frames=4)
+    with pytest.raises(ValueError, match="SiaSamReaProcessor has no setting 'max_lenght'. Did you mean 'max_length'"):
+        processor(videos=video, text="what ?", max_lenght=4)
+    assert processor(videos=video, text="what ?", max_length=4, num_eval_clips=2)["pixel_values_videos"].shape[1] == 2
+
+
 def test_settings_are_checked_wherever_they_come_in(tmp_path, write_video):
     video = write_video(tmp_path / "video.mp4", frames=4)
     processor = SiaSamReaVideoProcessor(size={"longest_edge": 32})
