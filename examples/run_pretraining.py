@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import AutoTokenizer, EvalPrediction, HfArgumentParser, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_siasamrea import (
     SiaSamReaConfig,
@@ -30,6 +29,8 @@ from modeling_siasamrea import (
 )
 from modeling_siasamrea.annotations_siasamrea import VideoQuestion
 from modeling_siasamrea.captions_siasamrea import Caption, CaptionDataset, PretrainingCollator, load_captions
+from modeling_siasamrea.checkpoints_siasamrea import checkpoint_to_resume, last_whole_checkpoint
+from modeling_siasamrea.modeling_siasamrea import NonFiniteError
 from modeling_siasamrea.vocabulary_siasamrea import build_tokenizer
 
 
@@ -59,7 +60,7 @@ class PretrainingArguments:
 
 @dataclass
 class ClipBertPretrainingArguments(TrainingArguments):
-    """Arguments of the Trainer with ClipBERT's values; Decision: none of them is ours."""
+    """Arguments of the Trainer with ClipBERT's values."""
 
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Pairs of a batch. ClipBERT: 64."})
     num_train_epochs: float = field(default=40.0, metadata={"help": "Epochs. ClipBERT: 40."})
@@ -68,6 +69,7 @@ class ClipBertPretrainingArguments(TrainingArguments):
     adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW. ClipBERT: 0.98."})
     weight_decay: float = field(default=1e-3, metadata={"help": "Weight decay. ClipBERT: 1e-3."})
     max_grad_norm: float = field(default=5.0, metadata={"help": "Gradients are clipped to this norm. ClipBERT: 5.0."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Off: a loss that is NaN stops the run."})
 
 
 def parse_arguments(argv: Sequence[str] | None) -> tuple[PretrainingArguments, ClipBertPretrainingArguments]:
@@ -160,7 +162,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     text = {"max_length": arguments.max_text_length, "mask_probability": arguments.mask_probability}
 
     class PretrainingTrainer(Trainer):
-        """A Trainer whose evaluation masks the same words each time."""
+        """A Trainer whose evaluation masks the same words each time, and that stops at a loss that is no number."""
+
+        def training_step(self, *step, **options) -> torch.Tensor:
+            loss = super().training_step(*step, **options)
+            if not torch.isfinite(loss):
+                raise NonFiniteError(
+                    f"The loss of training step {self.state.global_step + 1} is {loss.item()}: the run stops before "
+                    "the weights move. Train with a lower learning rate; the last checkpoint is as it was."
+                )
+            return loss
 
         def get_eval_dataloader(self, eval_dataset=None):
             self.data_collator = PretrainingCollator(processor, **text)
@@ -179,8 +190,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         preprocess_logits_for_metrics=best_guesses,
     )
     if training.do_train:
-        last = get_last_checkpoint(training.output_dir) if Path(training.output_dir).is_dir() else None
-        trainer.train(resume_from_checkpoint=training.resume_from_checkpoint or last)
+        wanted = checkpoint_to_resume(training.output_dir, training.resume_from_checkpoint)
+        trainer.train(resume_from_checkpoint=wanted or last_whole_checkpoint(training.output_dir))
         trainer.save_model()
     if not training.do_eval:
         return {}

@@ -1,5 +1,9 @@
 """SiaSamRea model configuration."""
 
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -24,6 +28,57 @@ CUSTOM_PIPELINES = {
         "type": "multimodal",
     }
 }
+
+# The least value of each number; all must be finite.
+LEAST = {
+    "num_clips": 1,
+    "alpha": 0,
+    "omega": 0,
+    "affinity_temperature": 0,
+    "siamese_chunk_size": 1,
+    "classifier_hidden_scale": 1,
+    "max_grid_rows": 1,
+    "max_grid_columns": 1,
+    "pixel_random_sampling_size": 1,
+    "grid_channels": 1,
+}
+# What Transformers and its tools write into any configuration beside its fields.
+NAMES_OF_TRANSFORMERS = (
+    "attn_implementation",
+    "auto_map",
+    "bos_token_id",
+    "custom_pipelines",
+    "decoder_start_token_id",
+    "eos_token_id",
+    "experts_implementation",
+    "finetuning_task",
+    "is_decoder",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "pad_token_id",
+    "per_layer_config",
+    "pruned_heads",
+    "quantization_config",
+    "sep_token_id",
+    "task_specific_params",
+    "tf_legacy_loss",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "trust_remote_code",
+    "use_bfloat16",
+    "use_cache",
+)
+
+
+def refuse_unknown_names(owner: str, given: Iterable[str], names: list[str], also: tuple[str, ...] = ()) -> None:
+    """Raises a `ValueError` that says the nearest right name, if one of those given is unknown to the owner."""
+    for name in given:
+        if name not in names and name not in also and not name.startswith("_"):
+            (nearest,) = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+            raise ValueError(f"{owner} has no field {name!r}. Did you mean {nearest!r}?")
 
 
 @strict
@@ -151,38 +206,104 @@ class SiaSamReaConfig(PreTrainedConfig):
         # Where the package is installed it registers the pipeline itself, and no code is fetched from a checkpoint.
         if not self.__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
+        refuse_unknown_names("SiaSamReaConfig", kwargs, self._names(), NAMES_OF_TRANSFORMERS)
+        for part in self.sub_configs_defaults:
+            if isinstance(getattr(self, part), dict):
+                self._check_names_of_part(part, getattr(self, part))
         self.tasks = list(self.tasks)
         self.frozen_image_encoder_modules = list(self.frozen_image_encoder_modules)
+        num_labels, given = kwargs.get("num_labels"), self.id2label
         super().__post_init__(**kwargs)
         if self.label2id is None:
             self.label2id = {answer: index for index, answer in self.id2label.items()}
+        if given is not None and num_labels not in (None, len(given)):
+            raise ValueError(
+                f"num_labels is {num_labels}, but id2label has {len(given)} answers. Give id2label alone."
+            )
+        self.check_vocabulary()
         self._check_ranges()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets a field; a word that is almost a field's name is refused, for nothing would read it."""
+        if not hasattr(type(self), name):
+            self._refuse_misspelt([name])
+        self._check_range(name, value)
+        super().__setattr__(name, value)
+        if name == "id2label" and value is not None and getattr(self, "_post_init_done", False):
+            self.label2id = {answer: int(index) for index, answer in value.items()}
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
+    @classmethod
+    def _refuse_misspelt(cls, given: Iterable[str]) -> None:
+        """Refuses a name that is almost a field's, where Transformers may have others of its own."""
+        names = [*cls._names(), *NAMES_OF_TRANSFORMERS]
+        almost = [name for name in given if name not in names and difflib.get_close_matches(name, names, cutoff=0.8)]
+        refuse_unknown_names("SiaSamReaConfig", almost, cls._names())
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> "SiaSamReaConfig":
+        """The configuration of a dictionary, with `kwargs` over it; a name that no field has is refused."""
+        if kwargs.get("return_unused_kwargs"):  # other names are for the caller, a model
+            cls._refuse_misspelt(kwargs)
+        else:
+            refuse_unknown_names("SiaSamReaConfig", kwargs, cls._names(), NAMES_OF_TRANSFORMERS)
+        return super().from_dict(config_dict, **kwargs)
+
+    def _check_names_of_part(self, part: str, given: dict[str, Any]) -> None:
+        """Refuses a misspelt name of an encoder's configuration, which may else hold names of older checkpoints."""
+        config_class = self.sub_configs_defaults[part].get_config_class(
+            given.get("model_type", self.sub_configs_defaults[part].model_type)
+        )
+        names = [field.name for field in fields(config_class)]
+        for name in given:
+            meant = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
+            if name not in (*names, *config_class.attribute_map) and meant and meant[0] not in given:
+                raise ValueError(f"{part} has no field {name!r}. Did you mean {meant[0]!r}?")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, with what a checkpoint says of the code that travels with it."""
         return super().to_dict() | {"auto_map": dict(AUTO_MAP), "custom_pipelines": CUSTOM_PIPELINES}
 
+    def check_vocabulary(self) -> None:
+        """Raises a `ValueError` if answers and their ids do not fit each other: labels would mean other answers."""
+        ids, answers = sorted(self.id2label), list(self.id2label.values())
+        if ids != list(range(len(ids))):
+            raise ValueError(f"The keys of id2label must be 0 to {len(ids) - 1}, each once; got {ids[:10]}.")
+        repeated = (
+            sorted({answer for answer in answers if answers.count(answer) > 1}) if len(set(answers)) < len(ids) else []
+        )
+        if repeated:
+            raise ValueError(f"id2label has the answer {repeated[0]!r} more than once; each answer must have one id.")
+        if {answer: int(index) for answer, index in self.label2id.items()} != {
+            answer: index for index, answer in self.id2label.items()
+        }:
+            raise ValueError("label2id must be id2label the other way round. Give id2label alone, and it will be.")
+
+    @staticmethod
+    def _check_range(name: str, value: Any) -> None:
+        """Raises a `ValueError` if a number is not one that the field can have."""
+        if name not in LEAST or not isinstance(value, int | float):
+            return
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number; got {value}.")
+        if name == "omega" and not 0 <= value <= 1:
+            raise ValueError(f"omega weighs propagated against own knowledge and must lie in [0, 1]; got {value}.")
+        if name == "affinity_temperature" and value <= 0:
+            raise ValueError(f"affinity_temperature must be above 0; got {value}.")
+        if value < LEAST[name]:
+            raise ValueError(f"{name} must be {LEAST[name]} or more; got {value}.")
+
     def _check_ranges(self) -> None:
+        for part in self.sub_configs_defaults:
+            for name, value in getattr(self, part).to_dict().items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise ValueError(f"{name} of {part} must be a finite number; got {value}.")
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks must be among {list(TASKS)}, each once; got {self.tasks}.")
-        if not 0 <= self.omega <= 1:
-            raise ValueError(
-                f"omega weighs propagated against own knowledge and must lie in [0, 1]; got {self.omega}."
-            )
-        if self.alpha < 0:
-            raise ValueError(f"alpha, the weight of the siamese loss, must be 0 or more; got {self.alpha}.")
-        if self.affinity_temperature <= 0:
-            raise ValueError(f"affinity_temperature must be above 0; got {self.affinity_temperature}.")
-        for name in (
-            "num_clips",
-            "siamese_chunk_size",
-            "classifier_hidden_scale",
-            "max_grid_rows",
-            "max_grid_columns",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more; got {getattr(self, name)}.")
         if self.siamese_clips_trained and self.num_clips < 2:
             raise ValueError(
                 "Siamese reasoning needs at least 2 clips, an anchor and a siamese clip; got "

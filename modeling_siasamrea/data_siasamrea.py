@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from .annotations_siasamrea import VideoQuestion
+from .loader_workers_siasamrea import take_in_hand
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_decoding import VideoDecodingError
 
@@ -65,6 +67,7 @@ class VideoQuestionDataset(Dataset):
         # Kinds that training leaves out, see `check_readable`, and the groups that could not be read so far.
         self.unreadable_kinds: set[tuple[str, int]] = set()
         self._unreadable_groups: set[tuple] = set()
+        self.in_hand: Path | None = None  # where loader workers note the video they turn to
 
     def __len__(self) -> int:
         """The number of questions."""
@@ -99,6 +102,7 @@ class VideoQuestionDataset(Dataset):
         training = request.epoch is not None
         as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
         clips = {} if request.num_clips is None else {"num_clips": request.num_clips}
+        take_in_hand(self.in_hand, first.video)
         try:
             video = self.video_processor(
                 [first.video_source],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from .adapter_loading import load_adapter
 from .batch_norm_folding import FoldedConvolution
-from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, check_weights
 
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def load_lora(folder: str | Path) -> "PeftModel":
         `PeftModel`: the model, in evaluation mode, with the adapter's layers apart, to be trained on or taken off.
             `SiaSamReaForVideoQuestionAnswering.from_pretrained` gives the plain model with the adapter merged.
     """
-    return load_adapter(SiaSamReaForVideoQuestionAnswering, folder).eval()
+    model = load_adapter(SiaSamReaForVideoQuestionAnswering, folder).eval()
+    check_weights(model, folder)
+    return model
 
 
 __all__ = ["add_lora", "load_lora"]

@@ -19,6 +19,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .adapter_loading import adapter_source, load_adapter
 from .configuration_siasamrea import SiaSamReaConfig
+from .count_batch_norm import SiaSamReaCountBatchNorm
 from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
 from .onednn_linear import run_wide_linears_by_onednn
@@ -53,6 +54,20 @@ class SiaSamReaVideoQuestionAnsweringOutput(ModelOutput):
     affinity: torch.FloatTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class NonFiniteError(ValueError):
+    """Raised when weights, a loss, a gradient or scores are not finite numbers: whatever they give would be false."""
+
+
+def check_weights(model: nn.Module, source: str | os.PathLike) -> None:
+    """Raises a [`NonFiniteError`] naming the first parameter or statistic of the model that is NaN or infinite."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.is_meta and not torch.isfinite(value).all():
+            raise NonFiniteError(
+                f"{name} in {source} has values that are not finite numbers (NaN or infinite), so every answer would "
+                "be false. Take an earlier checkpoint, or train again."
+            )
 
 
 class SiaSamReaPreTrainedModel(PreTrainedModel):
@@ -98,6 +113,14 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
                 shutil.copyfile(source, Path(save_directory) / name)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
+        """Loads a checkpoint, see [`~transformers.PreTrainedModel.from_pretrained`]; its weights must be finite."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        check_weights(model, pretrained_model_name_or_path or "the state dictionary")
+        return loaded
+
+    @classmethod
     def from_vision_text_pretrained(cls, vision: str, text: str, **kwargs) -> "SiaSamReaPreTrainedModel":
         r"""
         Builds the model from a pretrained image encoder and a pretrained BERT; the rest starts from random weights.
@@ -126,6 +149,8 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         pretrained_text = type(model.base_model.text_model).from_pretrained(text, config=text_config)
         model.base_model.image_encoder.encoder.load_state_dict(pretrained_vision.state_dict())
         model.base_model.text_model.load_state_dict(pretrained_text.state_dict())
+        check_weights(model.base_model.image_encoder.encoder, vision)
+        check_weights(model.base_model.text_model, text)
         return model.eval()
 
 
@@ -212,6 +237,9 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: rows are questions x clips x candidates, in
             this order: `last_hidden_state` `(rows, text tokens + visual tokens, hidden_size)` and `pooler_output`
             `(questions, clips, hidden_size)`, or `(questions, clips, candidates, hidden_size)`.
+
+        Raises:
+            `ValueError`: If a video is missing for a question, or a text is longer than the text model's positions.
         """
         visual = self.get_video_features(pixel_values_videos, frame_mask, return_dict=True).pooler_output
         if pixel_sampling_size is not None:
@@ -234,6 +262,12 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         attention_mask = attention_mask.reshape_as(input_ids)
+        positions = self.text_model.config.max_position_embeddings
+        if input_ids.shape[1] > positions:
+            raise ValueError(
+                f"The text has {input_ids.shape[1]} tokens, but the text model has {positions} positions. "
+                "Truncate it: give the processor or the Trainer that length at most."
+            )
         text = self.text_model.embeddings(input_ids=input_ids, token_type_ids=token_type_ids.reshape_as(input_ids))
 
         shape = (questions, clips, candidates)
@@ -249,18 +283,6 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_state, pooler_output=pooled if has_candidates else pooled.squeeze(2)
         )
-
-
-class SiaSamReaCountBatchNorm(nn.BatchNorm1d):
-    """Batch norm of the counting head; a batch of one question is normalised by the running statistics (decision)."""
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Normalises `(questions, hidden_size)`."""
-        if self.training and len(features) == 1:
-            return nn.functional.batch_norm(
-                features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        return super().forward(features)
 
 
 def answer_head(config: SiaSamReaConfig, task: str) -> nn.Sequential:
@@ -382,7 +404,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             [`SiaSamReaVideoQuestionAnsweringOutput`]: `loss` is L_gt alone; the Trainer adds the siamese loss.
 
         Raises:
-            `ValueError`: If the model has no head for the task, or the inputs' shapes do not fit it or each other.
+            `ValueError`: If the model has no head for the task, the inputs' shapes do not fit it or each other, or the
+                text is longer than the text model's positions.
         """
         task = self._task(task, has_candidates=input_ids.ndim == 3)
         text = {
@@ -438,6 +461,7 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
 
 
 __all__ = [
+    "NonFiniteError",
     "SiaSamReaForVideoQuestionAnswering",
     "SiaSamReaModel",
     "SiaSamReaPreTrainedModel",

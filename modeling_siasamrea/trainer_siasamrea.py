@@ -1,122 +1,42 @@
-"""The Trainer of SiaSamRea: equation 8, batches of one task, and evaluation by task and question type."""
+"""The Trainer of SiaSamRea: equation 8, batches of one task, and runs that stop at nothing but false numbers."""
 
-import json
 import math
-from collections import defaultdict
-from dataclasses import dataclass, field
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
+from transformers.utils import logging
 
-from .annotations_siasamrea import VideoQuestion
+from .checkpoints_siasamrea import checkpoint_to_resume, find_best_checkpoint, last_whole_checkpoint
 from .configuration_siasamrea import SiaSamReaConfig
+from .count_batch_norm import SiaSamReaCountBatchNorm
 from .data_siasamrea import (
     EvaluationBatchSampler,
     SiaSamReaDataCollator,
     TrainingBatchSampler,
     VideoQuestionDataset,
 )
-from .evaluation_siasamrea import prediction_row, score_predictions
-from .loss_siasamrea import ground_truth_loss, siamese_loss
-from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput
+from .finite_steps_siasamrea import FiniteSteps
+from .loader_workers_siasamrea import end_with_parent, naming_dead_workers
+from .loss_siasamrea import mean_over_known, siamese_loss
+from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput, check_weights
 from .processors.processing_siasamrea import SiaSamReaProcessor
-from .siamese_reasoning import SiameseReasoning, average_affinity
+from .sharding_siasamrea import choose_sharded_layers, leave_process_group_at_exit, shard_on_cpu, start_missing_states
+from .siamese_reasoning import SiameseReasoning
+from .trainer_evaluation_siasamrea import EvaluationAnswers, metrics_of_user
+from .training_args_siasamrea import SiaSamReaTrainingArguments, longest_text, refuse_what_is_not_used
+from .training_log_siasamrea import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog
 
 
-SKIPPED_VIDEOS_NAME = "skipped_videos.jsonl"
-
-
-@dataclass
-class SiaSamReaTrainingArguments(TrainingArguments):
-    r"""
-    Arguments of [`SiaSamReaTrainer`]: those of [`~transformers.TrainingArguments`], with the defaults of the paper or,
-    where it is silent, of ClipBERT's MSRVTT-QA run. A batch size counts questions, not videos.
-
-    The weight of the siamese loss and all else that belongs to the method is in [`SiaSamReaConfig`].
-
-    > Parameters whose defaults differ from `TrainingArguments`
-
-    Args:
-        per_device_train_batch_size (`int`, *optional*, defaults to 16): Paper: 1 on each of 16 GPUs. ClipBERT: 16.
-        per_device_eval_batch_size (`int`, *optional*, defaults to 16): Questions that fill an evaluation batch.
-        num_train_epochs (`float`, *optional*, defaults to 10): ClipBERT, MSRVTT-QA (15 for TGIF-QA).
-        learning_rate (`float`, *optional*, defaults to 5e-5): ClipBERT. Paper: 5e-4.
-        warmup_steps (`float`, *optional*, defaults to 0.1): Paper: 10 % of the steps.
-        adam_beta2 (`float`, *optional*, defaults to 0.98): ClipBERT.
-        weight_decay (`float`, *optional*, defaults to 1e-3): ClipBERT.
-        max_grad_norm (`float`, *optional*, defaults to 5.0): ClipBERT.
-        logging_steps (`float`, *optional*, defaults to 50): Decision.
-        ddp_find_unused_parameters (`bool`, *optional*, defaults to `True`): A batch trains the head of one task.
-
-    > Parameters of this class
-
-    Args:
-        image_encoder_learning_rate (`float`, *optional*):
-            Peak learning rate of the pretrained image encoder; that of the rest by default (ClipBERT: both 5e-5).
-        questions_per_video (`int`, *optional*, defaults to 4):
-            The most questions about a video in a training batch; they share its frames.
-        max_text_length (`int`, *optional*): Longest text in tokens; the tokenizer's own limit by default.
-        alpha_warmup_steps (`float`, *optional*, defaults to 0):
-            Steps, or below 1 their share of all, in which the weight of the siamese loss rises from 0 to `alpha`.
-    """
-
-    per_device_train_batch_size: int = field(
-        default=16,
-        metadata={"help": "Questions of a training batch on each device. Paper: 1 on each of 16 GPUs. ClipBERT: 16."},
-    )
-    per_device_eval_batch_size: int = field(
-        default=16,
-        metadata={"help": "Questions that fill an evaluation batch; all questions about a video stay in one batch."},
-    )
-    num_train_epochs: float = field(
-        default=10.0, metadata={"help": "Epochs. ClipBERT: 10 for MSRVTT-QA, 15 for TGIF-QA."}
-    )
-    learning_rate: float = field(default=5e-5, metadata={"help": "Peak learning rate. ClipBERT: 5e-5. Paper: 5e-4."})
-    warmup_steps: float = field(
-        default=0.1, metadata={"help": "Steps of linear warm-up, or below 1 their share of all. Paper: 0.1."}
-    )
-    adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW. ClipBERT: 0.98."})
-    weight_decay: float = field(
-        default=1e-3, metadata={"help": "Weight decay; none on biases, LayerNorms, W1 and W2. ClipBERT: 1e-3."}
-    )
-    max_grad_norm: float = field(default=5.0, metadata={"help": "Gradients are clipped to this norm. ClipBERT: 5.0."})
-    logging_steps: float = field(default=50, metadata={"help": "Steps between two logs. Decision: 50."})
-    ddp_find_unused_parameters: bool | None = field(
-        default=True, metadata={"help": "A batch trains one task's head, so other heads' parameters go unused."}
-    )
-    image_encoder_learning_rate: float | None = field(
-        default=None,
-        metadata={"help": "Peak learning rate of the pretrained image encoder. Default: learning_rate, as ClipBERT."},
-    )
-    questions_per_video: int = field(
-        default=4,
-        metadata={
-            "help": "The most questions about a video in a training batch; they share its frames. Decision: 4; "
-            "ClipBERT's video runs: 1."
-        },
-    )
-    max_text_length: int | None = field(
-        default=None,
-        metadata={"help": "Longest text in tokens. ClipBERT: 100, and 25 for TGIF-QA. Default: the tokenizer's."},
-    )
-    alpha_warmup_steps: float = field(
-        default=0.0,
-        metadata={"help": "Steps, or below 1 their share of all, in which alpha rises from 0. Decision: 0 (none)."},
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.questions_per_video < 1:
-            raise ValueError(f"questions_per_video must be 1 or more; got {self.questions_per_video}.")
-        if self.alpha_warmup_steps < 0:
-            raise ValueError(f"alpha_warmup_steps must be 0 or more; got {self.alpha_warmup_steps}.")
+logger = logging.get_logger(__name__)
 
 
 class SiaSamReaTrainer(Trainer):
@@ -132,10 +52,12 @@ class SiaSamReaTrainer(Trainer):
         train_dataset ([`VideoQuestionDataset`], *optional*): The training questions.
         eval_dataset ([`VideoQuestionDataset`], or a `dict` of them by name, *optional*): The evaluation questions.
         processing_class ([`SiaSamReaProcessor`]): The processor; it is saved with each checkpoint.
-        kwargs: Passed on to [`~transformers.Trainer`].
+        kwargs: Passed on to [`~transformers.Trainer`]; `compute_metrics` gets the lines of [`prediction_row`] as
+            `predictions` and the right answers as `label_ids`.
 
     Raises:
-        `ValueError`: If a data set has a task that the model has no head for, or one process drives several GPUs.
+        `ValueError`: If a data set has a task that the model has no head for, one process drives several GPUs, or an
+            argument of Transformers' Trainer is given that this one would not use.
 
     Example:
 
@@ -152,8 +74,8 @@ class SiaSamReaTrainer(Trainer):
     ```
     """
 
-    # compute_loss gives a mean over the questions of a batch, which Trainer divides by the accumulation steps.
-    loss_is_scaled_for_ga = False
+    # compute_loss divides by the rows of the whole optimizer step, see `_get_num_items_in_batch`.
+    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -164,14 +86,12 @@ class SiaSamReaTrainer(Trainer):
         processing_class: SiaSamReaProcessor | None = None,
         **kwargs,
     ):
-        if args.n_gpu > 1:
-            raise ValueError(
-                f"One process would drive {args.n_gpu} GPUs, which cannot split videos and questions evenly. Start "
-                f"one process a GPU with `torchrun --nproc_per_node {args.n_gpu}`, or choose a GPU with "
-                "CUDA_VISIBLE_DEVICES."
-            )
+        refuse_what_is_not_used(model, args, processing_class, kwargs)
         self.siasamrea_config: SiaSamReaConfig = model.config
-        collator = SiaSamReaDataCollator(processing_class, model.config.label2id, args.max_text_length)
+        self.siasamrea_config.check_vocabulary()
+        collator = SiaSamReaDataCollator(
+            processing_class, model.config.label2id, longest_text(args, model.config, processing_class)
+        )
         super().__init__(
             model=model,
             args=args,
@@ -184,17 +104,29 @@ class SiaSamReaTrainer(Trainer):
         for dataset in (train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])):
             if dataset is not None:
                 self._check_tasks(dataset)
-        # Sum and weight of each logged quantity since the last log, see `log`.
-        self._window: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(2, device=args.device))
-        self._skipped: dict[int, str] = {}
-        self._skipped_written: set[str] = set()
-        self._answers: dict[int, dict[str, Any]] = {}
-        self._unreadable: dict[int, str] = {}
+        self._log = TrainingLog(self.accelerator, args.device)
+        self._skipped = SkippedVideos(Path(args.output_dir) / SKIPPED_VIDEOS_NAME, self.is_world_process_zero())
+        self._finite_steps = FiniteSteps(self.accelerator)
+        self._answers = EvaluationAnswers()
+        self._rows: torch.Tensor | None = None  # of the training batch at hand
+        self._counted, self._substitutes_count = True, True
         self._truncated = 0
-        # W1 and W2 are read inside forward, where they are whole also when FSDP shards them.
         for module in model.modules():
             if isinstance(module, SiameseReasoning):
-                module.register_forward_hook(self._note_reasoning_weights)
+                module.register_forward_hook(self._log.note_reasoning_weights)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Also lets `--fsdp` shard on CPUs, and chooses what is sharded together."""
+        super().create_accelerator_and_postprocess()
+        if self.accelerator.num_processes > 1:
+            leave_process_group_at_exit()
+        if self.args.fsdp_plugin_args is None:
+            return
+        if self.accelerator.distributed_type == DistributedType.MULTI_CPU:
+            shard_on_cpu(self.accelerator, FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args))
+            self.is_fsdp_enabled = True
+        if self.is_fsdp_enabled:
+            choose_sharded_layers(self.accelerator.state.fsdp_plugin, self.model)
 
     def _check_tasks(self, dataset: VideoQuestionDataset) -> None:
         missing = [task for task in dataset.tasks if task not in self.siasamrea_config.tasks]
@@ -216,6 +148,7 @@ class SiaSamReaTrainer(Trainer):
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
+            worker_init_fn=end_with_parent,
         )
         # The batch sampler has dealt the batches to the processes already; accelerate must not do it again.
         return prepare_data_loader(loader, num_processes=1, process_index=0)
@@ -224,7 +157,7 @@ class SiaSamReaTrainer(Trainer):
         """Batches of one task, see [`TrainingBatchSampler`]."""
         if self.train_dataset is None:
             raise ValueError("Training needs a train_dataset.")
-        self._skipped.update(self.train_dataset.check_readable())
+        self._skipped.errors.update(self.train_dataset.check_readable())
         sampler = TrainingBatchSampler(
             self.train_dataset,
             batch_size=self._train_batch_size,
@@ -288,51 +221,93 @@ class SiaSamReaTrainer(Trainer):
         return optimizer
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
-        """Trains. A run that starts anew also starts a new list of skipped rows, one that resumes goes on with it."""
-        if self.is_world_process_zero():
-            self._skipped_path.parent.mkdir(parents=True, exist_ok=True)
-            if not resume_from_checkpoint:
-                self._skipped_path.unlink(missing_ok=True)
-            elif self._skipped_path.is_file():
-                lines = self._skipped_path.read_text(encoding="utf-8").splitlines()
-                self._skipped_written = {json.loads(line)["question_id"] for line in lines}
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        """
+        Trains. A run that starts anew also starts a new list of skipped rows, one that resumes goes on with it.
 
-    @property
-    def _skipped_path(self) -> Path:
-        return Path(self.args.output_dir) / SKIPPED_VIDEOS_NAME
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                A checkpoint, or `True` for the run's last one. Instead of one that a kill or a full disk left
+                unfinished, the run resumes from the last whole one before it, with a warning.
+            kwargs: Passed on to [`~transformers.Trainer.train`].
+
+        Raises:
+            [`NonFiniteError`]: If a loss, scores, a gradient or weights are not finite numbers.
+            [`LoaderWorkerError`]: If a worker process of the data loader died.
+        """
+        checkpoint = checkpoint_to_resume(self.args.output_dir, resume_from_checkpoint)
+        self._skipped.start(resumed=checkpoint is not None)
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            end_with_parent(by=signal.SIGTERM)
+        with naming_dead_workers(self.train_dataset):
+            return super().train(resume_from_checkpoint=checkpoint, **kwargs)
+
+    def _is_substitute(self, batch: dict[str, Any]) -> bool:
+        """Whether a batch has other rows than those asked for, because not one of these could be read."""
+        return len(batch["unreadable"]) >= self._train_batch_size
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
+        """
+        Rows of an optimizer step whose answer is known, and all its rows: `(2,)`, over its batches and processes.
+        Substitutes of unreadable rows count only where the whole step has no others.
+        """
+        counts = torch.zeros(2, 2)  # (asked for or substitutes, known or all)
+        for batch in batch_samples:
+            known = (batch["labels"] != -100).sum()
+            counts[int(self._is_substitute(batch))] += torch.stack([known, torch.tensor(len(batch["labels"]))])
+        counts = self.accelerator.reduce(counts.to(device), reduction="sum")
+        self._substitutes_count = counts[0, 1].item() == 0
+        return counts[int(self._substitutes_count)]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch=None) -> torch.Tensor:
         """A training step; rows whose video could not be read and texts that were cut are noted."""
-        self._skipped.update(inputs["unreadable"])
+        self._skipped.errors.update(inputs["unreadable"])
         self._truncated += inputs["truncated"]
+        self._rows = inputs["rows"]
+        self._counted = self._substitutes_count or not self._is_substitute(inputs)
+        for module in self.model.modules():
+            if isinstance(module, SiaSamReaCountBatchNorm):
+                module.counted = self._counted
         return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch=None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, SiaSamReaVideoQuestionAnsweringOutput]:
         r"""
-        Equation 8: L = L_gt + alpha L_siamese (paper), both means over the questions of the batch.
+        Equation 8: L = L_gt + alpha L_siamese (paper). L_gt is a mean over the questions whose answer is known,
+        L_siamese over all.
 
         Args:
             model (`nn.Module`): The model, wrapped or not.
             inputs (`dict`): The arguments of its forward.
             return_outputs (`bool`, *optional*, defaults to `False`): Whether to return the model's output too.
-            num_items_in_batch: Not used: the loss is a mean over the batch.
+            num_items_in_batch (`torch.Tensor` of shape `(2,)`, *optional*):
+                Known and all rows of the optimizer step, over its accumulated batches and all processes. The loss is
+                then this batch's part of their mean, times the number of processes, over which gradients are averaged:
+                a row weighs the same wherever it is (decision), though the counting head's batch norm sees one batch
+                at a time, that of all processes. Otherwise the means are over this batch.
 
         Returns:
             `torch.Tensor`, or `tuple(torch.Tensor, SiaSamReaVideoQuestionAnsweringOutput)`.
         """
         outputs = model(**inputs)
-        loss = self._smooth(outputs, inputs["task"])
+        task, labels = inputs["task"], inputs["labels"]
+        rows = torch.stack([(labels != -100).sum(), torch.tensor(len(labels), device=labels.device)]) * self._counted
+        shares = torch.ones(2, device=labels.device)
+        if num_items_in_batch is not None:
+            shares = rows / num_items_in_batch.clamp(min=1) * self.args.world_size
+        loss = shares[0] * self._smooth(outputs, task, labels)
         if outputs.soft_labels is not None:
-            loss_siamese = siamese_loss(outputs.logits, outputs.soft_labels, inputs["task"]).mean()
-            loss = loss + self._alpha() * loss_siamese
-            self._note(f"loss_siamese/{inputs['task']}", loss_siamese)
-        self._note(f"loss_gt/{inputs['task']}", outputs.loss)
-        self._note_clips(outputs, inputs["task"])
-        if outputs.soft_labels is not None:
-            self._note_teacher(outputs, inputs["task"], inputs["labels"])
+            loss_siamese = siamese_loss(outputs.logits, outputs.soft_labels, task).mean()
+            loss = loss + shares[1] * self._alpha() * loss_siamese
+            self._log.note(f"loss_siamese/{task}", loss_siamese, rows[1])
+        self._log.note(f"loss_gt/{task}", outputs.loss, rows[0])
+        self._log.note_outputs(outputs, task, labels, rows[1])
+        if num_items_in_batch is not None:
+            self._finite_steps.note(self._rows, loss, outputs, labels)
         return (loss, outputs) if return_outputs else loss
 
     def _alpha(self) -> float:
@@ -342,84 +317,81 @@ class SiaSamReaTrainer(Trainer):
             warmup *= self.state.max_steps
         return self.siasamrea_config.alpha * (min(1.0, self.state.global_step / warmup) if warmup else 1.0)
 
-    def _smooth(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str) -> torch.Tensor:
+    def _smooth(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor) -> torch.Tensor:
         """L_gt, `label_smoothing_factor` of it the cross-entropy with an even label (decision: not for counts)."""
         share = self.args.label_smoothing_factor
         if not share or task == "count":
             return outputs.loss
         even = torch.full_like(outputs.logits, 1 / outputs.logits.shape[1], dtype=torch.float)
-        return (1 - share) * outputs.loss + share * siamese_loss(outputs.logits, even, task).mean()
+        losses = siamese_loss(outputs.logits, even, task).masked_fill(labels == -100, 0.0)
+        return (1 - share) * outputs.loss + share * mean_over_known(losses, labels)
 
-    # What is logged
-
-    def _note(self, name: str, value: torch.Tensor) -> None:
-        self._window[name] += torch.stack([value.detach().float(), torch.ones_like(value, dtype=torch.float)])
-
-    def _note_clips(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str) -> None:
-        """How far the siamese clips agree with the anchor."""
-        anchor, siamese = outputs.clip_logits[:, :1], outputs.clip_logits[:, 1:]  # (questions, clips, classes)
-        if not siamese.shape[1]:
-            return
-        if task == "count":
-            self._note("clip_difference/count", (siamese - anchor).abs().mean())
-        else:
-            self._note(f"clip_agreement/{task}", (siamese.argmax(-1) == anchor.argmax(-1)).float().mean())
-
-    def _note_teacher(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor) -> None:
-        """Whether the soft label knows more than the anchor that it teaches, and how far the affinity is from even."""
-        clips = outputs.affinity.shape[-1]
-        even = average_affinity(clips, outputs.affinity.device)
-        self._note(f"affinity_deviation/{task}", (outputs.affinity - even).abs().sum(dim=-1).mean())
-        if task == "count":
-            for name, counts in (("soft_label", outputs.soft_labels), ("anchor", outputs.logits)):
-                self._note(f"{name}_error/count", ((counts.squeeze(1) - labels) ** 2).mean())
-            return
-        entropy = torch.special.entr(outputs.soft_labels).sum(dim=1).mean()
-        self._note(f"soft_label_entropy/{task}", entropy)
-        for name, scores in (("soft_label", outputs.soft_labels), ("anchor", outputs.logits)):
-            self._note(f"{name}_accuracy/{task}", (scores.argmax(dim=1) == labels).float().mean())
-
-    def _note_reasoning_weights(self, module: SiameseReasoning, *_: Any) -> None:
-        for name, weights in zip(("w1", "w2"), module.weights(self.args.device)):
-            for clip, weight in enumerate(weights):
-                self._note(f"{name}/{clip}", weight)
-
-    def _window_means(self) -> dict[str, float]:
-        """Means since the last log, over all processes."""
-        names = sorted({name for names in gather_object([list(self._window)]) for name in names})
-        if not names:
-            return {}
-        sums = torch.stack([self._window[name] for name in names])  # (names, 2)
-        sums = self.accelerator.reduce(sums, reduction="sum")
-        self._window.clear()
-        return {name: (total / weight).item() for name, (total, weight) in zip(names, sums)}
-
-    def _write_skipped(self) -> int:
-        """Appends rows that were newly left out to the list in the output folder; returns how many there are."""
-        for skipped in gather_object([self._skipped]):
-            self._skipped |= skipped
-        new = []
-        for row, error in sorted(self._skipped.items()):
-            question = self.train_dataset.questions[row]
-            if question.question_id not in self._skipped_written:
-                new.append({"question_id": question.question_id, "video": question.video, "error": error})
-        self._skipped_written.update(line["question_id"] for line in new)
-        if new and self.is_world_process_zero():
-            with open(self._skipped_path, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in new)
-        return len(self._skipped)
+    def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | float | None = None) -> Any:
+        """The gradient's norm, between the step's batches and the optimizer: the place to stop at false numbers."""
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._finite_steps.check(grad_norm, self.state.global_step + 1, self.train_dataset.questions)
+        return grad_norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs, and with the training loss its parts, the reasoning's state and the number of rows left out."""
         if "loss" in logs or "train_loss" in logs:
-            logs |= self._window_means()
-            skipped = self._write_skipped()
+            logs |= self._log.means()
+            skipped = self._skipped.write(self.train_dataset.questions)
             truncated = sum(gather_object([self._truncated]))
             if skipped:
                 logs["skipped_questions"] = skipped
             if truncated:
                 logs["truncated_texts"] = truncated
         super().log(logs, start_time)
+
+    # Checkpoints
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves the model; weights that are not finite numbers are never written."""
+        check_weights(self.model, "the trained model")
+        super().save_model(output_dir, _internal_call)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        # FSDP2 gives the model a class of its own, whose code would travel with the checkpoint.
+        sharded = type(self.model)
+        if self.is_fsdp_enabled and sharded.__name__.startswith("FSDP"):
+            self.model.__class__ = sharded.__bases__[1]
+        super()._save(output_dir, state_dict)
+        self.model.__class__ = sharded
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        # `trainer_state.json` is written last and says that a checkpoint is whole: an old one must not say it of a
+        # checkpoint that is being written over.
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            (folder / "trainer_state.json").unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_fsdp_enabled:
+            start_missing_states(self.optimizer)
+        super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        check_weights(self.model if model is None else model, resume_from_checkpoint)
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        trained = super()._init_training_state(*args, **kwargs)
+        find_best_checkpoint(self.state, self.args.output_dir)
+        return trained
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        name = "eval_" + (self.args.metric_for_best_model or "").removeprefix("eval_")
+        if name in metrics and not math.isfinite(metrics[name]):
+            logger.warning(f"{name} is {metrics[name]}: this step is not the best, whatever came before.")
+            return False
+        return super()._determine_best_metric(metrics, trial)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Writes the Trainer's card, unless the run has written its own into the output folder."""
@@ -436,28 +408,15 @@ class SiaSamReaTrainer(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[torch.Tensor, None, None]:
         """Notes the model's answer to each question of the batch."""
-        if "task" not in inputs:  # not one video could be read
-            self._unreadable.update(inputs["unreadable"])
+        self._answers.unreadable.update(inputs["unreadable"])
+        self._answers.truncated += inputs["truncated"]
+        if "task" not in inputs:  # not one video of the data set can be read
             return torch.zeros((), device=self.args.device), None, None
-        rows, unreadable, truncated = inputs["rows"], inputs["unreadable"], inputs["truncated"]
-        inputs = self._prepare_inputs(inputs)
-        task, labels = inputs["task"], inputs.pop("labels", None)
+        rows, inputs = inputs["rows"], self._prepare_inputs(inputs)
+        labels = inputs.pop("labels", None)
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = model(**inputs).logits.float()
-        if task == "count":
-            answers, scores = logits.squeeze(1), torch.full_like(logits.squeeze(1), float("nan"))
-        else:
-            scores, answers = logits.softmax(dim=1).max(dim=1)
-        losses = torch.full_like(scores, float("nan"))
-        if labels is not None:
-            losses = ground_truth_loss(logits, labels, task, self.siasamrea_config.multiple_choice_loss)
-            if task == "open_ended":
-                losses = losses.masked_fill(labels == -100, float("nan"))
-        columns = (answers.tolist(), scores.tolist(), losses.tolist())
-        for row, answer, score, loss in zip(rows.tolist(), *columns):
-            self._answers[row] = {"answer": answer, "score": score, "loss": loss}
-        self._unreadable.update(unreadable)
-        self._truncated += truncated
+        self._answers.note(rows, inputs["task"], logits, labels, self.siasamrea_config.multiple_choice_loss)
         return logits.new_zeros(()), None, None
 
     def evaluation_loop(
@@ -473,41 +432,41 @@ class SiaSamReaTrainer(Trainer):
 
         Returns:
             [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` is one dictionary a row of the data set, in
-            its order; `metrics` are the scores of [`score_predictions`], the mean ground-truth loss (of rows that were
-            read and whose answer the model knows), the number of rows whose video could not be read and of texts cut.
+            its order, see [`prediction_row`]; `label_ids` the right answers (`None` where a row has none); `metrics`
+            are the scores of [`score_predictions`], the mean ground-truth loss (of rows that were read and whose
+            answer the model knows), the number of rows whose video could not be read and of texts cut, and what
+            `compute_metrics` makes of `predictions` and `label_ids`.
+
+        Raises:
+            [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
+            [`LoaderWorkerError`]: If a worker process of the data loader died.
         """
-        self._answers, self._unreadable = {}, {}
-        truncated_in_training, self._truncated = self._truncated, 0
-        output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
-        answers: dict[int, dict] = {}
-        unreadable: dict[int, str] = {}
-        for of_process in gather_object([(self._answers, self._unreadable)]):
-            answers |= of_process[0]
-            unreadable |= of_process[1]
-
-        questions = dataloader.dataset.questions
-        given = [self._answer(question, answers.get(row)) for row, question in enumerate(questions)]
-        scores = [answers.get(row, {}).get("score") for row in range(len(questions))]
-        output = output._replace(
-            predictions=[
-                prediction_row(question, prediction, score, unreadable.get(row))
-                for row, (question, prediction, score) in enumerate(zip(questions, given, scores))
-            ]
-        )
-        losses = [answer["loss"] for answer in answers.values() if not math.isnan(answer["loss"])]
-        metrics = score_predictions(questions, given, self.siasamrea_config.id2label.values())
-        metrics |= {"loss": sum(losses) / len(losses)} if losses else {}
-        metrics |= {"questions": len(questions), "unreadable": len(unreadable)}
-        metrics |= {"truncated_texts": sum(gather_object([self._truncated]))}
-        self._truncated = truncated_in_training
-        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
-        return output
-
-    def _answer(self, question: VideoQuestion, noted: dict[str, Any] | None) -> str | int | float | None:
-        """The answer as the annotations would write it; `None` for an unreadable video."""
-        if noted is None:
-            return None
-        return self.siasamrea_config.id2label[noted["answer"]] if question.task == "open_ended" else noted["answer"]
+        self._answers = EvaluationAnswers()
+        dataset, id2label = dataloader.dataset, self.siasamrea_config.id2label
+        # FSDP2 shards a model together with its optimizer: before training, each process has the model whole.
+        unsharded = self.is_fsdp_enabled and not self.accelerator._models
+        if unsharded:
+            self._move_model_to_device(self.model, self.args.device)
+            self.is_fsdp_enabled = False
+        with naming_dead_workers(dataset):
+            output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
+        self.is_fsdp_enabled |= unsharded
+        self._answers.gather()
+        predictions = self._answers.predictions(dataset.questions, id2label)
+        answers = [question.answer for question in dataset.questions]
+        metrics = self._answers.metrics(dataset.questions, id2label)
+        if self.compute_metrics is not None:
+            metrics |= metrics_of_user(self.compute_metrics, predictions, answers)
+        prefixed = {
+            f"{metric_key_prefix}_{name.removeprefix(f'{metric_key_prefix}_')}": metrics[name] for name in metrics
+        }
+        output.metrics.update(prefixed)
+        return output._replace(predictions=predictions, label_ids=answers)
 
 
-__all__ = ["SKIPPED_VIDEOS_NAME", "SiaSamReaTrainer", "SiaSamReaTrainingArguments"]
+__all__ = [
+    "SKIPPED_VIDEOS_NAME",
+    "SiaSamReaTrainer",
+    "SiaSamReaTrainingArguments",
+    "last_whole_checkpoint",
+]

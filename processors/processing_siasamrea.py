@@ -1,11 +1,12 @@
 """Processor class for SiaSamRea: questions and candidates beside the clips of videos."""
 
 from transformers import BatchFeature
-from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.utils import logging
 from transformers.video_utils import VideoInput
 
 from .video_processing_siasamrea import SiaSamReaVideoProcessorKwargs
+from .video_settings import refuse_unknown_settings
 
 
 logger = logging.get_logger(__name__)
@@ -69,11 +70,14 @@ class SiaSamReaProcessor(ProcessorMixin):
             `token_type_ids` of shape `(questions, length)` or `(questions, candidates, length)`, and `video_index`.
 
         Raises:
-            `ValueError`: If there is neither a video nor a question, candidates do not fit the questions, or one is
-                longer than the limit by itself.
+            `ValueError`: If there is neither a video nor a question, candidates do not fit the questions, one is
+                longer than the limit by itself, or an argument is neither the tokenizer's nor the video processor's.
         """
         if videos is None and text is None:
             raise ValueError("There is nothing to process: give videos, text, or both.")
+        names = [*TextKwargs.__annotations__, *SiaSamReaVideoProcessorKwargs.__annotations__]
+        names += ["text_kwargs", "videos_kwargs", "common_kwargs"]
+        refuse_unknown_settings(kwargs, names, owner="SiaSamReaProcessor")
         merged = self._merge_kwargs(
             SiaSamReaProcessorKwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs
         )

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as tvF
 from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
-from transformers.image_utils import PILImageResampling, validate_kwargs
+from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, logging
 from transformers.video_processing_utils import BaseVideoProcessor
@@ -22,6 +22,7 @@ from .frames_in_memory import is_image
 from .siamese_sampling import adaptive_frames, sample_clips
 from .video_decoding import FrameTimes, decode_frames
 from .video_download import DownloadLimits, limit_downloads
+from .video_settings import check_settings, refuse_unknown_settings
 
 
 logger = logging.get_logger(__name__)
@@ -108,6 +109,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         kwargs: See [`SiaSamReaVideoProcessorKwargs`]; also `size`, `crop_size`, `do_pad`, `do_center_crop`,
             `image_mean`, `image_std` and `rescale_factor` as in every video processor.
 
+    Raises:
+        `ValueError`: If a setting is unknown, or its value is none that it can have.
+
     Example:
 
     ```python
@@ -143,6 +147,23 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
     antialias = True
     round_frames = True
     channel_order = "rgb"
+
+    def __init__(self, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]):
+        refuse_unknown_settings(kwargs, list(self.valid_kwargs.__annotations__))
+        if kwargs.get("size") is not None and not isinstance(kwargs["size"], int):
+            check_settings({"size": kwargs["size"]})  # before what it does not know is left out
+        super().__init__(**kwargs)
+        self.check_settings()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Sets a setting; a name that is none is refused."""
+        if not hasattr(type(self), name):
+            refuse_unknown_settings([name], list(self.valid_kwargs.__annotations__))
+        super().__setattr__(name, value)
+
+    def check_settings(self) -> None:
+        """Raises a `ValueError` if a setting has a value that it cannot have, see [`check_settings`]."""
+        check_settings({name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__})
 
     @classmethod
     def from_image_encoder(cls, vision: str, **kwargs) -> "SiaSamReaVideoProcessor":
@@ -187,10 +208,11 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             `ValueError`: If training is asked for without a seed, or lists do not fit the videos.
         """
         names = list(self.valid_kwargs.__annotations__)
-        validate_kwargs(captured_kwargs=kwargs.keys(), valid_processor_keys=[*names, "return_tensors"])
+        refuse_unknown_settings(kwargs, [*names, "return_tensors"])
         validate_typed_dict(self.valid_kwargs, kwargs)
         kwargs = {name: getattr(self, name, None) for name in names} | kwargs
         kwargs = self._standardize_kwargs(**kwargs)
+        check_settings(kwargs)
 
         videos = _as_list(videos)
         spans = [_for_each(name, kwargs[name], len(videos)) for name in ("start", "end", "seed")]

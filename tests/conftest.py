@@ -13,9 +13,19 @@ import pytest
 import torch
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
-from modeling_siasamrea import SiaSamReaConfig
+from modeling_siasamrea import (
+    SiaSamReaConfig,
+    SiaSamReaForVideoQuestionAnswering,
+    SiaSamReaProcessor,
+    SiaSamReaVideoProcessor,
+)
+from modeling_siasamrea.annotations_siasamrea import load_video_questions
+from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
+from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 
+SMALL_ANSWERS = ["cat", "dog", "red"]
+SMALL_TASKS = ["open_ended", "multiple_choice", "count"]
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -130,3 +140,39 @@ def small_data(tmp_path: Path, write_video: Callable[..., Path]) -> Path:
         rows[-1]["question_id"] = f"count{number}"
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+@pytest.fixture
+def processor(tokenizer: PreTrainedTokenizerFast) -> SiaSamReaProcessor:
+    return SiaSamReaProcessor(
+        SiaSamReaVideoProcessor(size={"longest_edge": 64}, num_clips=3, frames_per_clip=2), tokenizer
+    )
+
+
+@pytest.fixture
+def make_trainer(
+    tmp_path: Path, small_data: Path, processor: SiaSamReaProcessor, tiny_config: Callable
+) -> Callable[..., SiaSamReaTrainer]:
+    """
+    A trainer on the small data; `rows` filters its questions, `trainer` holds arguments of the trainer, and further
+    keyword arguments override the training arguments.
+    """
+
+    def make(rows=lambda question: True, config=None, output="out", trainer=None, **arguments) -> SiaSamReaTrainer:
+        questions = [
+            question for question in load_video_questions(small_data / "rows.jsonl", small_data) if rows(question)
+        ]
+        dataset = VideoQuestionDataset(questions, processor)
+        torch.manual_seed(0)
+        vocabulary = {
+            "id2label": dict(enumerate(SMALL_ANSWERS)),
+            "label2id": {name: i for i, name in enumerate(SMALL_ANSWERS)},
+        }
+        model = SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=SMALL_TASKS, **vocabulary, **(config or {})))
+        defaults = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1}
+        defaults |= {"max_steps": 1, "per_device_train_batch_size": 4, "save_strategy": "no"}
+        args = SiaSamReaTrainingArguments(output_dir=str(tmp_path / output), **(defaults | arguments))
+        given = {"train_dataset": dataset, "eval_dataset": dataset, "processing_class": processor} | (trainer or {})
+        return SiaSamReaTrainer(model, args, **given)
+
+    return make

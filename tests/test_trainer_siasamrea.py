@@ -9,43 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
-from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
+from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
 from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
 from modeling_siasamrea.loss_siasamrea import siamese_loss
-from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
+from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer
 
 
-ANSWERS = ["cat", "dog", "red"]
 TASKS = ["open_ended", "multiple_choice", "count"]
-
-
-@pytest.fixture
-def processor(tokenizer) -> SiaSamReaProcessor:
-    return SiaSamReaProcessor(
-        SiaSamReaVideoProcessor(size={"longest_edge": 64}, num_clips=3, frames_per_clip=2), tokenizer
-    )
-
-
-@pytest.fixture
-def make_trainer(tmp_path, small_data, processor, tiny_config):
-    """A trainer on the small data; `rows` filters its questions, keyword arguments override the training arguments."""
-
-    def make(rows=lambda question: True, config=None, output="out", **arguments) -> SiaSamReaTrainer:
-        questions = [
-            question for question in load_video_questions(small_data / "rows.jsonl", small_data) if rows(question)
-        ]
-        dataset = VideoQuestionDataset(questions, processor)
-        torch.manual_seed(0)
-        vocabulary = {"id2label": dict(enumerate(ANSWERS)), "label2id": {name: i for i, name in enumerate(ANSWERS)}}
-        model = SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=TASKS, **vocabulary, **(config or {})))
-        defaults = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1}
-        defaults |= {"max_steps": 1, "per_device_train_batch_size": 4, "save_strategy": "no"}
-        args = SiaSamReaTrainingArguments(output_dir=str(tmp_path / output), **(defaults | arguments))
-        return SiaSamReaTrainer(model, args, train_dataset=dataset, eval_dataset=dataset, processing_class=processor)
-
-    return make
 
 
 def readable_open_ended(question) -> bool:
@@ -176,6 +149,47 @@ def test_evaluation_scores_every_row_and_counts_unreadable_ones_as_wrong(make_tr
         line["prediction"] for line in output.predictions if line["task"] != "count"
     ]
     assert other.metrics["test_loss"] == pytest.approx(output.metrics["test_loss"], rel=1e-4)
+
+
+def test_compute_metrics_gets_the_rows_and_their_answers(make_trainer):
+    seen = []
+
+    def metrics(evaluation) -> dict:
+        seen.append(evaluation)
+        rights = [line["prediction"] == answer for line, answer in zip(evaluation.predictions, evaluation.label_ids)]
+        return {"mine": torch.tensor(rights, dtype=torch.float64).mean(), "eval_other": 2}
+
+    trainer = make_trainer(readable_open_ended, trainer={"compute_metrics": metrics})
+    scores = trainer.evaluate()
+    assert scores["eval_mine"] == pytest.approx(scores["eval_open_ended_accuracy"]) and scores["eval_other"] == 2
+    assert isinstance(scores["eval_mine"], float)
+    assert seen[0].label_ids == [question.answer for question in trainer.eval_dataset.questions]
+    assert [line["question_id"] for line in seen[0].predictions] == [
+        row.question_id for row in trainer.eval_dataset.questions
+    ]
+    with pytest.raises(ValueError, match="compute_metrics must return a dictionary"):
+        make_trainer(readable_open_ended, trainer={"compute_metrics": lambda _: 0.5}).evaluate()
+
+
+def test_callbacks_are_called(make_trainer):
+    class Steps(TrainerCallback):
+        count = 0
+
+        def on_step_end(self, *_, **__):
+            self.count += 1
+
+    steps = Steps()
+    make_trainer(readable_open_ended, max_steps=2, trainer={"callbacks": [steps]}).train()
+    assert steps.count == 2
+
+
+def test_smoothing_leaves_out_unknown_answers_as_the_loss_does(make_trainer):
+    trainer = make_trainer(readable_open_ended, config={"alpha": 0.0}, label_smoothing_factor=0.2)
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    batch["labels"][1] = -100
+    loss, outputs = trainer.compute_loss(trainer.model.train(), batch, return_outputs=True)
+    expected = torch.nn.functional.cross_entropy(outputs.logits, batch["labels"], label_smoothing=0.2)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_skipped_rows_are_listed_once_and_a_new_run_starts_a_new_list(make_trainer):

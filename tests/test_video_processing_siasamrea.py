@@ -141,7 +141,7 @@ def test_bad_input_gets_a_sentence(video):
         processor(video, training=True)
     with pytest.raises(ValueError, match="start has 3 values for 1 videos"):
         processor(video, start=[0.0, 1.0, 2.0])
-    with pytest.raises(ValueError, match="size must have"):
+    with pytest.raises(ValueError, match="size must have the form"):
         processor(video, size={"max_height": 3, "max_width": 4})
 
 

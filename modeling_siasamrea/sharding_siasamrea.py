@@ -1,0 +1,48 @@
+"""Several processes, where accelerate leaves it undone: FSDP2 on CPUs, around BERT, with heads that wait; the end."""
+
+import atexit
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch import nn
+
+
+def shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:
+    """Makes several processes on CPUs shard as several GPUs do; accelerate lets the plugin lie there, silently."""
+    if accelerator.mixed_precision != "no":
+        plugin.set_mixed_precision(accelerator.mixed_precision)
+    accelerator.state.fsdp_plugin = plugin
+    accelerator.state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
+
+
+def leave_process_group_at_exit() -> None:
+    """Gloo's threads may else abort a process at its very end, and torchrun calls the finished run a failure."""
+    atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
+
+
+def choose_sharded_layers(plugin: FullyShardedDataParallelPlugin, model: nn.Module) -> None:
+    """Shards layer by layer. Not BERT's embeddings as one, for accelerate shards the word embeddings alone as well."""
+    if plugin.transformer_cls_names_to_wrap is None:
+        there = {type(module).__name__ for module in model.modules()}
+        plugin.transformer_cls_names_to_wrap = sorted(there.intersection(model._no_split_modules) - {"BertEmbeddings"})
+
+
+def start_missing_states(optimizer: torch.optim.Optimizer) -> None:
+    """
+    Gives parameters that have not trained yet, such as the head of a task whose turn has not come, the state that
+    they will start from: all zeros. A sharded optimizer is loaded only if it has a state for each parameter.
+    """
+    states = [state for state in optimizer.state.values() if state]
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if states and parameter.requires_grad and not optimizer.state[parameter]:
+                optimizer.state[parameter] = {
+                    name: torch.zeros_like(parameter if value.ndim else value)
+                    for name, value in states[0].items()
+                    if isinstance(value, torch.Tensor)
+                }
+
+
+__all__ = ["choose_sharded_layers", "leave_process_group_at_exit", "shard_on_cpu", "start_missing_states"]

@@ -1,0 +1,118 @@
+"""What the settings of a video processor may be: names and values that mean nothing are refused with a sentence."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+# The least value of each number.
+LEAST = {
+    "num_clips": 1,
+    "num_eval_clips": 1,
+    "min_frames": 1,
+    "max_frames": 1,
+    "window": 0,
+    "rescale_factor": 0,
+    "fps": 0,
+}
+NEVER_ZERO = ("rescale_factor", "fps")
+WORDS = {
+    "sampling": ("siamese", "copies", "anywhere", "random_windows"),
+    "channel_order": ("rgb", "bgr"),
+}
+SIZES = (("longest_edge",), ("shortest_edge",), ("height", "width"))
+# Names of Transformers' own beside the settings.
+NAMES_OF_TRANSFORMERS = (
+    "auto_map",
+    "custom_pipelines",
+    "feature_extractor_type",
+    "image_processor_type",
+    "model_valid_processing_keys",
+    "pad_size",
+    "processor_class",
+    "video_processor_type",
+)
+
+
+def refuse_unknown_settings(given: Iterable[str], names: list[str], owner: str = "SiaSamReaVideoProcessor") -> None:
+    """Raises a `ValueError` with the nearest right name if a setting is unknown to its owner."""
+    for name in given:
+        if name in names or name in NAMES_OF_TRANSFORMERS or name.startswith("_"):
+            continue
+        if name in ("longest_edge", "shortest_edge"):
+            raise ValueError(f'{owner} has no setting {name!r}. Did you mean size={{"{name}": ...}}?')
+        (nearest,) = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+        raise ValueError(f"{owner} has no setting {name!r}. Did you mean {nearest!r}?")
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    r"""
+    Checks the values of settings.
+
+    Args:
+        settings (`Mapping[str, Any]`): Values by name; those that are missing or `None` are not set.
+
+    Raises:
+        `ValueError`: If a value is outside what the setting can be; the message names it and what would be right.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, words in WORDS.items():
+        if name in given and given[name] not in words:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}; got {given[name]!r}.")
+    for name in LEAST.keys() & given.keys():
+        _check_number(name, given[name])
+    for name in ("num_clips", "num_eval_clips", "min_frames", "max_frames"):
+        if name in given and not _is_whole(given[name]):
+            raise ValueError(f"{name} must be a whole number; got {given[name]!r}.")
+    frames = given.get("frames_per_clip", "adaptive")
+    if frames != "adaptive" and not (_is_whole(frames) and frames >= 1):
+        raise ValueError(f'frames_per_clip must be "adaptive" or a whole number from 1; got {frames!r}.')
+    if given.get("min_frames", 1) > given.get("max_frames", math.inf):
+        raise ValueError(f"min_frames is {given['min_frames']}, more than max_frames, {given['max_frames']}.")
+    for name in ("image_mean", "image_std"):
+        if name in given:
+            _check_channels(name, given[name])
+    if "size" in given:
+        _check_size("size", given["size"], SIZES)
+    if "crop_size" in given:
+        _check_size("crop_size", given["crop_size"], SIZES[-1:])
+    if given.get("do_center_crop") and "crop_size" not in given:
+        raise ValueError('do_center_crop needs crop_size={"height": ..., "width": ...}.')
+    if "resample" in given and int(given["resample"]) != 2:
+        raise ValueError(f"resample must be 2 (bilinear), the only way frames are resized; got {given['resample']!r}.")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number; got {value!r}.")
+    if value < LEAST[name] or (name in NEVER_ZERO and value == 0):
+        raise ValueError(
+            f"{name} must be {'above 0' if name in NEVER_ZERO else f'{LEAST[name]} or more'}; got {value}."
+        )
+
+
+def _check_channels(name: str, value: Any) -> None:
+    values = list(value) if isinstance(value, list | tuple) else []
+    if len(values) != 3 or not all(isinstance(number, int | float) and math.isfinite(number) for number in values):
+        raise ValueError(f"{name} must be three finite numbers, for R, G and B; got {value!r}.")
+    if name == "image_std" and min(values) <= 0:
+        raise ValueError(f"image_std must be above 0, for frames are divided by it; got {value!r}.")
+
+
+def _check_size(name: str, value: Any, forms: tuple[tuple[str, ...], ...]) -> None:
+    """A size is given in one of several forms; its other sides are missing or `None`."""
+    right = " or ".join("{" + ", ".join(f'"{side}": ...' for side in form) + "}" for form in forms)
+    try:
+        sides = {side: pixels for side, pixels in dict(value).items() if pixels is not None}
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must have the form {right}; got {value!r}.") from None
+    if set(sides) not in [set(form) for form in forms]:
+        raise ValueError(f"{name} must have the form {right}; got {sides}.")
+    for side, pixels in sides.items():
+        if not _is_whole(pixels) or pixels < 1:
+            raise ValueError(f"{side} of {name} must be a whole number of pixels from 1; got {pixels!r}.")
