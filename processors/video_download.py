@@ -32,6 +32,7 @@ class DownloadLimits:
         public_only (`bool`, *optional*, defaults to `False`):
             Whether addresses of this machine and its network are refused, at the start and after each redirect. A
             server that asks for its users sets it. No proxy is used then, for only the proxy would know the host.
+            Paths of files are opened all the same: a server must not take them from its users.
     """
 
     max_bytes: int = 4 << 30

@@ -143,7 +143,7 @@ def test_requests_about_a_video_share_it_whatever_they_ask():
         {"video": "a.mp4", "start": 1.0},
         {"video": frames, "candidates": ["x", "y", "z"]},
         {"video": b"film", "task": "count"},
-        {"video": b"fi" + b"lm"},
+        {"video": bytes(bytearray(b"film"))},
         {"video": ["1.png", "2.png"]},
         {"video": ["1.png", "2.png"], "question": ["what?", "who?"], "candidates": [["x", "y"], ["x", "y", "z"]]},
     ]
