@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from modeling_siasamrea.lora_siasamrea import add_lora, load_lora
 
 
 ANSWERS = ("bird", "fish", "bird", "cow", "owl")
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +53,7 @@ def write_config(tmp_path, small_data, tiny_config) -> Callable[..., str]:
     return write
 
 
-def test_a_run_writes_a_complete_checkpoint_and_its_reports(
-    script, write_config, small_data, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.syspath_prepend(EXAMPLES)
+def test_a_run_writes_a_complete_checkpoint_and_its_reports(script, write_config, small_data, tmp_path, capsys):
     report = script.main(
         [write_config(do_eval=True, validation_file=str(small_data / "rows.jsonl"), show_example=True)]
     )

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from modeling_siasamrea.annotations_siasamrea import VideoQuestion
-from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
+from ..annotations_siasamrea import VideoQuestion
+from ..processors.processing_siasamrea import SiaSamReaProcessor
 
 
 FRAME_SIDE = 112
