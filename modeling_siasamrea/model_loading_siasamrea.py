@@ -192,4 +192,4 @@ def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Sequen
         nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))
 
 
-__all__ = ["build_model", "known_answers", "load_model"]
+__all__ = ["NOT_LOADED", "build_model", "known_answers", "load_model"]

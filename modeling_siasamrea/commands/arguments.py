@@ -228,26 +228,22 @@ def decoded(name: str, value: dict | str) -> dict[str, Any]:
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether a JSON value is one of a type; text may stand for a number or a switch, as on the command line."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if value is None:
-        return type(None) in inner or hint in (Any, type(None))
+    origin, inner = get_origin(hint) or hint, get_args(hint)
     if origin in (Union, types.UnionType):
         return any(fits(value, one) for one in inner)
     if origin is Literal:
         return value in inner
-    if hint is Any or (isinstance(value, str) and (origin or hint) not in (list, dict)):
-        return True
-    if (origin or hint) is list:
-        return isinstance(value, list) and all(fits(one, inner[0]) for one in value) if inner else True
-    if (origin or hint) is dict:
+    if value is None or hint is Any:
+        return hint in (Any, type(None))
+    if origin is list:
+        return isinstance(value, list) and all(fits(one, inner[0]) for one in value)
+    if origin is dict:
         return isinstance(value, dict)
-    if hint is bool:
-        return isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(hint, type) and issubclass(hint, Enum) and value in [item.value for item in hint]
+    if isinstance(value, str):
+        return hint in (str, bool, int, float) or (isinstance(hint, type) and issubclass(hint, Enum))
+    if isinstance(value, bool):
+        return hint is bool
+    return (isinstance(value, int) and hint in (int, float)) or (isinstance(value, float) and hint is float)
 
 
 __all__ = ["DataArguments", "read_arguments", "refuse_unknown"]

@@ -26,11 +26,16 @@ def start_run(data: DataArguments, training: TrainingArguments) -> RunRows:
     """
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING, format="%(message)s")
     set_seed(training.seed)
+    make_output_folder(training)
+    return load_rows(data, training)
+
+
+def make_output_folder(training: TrainingArguments) -> None:
+    """Makes the output folder, before anything is computed for it; a `ValueError` says why it cannot be made."""
     try:
         Path(training.output_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"The output folder {training.output_dir} cannot be made: {error.strerror}.") from None
-    return load_rows(data, training)
 
 
 def run(trainer: Trainer, rows: RunRows, make_dataset: Callable[[Rows], Dataset]) -> Report:
@@ -106,4 +111,4 @@ def print_scores(title: str, scores: dict[str, float], baselines: dict[str, dict
             print(f"{name:40s}" + "".join(f"{'':>16s}" if value is None else f"{value:16.4f}" for value in values))
 
 
-__all__ = ["Report", "run", "start_run"]
+__all__ = ["Report", "make_output_folder", "run", "start_run"]
