@@ -89,7 +89,7 @@ class ClipBertPretrainingArguments(TrainingArguments):
 def parse_arguments(argv: Sequence[str] | None) -> tuple[PretrainingArguments, ClipBertPretrainingArguments]:
     """The arguments of a JSON file, where one comes first, and of the command line over it."""
     classes = (PretrainingArguments, ClipBertPretrainingArguments)
-    arguments, training = read_arguments(argv, classes, __doc__.split("\n\n")[0].strip())
+    arguments, training = read_arguments(argv, classes, __doc__)
     training.remove_unused_columns = False
     training.label_names = ["labels", "matching_labels"]
     return arguments, training

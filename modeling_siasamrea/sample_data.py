@@ -33,6 +33,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from .worker_processes import end_with_parent
+
 
 GENERATOR_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -332,7 +334,7 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
             "folder, or remove it to make the data set anew."
         )
     (output_dir / "videos").mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(initializer=end_with_parent) as pool:
         written = pool.map(partial(write_video, data, output_dir / "videos"), stories, chunksize=8)
         for _ in tqdm(written, total=len(stories), desc="Writing sample videos", unit="video"):
             pass

@@ -148,7 +148,7 @@ def read_config(name: str) -> dict[str, Any]:
 
 
 class ArgumentParser(HfArgumentParser):
-    """A parser of dataclasses that refuses bad usage in one sentence, without the list of all arguments."""
+    """A parser that refuses bad usage in one sentence, without the list of all arguments."""
 
     def error(self, message: str) -> NoReturn:
         """Exits with code 2."""
@@ -164,7 +164,7 @@ def read_arguments(
     Args:
         argv (`Sequence[str]`, *optional*): The command line; that of the process by default.
         classes (`tuple[type, ...]`): Dataclasses of arguments.
-        description (`str`): What the command does, for its help.
+        description (`str`): The command's docstring, whose first paragraph is in its help.
         defaults: Values of arguments that neither gives.
 
     Returns:
@@ -174,7 +174,8 @@ def read_arguments(
         `SystemExit`: With code 2 and a sentence, if an argument or a name inside a dictionary does not exist, or has a
             value that it cannot have.
     """
-    parser = ArgumentParser(classes, description=description, allow_abbrev=False)
+    summary = description.split("\n\n")[0].strip()  # the defaults' formatter would run all of it together
+    parser = ArgumentParser(classes, description=summary, allow_abbrev=False)
     parser.add_argument(
         "config", nargs="?", help="A JSON file of arguments, or a packaged recipe; it must come first."
     )

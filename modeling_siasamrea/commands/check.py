@@ -14,7 +14,6 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from transformers.video_utils import VideoMetadata
 from ..annotations_siasamrea import VideoQuestion, load_video_questions
 from ..benchmarks import LOADERS, SPLITS, load_benchmark
 from ..processors.video_decoding import VideoDecodingError, decode_frames
+from ..worker_processes import end_with_parent
 from .arguments import ArgumentParser, refuse_unknown
 
 
@@ -101,15 +101,9 @@ def distinct_videos(questions: list[VideoQuestion]) -> list[Video]:
 def serve(connection: Connection) -> None:
     """What a worker does: check the videos that it is sent, until the process that sends them is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the first process ends the others
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     while True:
         connection.send(check_video(connection.recv()))
-
-
-def end_with_parent() -> None:
-    """Ends this process, whatever it is decoding, when the process that started it is gone."""
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
 
 
 class Worker:

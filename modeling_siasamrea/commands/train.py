@@ -199,11 +199,11 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
 
 
 def parse_arguments(
-    argv: Sequence[str] | None = None, **defaults: Any
+    argv: Sequence[str] | None = None, description: str = __doc__, **defaults: Any
 ) -> tuple[ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments]:
     """The arguments of a run, see [`read_arguments`]."""
     classes = (ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments)
-    return read_arguments(argv, classes, __doc__.split("\n\n")[0].strip(), **defaults)
+    return read_arguments(argv, classes, description, **defaults)
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
