@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import AutoTokenizer, EvalPrediction, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_siasamrea import (
     SiaSamReaConfig,
@@ -30,6 +29,7 @@ from modeling_siasamrea import (
 )
 from modeling_siasamrea.annotations_siasamrea import VideoQuestion
 from modeling_siasamrea.captions_siasamrea import Caption, CaptionDataset, PretrainingCollator, load_captions
+from modeling_siasamrea.checkpoints_siasamrea import last_whole_checkpoint
 from modeling_siasamrea.commands.arguments import read_arguments
 from modeling_siasamrea.commands.run import make_output_folder
 from modeling_siasamrea.commands.siasamrea import run_command
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         preprocess_logits_for_metrics=best_guesses,
     )
     if training.do_train:
-        last = get_last_checkpoint(training.output_dir) if Path(training.output_dir).is_dir() else None
+        last = last_whole_checkpoint(training.output_dir)
         trainer.train(resume_from_checkpoint=training.resume_from_checkpoint or last)
         trainer.save_model()
     if not training.do_eval:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
+from ..checkpoints_siasamrea import last_whole_checkpoint
 from ..evaluation_siasamrea import majority_baseline, question_only_baseline, score_predictions
 from .arguments import DataArguments
 from .rows import Rows, RunRows, load_rows
 
+
+logger = logging.getLogger(__name__)
 
 Report = dict[str, dict]
 
@@ -53,7 +55,9 @@ def run(trainer: Trainer, rows: RunRows, make_dataset: Callable[[Rows], Dataset]
     training, output_dir = trainer.args, Path(trainer.args.output_dir)
     report: Report = {}
     if training.do_train:
-        last = get_last_checkpoint(output_dir) if output_dir.is_dir() else None
+        last = last_whole_checkpoint(output_dir)
+        if last is not None and not training.resume_from_checkpoint:
+            logger.warning(f"The run resumes from {last}.")
         result = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint or last)
         trainer.save_model()
         trainer.model.config.save_pretrained(output_dir)  # beside a LoRA adapter too, which has none of its own
