@@ -24,10 +24,10 @@ COMMANDS = {
 }
 
 
-def raised_by_package(error: Exception) -> bool:
-    """Whether this package raised an error, which then is a sentence about the input; others are bugs."""
+def is_sentence(error: Exception, script: str) -> bool:
+    """Whether this package or the script raised an error, which then is a sentence about the input, and no bug."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].f_globals.get("__name__", "").startswith("modeling_siasamrea")
+    return frames[-1].f_globals.get("__name__", "").startswith(("modeling_siasamrea", script))
 
 
 def run_command(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | None = None) -> int:
@@ -44,13 +44,14 @@ def run_command(main: Callable[[Sequence[str] | None], object], argv: Sequence[s
     """
     try:
         main(argv)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; nothing is left to flush
         return 0
     except ValueError as error:
-        if not raised_by_package(error):
+        if not is_sentence(error, main.__module__):
             raise
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1 if type(error).__name__ in ("VideoDecodingError", "UnreadableVideoError") else 2
@@ -81,8 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     name, rest = argv[0], argv[1:]
     if name in ("-h", "--help"):
-        print(help_text())
-        return 0
+        return run_command(lambda _: print(help_text()))
     if name == "--version":
         print(importlib.metadata.version("siasamrea"))
         return 0
