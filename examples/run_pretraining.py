@@ -33,7 +33,7 @@ from modeling_siasamrea.checkpoints_siasamrea import last_whole_checkpoint
 from modeling_siasamrea.commands.arguments import read_arguments
 from modeling_siasamrea.commands.run import make_output_folder
 from modeling_siasamrea.commands.siasamrea import run_command
-from modeling_siasamrea.model_loading_siasamrea import NOT_LOADED
+from modeling_siasamrea.model_loading_siasamrea import explained
 from modeling_siasamrea.vocabulary_siasamrea import build_tokenizer
 
 
@@ -110,17 +110,16 @@ def build(
 ) -> tuple[SiaSamReaForPreTraining, SiaSamReaProcessor]:
     """The model and its processor: a checkpoint, two pretrained encoders, or random weights."""
     if arguments.model_name_or_path is not None:
-        try:
+        with explained(f"The checkpoint {arguments.model_name_or_path} cannot be loaded"):
             model = SiaSamReaForPreTraining.from_pretrained(arguments.model_name_or_path)
             return model, SiaSamReaProcessor.from_pretrained(arguments.model_name_or_path)
-        except NOT_LOADED as error:
-            raise ValueError(f"The checkpoint {arguments.model_name_or_path} cannot be loaded: {error}") from None
     fields = {"tasks": [], "pixel_random_sampling_size": 100} | (arguments.model_config or {})
     settings = arguments.video_processor or {}
     if arguments.vision_model is not None:
-        model = SiaSamReaForPreTraining.from_vision_text_pretrained(
-            arguments.vision_model, arguments.text_model, **fields
-        )
+        with explained(f"The encoders {arguments.vision_model} and {arguments.text_model} cannot be loaded"):
+            model = SiaSamReaForPreTraining.from_vision_text_pretrained(
+                arguments.vision_model, arguments.text_model, **fields
+            )
         video_processor = SiaSamReaVideoProcessor.from_image_encoder(arguments.vision_model, **settings)
         return model, SiaSamReaProcessor(video_processor, AutoTokenizer.from_pretrained(arguments.text_model))
     logger.warning("The model starts from random weights, its tokenizer from the words of the captions.")

@@ -1,11 +1,12 @@
 """The model a run starts from: a checkpoint or adapter, two pretrained encoders, or random weights, with its heads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer
@@ -24,6 +25,15 @@ logger = logging.get_logger(__name__)
 
 # A folder or hub name that is none, files that are missing, and files that are damaged.
 NOT_LOADED = (OSError, HFValidationError, SafetensorError)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Says in a `ValueError` what could not be done where a file or a field of a configuration is the reason."""
+    try:
+        yield
+    except (*NOT_LOADED, ValueError, StrictDataclassError) as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def build_model(
@@ -62,17 +72,16 @@ def build_model(
     if vision_model is not None:
         if fields.keys() & {"vision_config", "text_config"}:
             raise ValueError("Pretrained encoders bring their vision_config and text_config: leave both out.")
-        try:
+        with explained(f"The encoders {vision_model} and {text_model} cannot be loaded"):
             model = SiaSamReaForVideoQuestionAnswering.from_vision_text_pretrained(vision_model, text_model, **fields)
             tokenizer = AutoTokenizer.from_pretrained(text_model)
-        except NOT_LOADED as error:
-            raise ValueError(f"The encoders {vision_model} and {text_model} cannot be loaded: {error}") from None
         make_video_processor = partial(SiaSamReaVideoProcessor.from_image_encoder, vision_model)
     else:
         logger.warning("The model starts from random weights, its tokenizer from the words of the training questions.")
         tokenizer = build_tokenizer(rows)
         text_config = {"model_type": "bert", **fields.pop("text_config", {}), "vocab_size": len(tokenizer)}
-        model = SiaSamReaForVideoQuestionAnswering(SiaSamReaConfig(text_config=text_config, **fields))
+        with explained("The model cannot be built"):
+            model = SiaSamReaForVideoQuestionAnswering(SiaSamReaConfig(text_config=text_config, **fields))
         make_video_processor = SiaSamReaVideoProcessor
     start_counts_at_mean(model, rows)
     settings.setdefault("num_clips", model.config.num_clips)
@@ -107,16 +116,14 @@ def load_model(
     Raises:
         `ValueError`: If it cannot be loaded, or there are training rows for an adapter, which only answers.
     """
-    try:
+    with explained(f"The checkpoint {name_or_path} cannot be loaded"):
         model_type = SiaSamReaConfig.get_config_dict(name_or_path)[0].get("model_type")
         if model_type != SiaSamReaConfig.model_type:
-            raise ValueError(f"{name_or_path} is not a SiaSamRea checkpoint: its model type is {model_type!r}.")
+            raise ValueError(f"it is not a SiaSamRea checkpoint: its model type is {model_type!r}.")
         old = SiaSamReaConfig.from_pretrained(name_or_path)
         processor = SiaSamReaProcessor.from_pretrained(name_or_path)
         if video_processor:
             processor.video_processor = SiaSamReaVideoProcessor.from_pretrained(name_or_path, **video_processor)
-    except NOT_LOADED as error:
-        raise ValueError(f"The checkpoint {name_or_path} cannot be loaded: {error}") from None
     if (Path(name_or_path) / "adapter_config.json").is_file():
         if rows:
             raise ValueError(f"{name_or_path} is a LoRA adapter, which only answers. Train its base model anew.")
@@ -131,7 +138,8 @@ def load_model(
     if new_vocabulary:
         fields |= vocabulary_fields(rows, vocabulary_size)
     encoders = {"vision_config": old.vision_config, "text_config": old.text_config}
-    new = SiaSamReaConfig(**{**old.to_dict(), **fields, **encoders})
+    with explained(f"{name_or_path} cannot be configured anew"):
+        new = SiaSamReaConfig(**{**old.to_dict(), **fields, **encoders})
     new_heads = [task for task in new.tasks if task not in old.tasks]
     if new_heads:
         logger.warning(f"The checkpoint has no head for {', '.join(new_heads)}: training starts new ones.")
@@ -140,12 +148,10 @@ def load_model(
         logger.warning(
             f"The checkpoint reasons over {old.num_clips} clips, not {new.num_clips}: W1 and W2 start anew."
         )
-    try:
+    with explained(f"The weights of {name_or_path} cannot be loaded"):
         model = SiaSamReaForVideoQuestionAnswering.from_pretrained(
             name_or_path, config=new, ignore_mismatched_sizes=new_vocabulary or new_clips
         )
-    except NOT_LOADED as error:
-        raise ValueError(f"The weights of {name_or_path} cannot be loaded: {error}") from None
     if "count" in new_heads:
         start_counts_at_mean(model, rows)
     return model, processor
@@ -192,4 +198,4 @@ def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Sequen
         nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))
 
 
-__all__ = ["NOT_LOADED", "build_model", "known_answers", "load_model"]
+__all__ = ["NOT_LOADED", "build_model", "explained", "known_answers", "load_model"]

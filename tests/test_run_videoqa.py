@@ -187,9 +187,7 @@ def test_work_without_rows_or_model_is_refused(script, write_config):
         script.main([write_config(do_train=False, do_predict=False)])
 
 
-def test_files_that_are_missing_or_something_else_are_refused_by_name(
-    write_config, small_data, tmp_path, capsys
-):
+def test_files_that_are_missing_or_something_else_are_refused_by_name(write_config, small_data, tmp_path, capsys):
     (tmp_path / "file").touch()
     unanswered = [{"video": "v0.mp4", "question": "what ?"}]
     (tmp_path / "unanswered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in unanswered))
