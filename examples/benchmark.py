@@ -370,23 +370,22 @@ def prepared(repeats: int) -> list[Row]:
 
 def loading(repeats: int) -> list[Row]:
     """A two-worker loader's batches at the quickstart's size, against the model's training steps on them."""
-    from run_videoqa import ModelArguments, build_model
-
-    from make_sample_data import make_sample_data
     from modeling_siasamrea.annotations_siasamrea import load_video_questions
     from modeling_siasamrea.data_siasamrea import (
         SiaSamReaDataCollator,
         TrainingBatchSampler,
         VideoQuestionDataset,
     )
-    from modeling_siasamrea.vocabulary_siasamrea import answer_vocabulary
+    from modeling_siasamrea.model_loading_siasamrea import build_model
+    from modeling_siasamrea.sample_data import make_sample_data
 
     settings = json.loads((Path(__file__).parent / "configs" / "quickstart.json").read_text())
     with tempfile.TemporaryDirectory() as folder:
         make_sample_data(folder, train_videos=200, validation_videos=1, test_videos=1)
         questions = load_video_questions(Path(folder) / "train.jsonl", folder)
-        arguments = ModelArguments(model_config=settings["model_config"], video_processor=settings["video_processor"])
-        model, processor = build_model(arguments, questions, answer_vocabulary(questions))
+        model, processor = build_model(
+            questions, config=settings["model_config"], video_processor=settings["video_processor"]
+        )
         config, step = model.config, training_step(model)
         dataset = VideoQuestionDataset(questions, processor)
         batch_size = settings["per_device_train_batch_size"]

@@ -25,8 +25,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from make_sample_data import make_sample_data
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaVideoProcessor
+from modeling_siasamrea.sample_data import make_sample_data
 
 
 if TYPE_CHECKING:

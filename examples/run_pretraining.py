@@ -10,8 +10,8 @@ ClipBERT's image-text pretraining: masked words and matching, on pictures or vid
 Several files are trained together: `--train_file captions_train2014.json region_descriptions.json --folder coco vg`.
 """
 
-import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, EvalPrediction, HfArgumentParser, Trainer, TrainingArguments, set_seed
+from transformers import AutoTokenizer, EvalPrediction, Trainer, TrainingArguments, set_seed
 
 from modeling_siasamrea import (
     SiaSamReaConfig,
@@ -30,6 +30,10 @@ from modeling_siasamrea import (
 from modeling_siasamrea.annotations_siasamrea import VideoQuestion
 from modeling_siasamrea.captions_siasamrea import Caption, CaptionDataset, PretrainingCollator, load_captions
 from modeling_siasamrea.checkpoints_siasamrea import checkpoint_to_resume, last_whole_checkpoint
+from modeling_siasamrea.commands.arguments import read_arguments
+from modeling_siasamrea.commands.run import make_output_folder
+from modeling_siasamrea.commands.siasamrea import run_command
+from modeling_siasamrea.model_loading_siasamrea import explained
 from modeling_siasamrea.modeling_siasamrea import NonFiniteError
 from modeling_siasamrea.vocabulary_siasamrea import build_tokenizer
 
@@ -57,6 +61,18 @@ class PretrainingArguments:
         default=0, metadata={"help": "Pictures of make_sample_captions to write where the files are missing."}
     )
 
+    def __post_init__(self):
+        if self.max_text_length < 4:
+            raise ValueError(
+                f"--max_text_length must be 4 or more, two words in [CLS] and [SEP]; got {self.max_text_length}."
+            )
+        if not 0 < self.mask_probability < 1:
+            raise ValueError(f"--mask_probability must lie between 0 and 1; got {self.mask_probability}.")
+        if self.sample_captions < 0 or (self.sample_captions and not self.train_file):
+            raise ValueError("--sample_captions must be a number of pictures, made in the folder of --train_file.")
+        if (self.vision_model is None) != (self.text_model is None):
+            raise ValueError("Give --vision_model and --text_model together: the model is built from both encoders.")
+
 
 @dataclass
 class ClipBertPretrainingArguments(TrainingArguments):
@@ -74,15 +90,8 @@ class ClipBertPretrainingArguments(TrainingArguments):
 
 def parse_arguments(argv: Sequence[str] | None) -> tuple[PretrainingArguments, ClipBertPretrainingArguments]:
     """The arguments of a JSON file, where one comes first, and of the command line over it."""
-    parser = HfArgumentParser((PretrainingArguments, ClipBertPretrainingArguments))
-    parser.add_argument("config", nargs="?", help="A JSON file of arguments; it must come first.")
-    config = parser.parse_known_args(argv)[0].config
-    if config is not None:
-        parser.set_defaults(**json.loads(Path(config).read_text(encoding="utf-8")))
-    arguments, training, _ = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-    for name in ("model_config", "video_processor"):
-        if isinstance(getattr(arguments, name), str):
-            setattr(arguments, name, json.loads(getattr(arguments, name)))
+    classes = (PretrainingArguments, ClipBertPretrainingArguments)
+    arguments, training = read_arguments(argv, classes, __doc__)
     training.remove_unused_columns = False
     training.label_names = ["labels", "matching_labels"]
     return arguments, training
@@ -103,14 +112,16 @@ def build(
 ) -> tuple[SiaSamReaForPreTraining, SiaSamReaProcessor]:
     """The model and its processor: a checkpoint, two pretrained encoders, or random weights."""
     if arguments.model_name_or_path is not None:
-        model = SiaSamReaForPreTraining.from_pretrained(arguments.model_name_or_path)
-        return model, SiaSamReaProcessor.from_pretrained(arguments.model_name_or_path)
+        with explained(f"The checkpoint {arguments.model_name_or_path} cannot be loaded"):
+            model = SiaSamReaForPreTraining.from_pretrained(arguments.model_name_or_path)
+            return model, SiaSamReaProcessor.from_pretrained(arguments.model_name_or_path)
     fields = {"tasks": [], "pixel_random_sampling_size": 100} | (arguments.model_config or {})
     settings = arguments.video_processor or {}
-    if arguments.vision_model is not None and arguments.text_model is not None:
-        model = SiaSamReaForPreTraining.from_vision_text_pretrained(
-            arguments.vision_model, arguments.text_model, **fields
-        )
+    if arguments.vision_model is not None:
+        with explained(f"The encoders {arguments.vision_model} and {arguments.text_model} cannot be loaded"):
+            model = SiaSamReaForPreTraining.from_vision_text_pretrained(
+                arguments.vision_model, arguments.text_model, **fields
+            )
         video_processor = SiaSamReaVideoProcessor.from_image_encoder(arguments.vision_model, **settings)
         return model, SiaSamReaProcessor(video_processor, AutoTokenizer.from_pretrained(arguments.text_model))
     logger.warning("The model starts from random weights, its tokenizer from the words of the captions.")
@@ -152,6 +163,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     arguments, training = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING, format="%(message)s")
     set_seed(training.seed)
+    make_output_folder(training)
+    for wanted, name in ((training.do_train, "train"), (training.do_eval, "validation")):
+        if wanted and getattr(arguments, f"{name}_file") is None:
+            raise ValueError(f"There are no {name} captions: give --{name}_file.")
     if arguments.sample_captions:
         from make_sample_captions import make_sample_captions
 
@@ -203,4 +218,4 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -5,6 +5,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .configuration_siasamrea import SiaSamReaConfig
+from .packaged_files import MODEL_CARDS
 from .trainer_siasamrea import SiaSamReaTrainingArguments
 
 
@@ -38,7 +39,6 @@ def _table(rows: dict[str, object]) -> str:
 
 
 def write_model_card(
-    template: str | Path,
     path: str | Path,
     config: SiaSamReaConfig,
     arguments: SiaSamReaTrainingArguments,
@@ -52,7 +52,6 @@ def write_model_card(
     Fills the template and writes the card, with `model-index` metadata as the hub reads it.
 
     Args:
-        template (`str` or `Path`): The template, in the syntax of `huggingface_hub.ModelCard.from_template`.
         path (`str` or `Path`): Where the card goes.
         config ([`SiaSamReaConfig`]): The trained model's configuration.
         arguments ([`SiaSamReaTrainingArguments`]): The run's arguments.
@@ -87,7 +86,7 @@ def write_model_card(
         lines.append(f"| {name} | " + " | ".join("–" if value is None else f"{value:.4g}" for value in values) + " |")
     card = ModelCard.from_template(
         card_data,
-        template_path=str(template),
+        template_path=str(MODEL_CARDS / "template.md"),
         model_name=card_data.model_name,
         base_model=base_model or "random weights",
         dataset=dataset,

@@ -1,10 +1,19 @@
 """Checking a folder of videos: each fault is found and named, and training leaves out what cannot be used."""
 
 import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from modeling_siasamrea.annotations_siasamrea import load_video_questions, read_skip_list
+from modeling_siasamrea.commands import check
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +61,72 @@ def test_each_fault_is_found_and_named(script, data, capsys):
     assert {path.rsplit("/", 1)[1] for path in kept} == {"good.mp4", "single.gif", "wide.mp4"}
 
 
-def test_a_benchmark_without_annotations_gets_a_sentence(script, capsys):
-    with pytest.raises(SystemExit):
+def test_bad_usage_gets_a_sentence(script, capsys):
+    with pytest.raises(ValueError, match="needs --annotations"):
         script.main(["msvd_qa"])
-    assert "needs --annotations" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"benchmarks or files that do not exist: msvdqa \(did you mean msvd_qa\?\)"):
+        script.main(["msvdqa"])
+    for wrong in (["--workers", "0"], ["--timeout", "0"], ["--videos", "nowhere"]):
+        with pytest.raises(SystemExit, match="2"):
+            script.main(["msvd_qa", *wrong])
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def dies_of_some(video: check.Video) -> list[check.Fault]:
+    """Stands in for a decoder: it is killed, exits or never ends on files of these names."""
+    if "killed" in video.path:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "exit" in video.path:
+        os._exit(3)
+    if "forever" in video.path:
+        time.sleep(1000)
+    return []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, so that they see the stand-in")
+def test_files_that_kill_a_worker_or_never_end_are_named_and_the_rest_is_checked(monkeypatch):
+    monkeypatch.setattr(check, "check_video", dies_of_some)
+    monkeypatch.setattr(check, "VIDEOS_PER_PROCESS", 3)
+    names = ["a.mp4", "killed.mp4", "b.mp4", "forever.mp4", "c.mp4", "exit.mp4", "killed2.mp4", *"defghijk"]
+    found = list(check.check_videos([check.Video(name, None) for name in names], workers=2, timeout=1.0))
+    assert len(found) == len(names)
+    faults = {fault.video: (fault.fault, fault.detail) for of_video in found for fault in of_video}
+    assert faults == {
+        "killed.mp4": ("kills its decoder", "the process that read it ended by SIGKILL"),
+        "killed2.mp4": ("kills its decoder", "the process that read it ended by SIGKILL"),
+        "exit.mp4": ("kills its decoder", "the process that read it ended with exit code 3"),
+        "forever.mp4": ("takes too long", "it was not read within 1 s"),
+    }
+    assert {"kills its decoder", "takes too long"} <= set(check.UNUSABLE)
+    assert not multiprocessing.active_children()
+
+
+def check_for_ever(started: Connection) -> None:
+    check.check_video = dies_of_some
+    videos = [check.Video(f"forever{number}.mp4", None) for number in range(2)]
+    threading.Timer(0.5, lambda: started.send([child.pid for child in multiprocessing.active_children()])).start()
+    list(check.check_videos(videos, workers=2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which processes live")
+def test_a_killed_check_leaves_no_orphans():
+    ours, theirs = multiprocessing.Pipe()
+    checking = multiprocessing.Process(target=check_for_ever, args=(theirs,))
+    checking.start()
+    workers = ours.recv()
+    assert len(workers) == 2
+    checking.kill()
+    checking.join()
+    end = time.monotonic() + 10
+    while any(is_alive(worker) for worker in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(is_alive(worker) for worker in workers)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process lives; one that ended and is not waited for does not."""
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -60,6 +60,18 @@ def test_a_short_run_reports_and_starts_fine_tuning(run, example, small_data, tm
     assert set(config.tasks) == {"open_ended", "multiple_choice", "count"}
 
 
+def test_bad_input_gets_a_sentence(run, tmp_path, capsys):
+    for wrong in ({"model_config": '{"alhpa": 0}'}, {"mask_probability": 2}, {"max_text_length": 0}, {"lernin": 1}):
+        with pytest.raises(SystemExit, match="2"):
+            run(4, **wrong)
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="The output folder .*file cannot be made"):
+        run(4, output_dir=tmp_path / "file")
+    with pytest.raises(ValueError, match="The checkpoint .*nowhere cannot be loaded"):
+        run(4, model_name_or_path=tmp_path / "nowhere")
+
+
 @pytest.mark.slow
 def test_it_learns_to_match_and_to_see_masked_words(run):
     report = run(3000)

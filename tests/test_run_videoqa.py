@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,12 +10,12 @@ from safetensors.torch import load_file
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
+from modeling_siasamrea.commands import siasamrea
 from modeling_siasamrea.data_siasamrea import SiaSamReaDataCollator, VideoQuestionDataset, VideoRequest
 from modeling_siasamrea.lora_siasamrea import add_lora, load_lora
 
 
 ANSWERS = ("bird", "fish", "bird", "cow", "owl")
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +54,7 @@ def write_config(tmp_path, small_data, tiny_config) -> Callable[..., str]:
     return write
 
 
-def test_a_run_writes_a_complete_checkpoint_and_its_reports(
-    script, write_config, small_data, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.syspath_prepend(EXAMPLES)
+def test_a_run_writes_a_complete_checkpoint_and_its_reports(script, write_config, small_data, tmp_path, capsys):
     report = script.main(
         [write_config(do_eval=True, validation_file=str(small_data / "rows.jsonl"), show_example=True)]
     )
@@ -94,33 +90,15 @@ def test_the_card_passes_the_hub_s_format(script, write_config, tmp_path):
     assert {result.metric_type for result in data.eval_results} == {"accuracy", "mse"}
 
 
-def test_the_command_line_takes_precedence_and_dictionaries_are_merged(script, write_config):
-    model, data, training = script.parse_arguments(
-        [write_config(), "--learning_rate", "0.5", "--model_config", '{"alpha": 0}', "--vocabulary_size", "2"]
-    )
-    assert training.learning_rate == 0.5 and training.per_device_train_batch_size == 4
-    assert model.model_config["alpha"] == 0 and model.model_config["num_clips"] == 3
-    assert data.vocabulary_size == 2
-
-
-def test_arguments_that_do_not_exist_are_named(script, write_config, capsys):
-    with pytest.raises(SystemExit):
-        script.parse_arguments([write_config(lerning_rate=1)])
-    assert "arguments that do not exist: lerning_rate" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        script.parse_arguments(["none.json"])
-    assert "none.json cannot be read" in capsys.readouterr().err
-
-
-def test_a_run_resumes_from_the_last_checkpoint_in_its_folder(script, write_config, tmp_path):
+def test_a_run_resumes_from_the_last_whole_checkpoint_in_its_folder(script, write_config, tmp_path, caplog):
     saving = {"save_strategy": "steps", "save_steps": 2, "do_predict": False}
     script.main([write_config(**saving)])
     whole = SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "run").state_dict()
     run = tmp_path / "run"
-    for leftover in (run / "checkpoint-4").iterdir():
-        leftover.unlink()
-    (run / "checkpoint-4").rmdir()
+    # A kill left the last one unfinished.
+    (run / "checkpoint-4" / "trainer_state.json").unlink()
     report = script.main([write_config(**saving)])
+    assert f"The run resumes from {run / 'checkpoint-2'}" in caplog.text
     assert json.loads((run / "trainer_state.json").read_text())["global_step"] == 4
     assert report["train"]["scores"]["train_runtime"] > 0
     for name, value in SiaSamReaForVideoQuestionAnswering.from_pretrained(run).state_dict().items():
@@ -200,11 +178,45 @@ def test_a_lora_adapter_alone_gives_the_same_answers(script, write_config, small
     assert difference.abs().max() > 1e-4
 
 
-def test_work_without_rows_is_refused(script, write_config):
+def test_work_without_rows_or_model_is_refused(script, write_config):
     with pytest.raises(ValueError, match="no validation rows: give --validation_file"):
         script.main([write_config(do_eval=True)])
     with pytest.raises(ValueError, match="give --model_name_or_path"):
         script.main([write_config(do_train=False)])
+    with pytest.raises(ValueError, match="nothing to do: give --do_train"):
+        script.main([write_config(do_train=False, do_predict=False)])
+
+
+def test_files_that_are_missing_or_something_else_are_refused_by_name(write_config, small_data, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    unanswered = [{"video": "v0.mp4", "question": "what ?"}]
+    (tmp_path / "unanswered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in unanswered))
+    all_videos = "".join(json.dumps({"video": f"v{number}.mp4"}) + "\n" for number in range(4))
+    (tmp_path / "all.jsonl").write_text(all_videos)
+    for wrong, sentence in (
+        ({"train_file": str(tmp_path / "none.jsonl")}, "none.jsonl does not exist"),
+        ({"test_file": str(tmp_path / "none.csv")}, "none.csv does not exist"),
+        ({"skip_list": str(tmp_path / "none.jsonl")}, "none.jsonl does not exist"),
+        ({"skip_list": str(tmp_path / "all.jsonl")}, "No training row is left"),
+        ({"video_folder": str(tmp_path / "none")}, "The video folder"),
+        ({"output_dir": str(tmp_path / "file")}, "The output folder"),
+        ({"output_dir": str(tmp_path / "file" / "below")}, "The output folder"),
+        ({"model_name_or_path": str(tmp_path / "none")}, "cannot be loaded"),
+        ({"vision_model": str(tmp_path / "none")}, "--vision_model and --text_model together"),
+        ({"do_eval": True, "validation_file": str(tmp_path / "unanswered.jsonl")}, "answer is missing"),
+        ({"benchmarks": ["msvdqa"], "annotations": str(tmp_path)}, "There is no benchmark 'msvdqa'"),
+        ({"benchmarks": ["msvd_qa"], "annotations": str(tmp_path / "none")}, "do not exist"),
+    ):
+        assert siasamrea.main(["train", write_config(**wrong)]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert sentence in said[-1] and "Traceback" not in "".join(said), (wrong, said)
+
+
+def test_a_run_whose_videos_are_all_unreadable_says_so(write_config, tmp_path, capsys):
+    videos = tmp_path / "empty"
+    videos.mkdir()
+    assert siasamrea.main(["train", write_config(video_folder=str(videos), do_predict=False)]) == 1
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_new_counting_head_starts_from_the_mean_count(script, write_config, tmp_path):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from modeling_siasamrea.annotations_siasamrea import VideoQuestion
-from modeling_siasamrea.processors.processing_siasamrea import SiaSamReaProcessor
+from ..annotations_siasamrea import VideoQuestion
+from ..processors.processing_siasamrea import SiaSamReaProcessor
 
 
 FRAME_SIDE = 112
@@ -27,7 +27,7 @@ def draw_answer(row: VideoQuestion, answer: str, processor: SiaSamReaProcessor, 
         `Path`: where it is.
     """
     video = processor.video_processor(
-        [row.video],
+        [row.video_source],
         training=True,
         seed=0,
         start=row.start,

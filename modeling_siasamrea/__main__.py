@@ -1,0 +1,8 @@
+"""`python -m modeling_siasamrea` is the command `siasamrea`."""
+
+import sys
+
+from .commands.siasamrea import main
+
+
+sys.exit(main())

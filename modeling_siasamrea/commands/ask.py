@@ -1,0 +1,268 @@
+"""
+Asks a checkpoint about a video, or many questions from a list.
+
+    siasamrea ask cat.mp4 "what does the cat do?" --model my-model
+    siasamrea ask cat.mp4 "what is it?" --candidates "a cat" "a dog" --start 2 --end 7.5 --json
+    siasamrea ask - < requests.jsonl
+    torchrun --nproc_per_node 4 -m modeling_siasamrea ask requests.jsonl --output answers.jsonl
+
+A request is a JSON object on a line: video, question (or a list of them), and optionally candidates, start, end
+(seconds), task and question_id. Its answer is the same object with `answer`, the best, and `answers`, the best --top_k
+with their scores; or with `error`, which stops nothing. Answers come in the order of the requests.
+
+With --output several processes share the list, and a job that was killed goes on where it stopped when it is started
+again: each process keeps its answers in a file beside the output, and the output is there when all are.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from tqdm import tqdm
+from transformers import Pipeline, PreTrainedConfig, pipeline
+
+from ..model_loading_siasamrea import NOT_LOADED
+from .arguments import ArgumentParser, fits, refuse_unknown
+
+
+DEFAULT_MODEL = "outputs/quickstart"
+FIELDS = {
+    "video": str,
+    "question": str | list[str],
+    "candidates": list[str] | list[list[str]] | None,
+    "start": float | None,
+    "end": float | None,
+    "task": str | None,
+    "question_id": Any,
+}
+ANSWER_FIELDS = ("answer", "answers", "error")
+
+
+def check_request(request: dict[str, Any]) -> None:
+    r"""
+    Refuses a request that makes no sense before its video is opened.
+
+    Raises:
+        `ValueError`: If a field does not exist, is missing or has a value that it cannot have.
+    """
+    refuse_unknown(request, FIELDS, "The request", "fields")
+    for name, hint in FIELDS.items():
+        value = request.get(name)
+        if (isinstance(value, str) and name in ("start", "end")) or not fits(value, hint):
+            raise ValueError(f"The request's {name} cannot be {value!r}.")
+    if not request["video"] or not request["question"]:
+        raise ValueError("A request needs a video and a question; one of them is empty.")
+    for name in ("start", "end"):
+        value = request.get(name)
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a time of 0 seconds or more; got {value}.")
+    if None not in (request.get("start"), request.get("end")) and request["end"] <= request["start"]:
+        raise ValueError(f"end must be after start; got start={request['start']} and end={request['end']} seconds.")
+
+
+def read_request(line: str) -> dict[str, Any]:
+    """The object on a line; whatever else is there stands under `request`, so that its answer can name it."""
+    try:
+        request = json.loads(line)
+    except json.JSONDecodeError:
+        request = line
+    return request if isinstance(request, dict) else {"request": request}
+
+
+def answer_line(answerer: Pipeline, line: str, top_k: int) -> dict[str, Any]:
+    """A request with its answers, or with the sentence that says why there are none."""
+    request = read_request(line)
+    if list(request) == ["request"]:
+        return request | {"error": f"A request must be a JSON object on one line; got {request['request']!r:.100}."}
+    try:
+        check_request(request)
+        asked = {name: value for name, value in request.items() if name != "question_id" and value is not None}
+        answers = answerer(**asked, top_k=top_k)
+    except ValueError as error:
+        return request | {"error": " ".join(str(error).split())}
+    several = isinstance(request["question"], list)
+    best = [one[0]["answer"] for one in answers] if several else answers[0]["answer"]
+    return request | {"answer": best, "answers": answers}
+
+
+def request_lines(file: Iterable[bytes]) -> Iterator[str]:
+    """The lines that are not blank. Bytes that are no UTF-8 are kept visible, so that only their line is wrong."""
+    for line in file:
+        text = line.decode("utf-8-sig", errors="backslashreplace").strip()
+        if text:
+            yield text
+
+
+def load_answerer(model: str) -> Pipeline:
+    r"""
+    The pipeline of a checkpoint, on this process's GPU where there is one.
+
+    Raises:
+        `ValueError`: If there is no checkpoint.
+    """
+    if model == DEFAULT_MODEL and not Path(model).exists():
+        raise ValueError(f"There is no {model}: give --model, or make it by `siasamrea train quickstart`.")
+    try:
+        PreTrainedConfig.get_config_dict(model)
+        device = int(os.environ.get("LOCAL_RANK", 0)) if torch.cuda.is_available() else None
+        return pipeline("video-question-answering", model=model, device=device)
+    except NOT_LOADED as error:
+        raise ValueError(f"The model {model} cannot be loaded: {error}") from None
+
+
+# A long list, shared by processes
+
+
+def read_whole_lines(path: Path) -> list[Any]:
+    """The JSON lines of a file; half a last line, which a kill left, is removed from it."""
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
+    return [json.loads(line) for line in whole.decode("utf-8").split("\n")[:-1]]
+
+
+def part_files(output: Path) -> list[Path]:
+    """The files of the processes that have worked on an output so far."""
+    return sorted(output.parent.glob(f"{output.name}.part*"))
+
+
+def read_answered(output: Path, lines: Sequence[str]) -> dict[int, dict]:
+    r"""
+    What is answered already, by the request's place in the list.
+
+    Raises:
+        `ValueError`: If the files hold answers to other requests.
+    """
+    answered = dict(enumerate(read_whole_lines(output))) if output.exists() else {}
+    for part in part_files(output):
+        answered |= dict(read_whole_lines(part))
+    for place, answer in answered.items():
+        asked = {name: value for name, value in answer.items() if name not in ANSWER_FIELDS}
+        if place >= len(lines) or asked != read_request(lines[place]):
+            raise ValueError(f"{output} has answers to other requests than these. Choose another --output.")
+    return answered
+
+
+def write_whole(output: Path, answered: dict[int, dict]) -> None:
+    """Writes all answers in order, whole or not at all, and removes the processes' files."""
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    lines = [json.dumps(answered[place]) + "\n" for place in sorted(answered)]
+    unfinished.write_text("".join(lines), encoding="utf-8")
+    os.replace(unfinished, output)
+    for part in part_files(output):
+        part.unlink()
+
+
+def answer_list(source: str, output: Path, model: str, top_k: int) -> None:
+    r"""
+    Answers a list of requests into a file, together with the other processes of `torchrun`, after what is there.
+
+    Args:
+        source (`str`): A JSONL file of requests, or "-" for the standard input of the first process.
+        output (`Path`): The file; while processes work, each has one of its own beside it, `<output>.part<rank>`.
+        model (`str`): The checkpoint.
+        top_k (`int`): The most answers to a question.
+
+    Raises:
+        `ValueError`: If the output has answers to other requests.
+    """
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    # The first process alone reads the list and what is answered.
+    shared: list[Any] = [None, None]
+    if processes > 1:
+        distributed.init_process_group("gloo")
+    if rank == 0:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shared[0] = list(read_source(source))
+        try:
+            shared[1] = read_answered(output, shared[0])
+        except ValueError as error:
+            shared[1] = str(error)
+    if processes > 1:
+        distributed.broadcast_object_list(shared)
+    lines, answered = shared
+    if isinstance(answered, str):
+        raise ValueError(answered)
+    todo = [place for place in range(len(lines)) if place not in answered][rank::processes]
+    if todo:
+        answerer = load_answerer(model)
+        with open(output.with_name(f"{output.name}.part{rank}"), "a", encoding="utf-8") as file:
+            for place in tqdm(todo, desc="Answering", unit="request", disable=rank > 0):
+                file.write(json.dumps([place, answer_line(answerer, lines[place], top_k)]) + "\n")
+                file.flush()
+    if processes > 1:
+        distributed.monitored_barrier(timeout=timedelta(days=30))  # shares of a list take unlike times
+    if rank == 0:
+        answered = read_answered(output, lines)
+        write_whole(output, answered)
+        errors = sum("error" in answer for answer in answered.values())
+        print(f"{output}: {len(answered)} answers, {errors} of them errors.", file=sys.stderr)
+    if processes > 1:
+        distributed.destroy_process_group()
+
+
+def read_source(source: str) -> Iterator[str]:
+    """The requests of a file or of standard input, as they come."""
+    if source == "-":
+        yield from request_lines(sys.stdin.buffer)
+        return
+    with open(source, "rb") as file:
+        yield from request_lines(file)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video", help="a file or address; a JSONL list of requests; or - for standard input")
+    parser.add_argument("question", nargs="?", help="the question about a video")
+    parser.add_argument("--candidates", nargs="+", help="answers to choose from")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint: folder or hub name; default: %(default)s")
+    parser.add_argument("--start", type=float, help="start of the span asked about, in seconds")
+    parser.add_argument("--end", type=float, help="its end")
+    parser.add_argument("--task", help="open_ended, multiple_choice or count; where the question leaves it open")
+    parser.add_argument("--top_k", type=int, default=1, help="the most answers; default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print the request with its answers and scores as JSON")
+    parser.add_argument("--output", type=Path, help="for a list: file of the answers, which a killed job goes on with")
+    arguments = parser.parse_args(argv)
+
+    about = {name: getattr(arguments, name) for name in FIELDS if getattr(arguments, name, None) is not None}
+    is_list = arguments.video == "-" or (arguments.question is None and arguments.video.endswith(".jsonl"))
+    if arguments.top_k < 1:
+        parser.error(f"--top_k, the number of answers, must be 1 or more; got {arguments.top_k}.")
+    if is_list and len(about) > 1:
+        parser.error(f"A list has {', '.join(list(about)[1:])} in its requests, not on the command line.")
+    if not is_list and arguments.question is None:
+        parser.error("There is no question: siasamrea ask VIDEO QUESTION.")
+    if not is_list and arguments.output is not None:
+        parser.error("--output is for a list of requests.")
+    if is_list and arguments.video != "-" and not Path(arguments.video).is_file():
+        parser.error(f"The list {arguments.video} does not exist.")
+
+    if arguments.output is not None:
+        answer_list(arguments.video, arguments.output, arguments.model, arguments.top_k)
+        return
+    if is_list:
+        answerer = load_answerer(arguments.model)
+        for line in read_source(arguments.video):
+            print(json.dumps(answer_line(answerer, line, arguments.top_k)), flush=True)
+        return
+    check_request(about)
+    answers = load_answerer(arguments.model)(**about, top_k=arguments.top_k)
+    if arguments.json:
+        print(json.dumps(about | {"answer": answers[0]["answer"], "answers": answers}))
+    else:
+        for answer in answers:
+            score = f"\t{answer['score']:.3f}" if arguments.top_k > 1 and "score" in answer else ""
+            print(f"{answer['answer']}{score}")
+
+
+__all__ = ["answer_line", "main"]

@@ -1,0 +1,118 @@
+"""What every training command does alike: start, train or resume, evaluate, and report."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainingArguments, set_seed
+
+from ..checkpoints_siasamrea import last_whole_checkpoint
+from ..evaluation_siasamrea import majority_baseline, question_only_baseline, score_predictions
+from .arguments import DataArguments
+from .rows import Rows, RunRows, load_rows
+
+
+logger = logging.getLogger(__name__)
+
+Report = dict[str, dict]
+
+
+def start_run(data: DataArguments, training: TrainingArguments) -> RunRows:
+    r"""
+    Begins a run: logging, seed, output folder, and its rows.
+
+    Raises:
+        `ValueError`: If the output folder cannot be made, or rows are missing or make no sense.
+    """
+    logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING, format="%(message)s")
+    set_seed(training.seed)
+    make_output_folder(training)
+    return load_rows(data, training)
+
+
+def make_output_folder(training: TrainingArguments) -> None:
+    """Makes the output folder, before anything is computed for it; a `ValueError` says why it cannot be made."""
+    try:
+        Path(training.output_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"The output folder {training.output_dir} cannot be made: {error.strerror}.") from None
+
+
+def run(trainer: Trainer, rows: RunRows, make_dataset: Callable[[Rows], Dataset]) -> Report:
+    r"""
+    Trains, resuming from the last whole checkpoint where there is one, and evaluates, as the arguments ask for.
+
+    Args:
+        trainer ([`~transformers.Trainer`]): The trainer; its predictions are dictionaries, one a row.
+        rows ([`RunRows`]): The questions.
+        make_dataset (`Callable`): Makes a data set of rows to evaluate.
+
+    Returns:
+        `dict[str, dict]`: what metrics.json holds: `train`, `validation` and `test` with `scores` and `baselines`.
+    """
+    training, output_dir = trainer.args, Path(trainer.args.output_dir)
+    report: Report = {}
+    if training.do_train:
+        last = last_whole_checkpoint(output_dir)
+        if last is not None and not training.resume_from_checkpoint:
+            logger.warning(f"The run resumes from {last}.")
+        result = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint or last)
+        trainer.save_model()
+        trainer.model.config.save_pretrained(output_dir)  # beside a LoRA adapter too, which has none of its own
+        trainer.save_state()
+        report["train"] = {"scores": result.metrics}
+    report |= evaluate(trainer, rows.validation, make_dataset, rows.train, "validation")
+    report |= evaluate(trainer, rows.test, make_dataset, rows.train, "test")
+    if trainer.is_world_process_zero():
+        (output_dir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def evaluate(
+    trainer: Trainer, rows: dict[str, Rows], make_dataset: Callable[[Rows], Dataset], train: Rows, split: str
+) -> Report:
+    """Answers the rows, writes the answers beside the checkpoint, and returns scores and those of the baselines."""
+    report = {}
+    for name, of_source in rows.items():
+        output = trainer.predict(make_dataset(of_source), metric_key_prefix=split)
+        scores = {key.removeprefix(f"{split}_"): value for key, value in output.metrics.items()}
+        title = f"{split}_{name}" if name else split
+        report[title] = {"scores": scores, "baselines": baseline_scores(train, of_source)}
+        if trainer.is_world_process_zero():
+            file_name = "predictions" if split == "test" else f"{split}_predictions"
+            file_name += f"_{name}.jsonl" if name else ".jsonl"
+            write_predictions(Path(trainer.args.output_dir) / file_name, output.predictions)
+            print_scores(title, scores, report[title]["baselines"])
+    return report
+
+
+def write_predictions(path: Path, predictions: list[dict]) -> None:
+    """One line a row of the data, in its order."""
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictions), encoding="utf-8")
+
+
+def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]:
+    """Scores of the two baselines that look at no video, where there are training rows to learn them from."""
+    known = {row.task for row in train}
+    answered = [row for row in evaluated if row.task in known and row.answer is not None]
+    if not answered:
+        return {}
+    return {
+        "majority": score_predictions(answered, majority_baseline(train, answered)),
+        "question only": score_predictions(answered, question_only_baseline(train, answered)),
+    }
+
+
+def print_scores(title: str, scores: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
+    """A table of the scores beside those of the baselines."""
+    columns = {"model": scores, **baselines}
+    print(f"\n{title:40s}" + "".join(f"{name:>16s}" for name in columns))
+    for name in scores:
+        values = [column.get(name) for column in columns.values()]
+        if values[0] is not None and not name.endswith(("runtime", "per_second", "preparation_time")):
+            print(f"{name:40s}" + "".join(f"{'':>16s}" if value is None else f"{value:16.4f}" for value in values))
+
+
+__all__ = ["Report", "make_output_folder", "run", "start_run"]

@@ -1,0 +1,215 @@
+"""
+Fine-tunes and evaluates SiaSamRea for video question answering.
+
+    siasamrea train quickstart
+    siasamrea train config.json --learning_rate 1e-4 --model_config '{"alpha": 0}'
+
+The JSON file holds any of the arguments below; what follows it on the command line takes precedence (the dictionaries
+`model_config`, `video_processor` and `sample_data` are merged key by key). A recipe of `examples/configs`, such as
+`quickstart`, is known by its name.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import pipeline
+
+from ..configuration_siasamrea import SiaSamReaConfig
+from ..data_siasamrea import VideoQuestionDataset
+from ..lora_siasamrea import add_lora
+from ..model_card_siasamrea import write_model_card
+from ..model_loading_siasamrea import build_model, known_answers, load_model
+from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..processors.video_decoding import VideoDecodingError
+from ..trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
+from ..vocabulary_siasamrea import vocabulary_coverage
+from .arguments import DataArguments, read_arguments
+from .draw_answer import draw_answer
+from .rows import Rows, RunRows
+from .run import Report, run, start_run
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ModelArguments:
+    """What is trained or evaluated: a checkpoint, two pretrained encoders, or (with neither) random weights."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A SiaSamRea checkpoint or LoRA adapter: hub name or folder."}
+    )
+    vision_model: str | None = field(
+        default=None, metadata={"help": "A pretrained image encoder, with --text_model: hub name or folder."}
+    )
+    text_model: str | None = field(
+        default=None, metadata={"help": "A pretrained BERT and its tokenizer: hub name or folder."}
+    )
+    model_config: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Fields of SiaSamReaConfig as JSON; over a checkpoint's, except its vision_config and text_config."
+        },
+    )
+    video_processor: dict | str | None = field(
+        default=None, metadata={"help": "Settings of SiaSamReaVideoProcessor as JSON; over a checkpoint's."}
+    )
+    new_vocabulary: bool = field(
+        default=False,
+        metadata={"help": "Whether the training rows' answers replace a checkpoint's, with a new head."},
+    )
+    lora_rank: int | None = field(default=None, metadata={"help": "Train LoRA layers of this rank only."})
+    lora_target_modules: list[str] | None = field(
+        default=None, metadata={"help": "Endings of the names of linear layers that get one. Default: query value."}
+    )
+
+    def __post_init__(self):
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise ValueError(f"--lora_rank must be 1 or more; got {self.lora_rank}.")
+        if self.model_name_or_path is not None and (self.vision_model or self.text_model):
+            raise ValueError("Give --model_name_or_path or two encoders, not both.")
+
+
+@dataclass
+class VocabularyDataArguments(DataArguments):
+    """The questions, and how many of their answers an open-ended head chooses from."""
+
+    vocabulary_size: int = field(
+        default=1000, metadata={"help": "Commonest training answers in the vocabulary; 0 for all. Paper: 1000."}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.vocabulary_size < 0:
+            raise ValueError(f"--vocabulary_size must be 0 (all answers) or more; got {self.vocabulary_size}.")
+
+
+def prepare_model(
+    arguments: ModelArguments, rows: Rows, vocabulary_size: int, output_dir: str
+) -> tuple[nn.Module, SiaSamReaProcessor]:
+    """The model for training rows (or, without any, as it is), with LoRA layers if asked for, and its processor."""
+    settings = {
+        "config": arguments.model_config,
+        "video_processor": arguments.video_processor,
+        "vocabulary_size": vocabulary_size or None,
+    }
+    if arguments.model_name_or_path is None:
+        model, processor = build_model(rows, arguments.vision_model, arguments.text_model, **settings)
+    else:
+        model, processor = load_model(
+            arguments.model_name_or_path, rows, new_vocabulary=arguments.new_vocabulary, **settings
+        )
+    if arguments.lora_rank is not None:
+        if arguments.model_name_or_path is None:
+            # An adapter is loaded over the weights it was trained with, so they must lie somewhere.
+            model.name_or_path = str(Path(output_dir).resolve() / "base_model")
+            model.save_pretrained(model.name_or_path)
+        model = add_lora(model, arguments.lora_rank, arguments.lora_target_modules)
+    return model, processor
+
+
+def log_coverage(rows: RunRows, config: SiaSamReaConfig) -> None:
+    """Says which share of each split's open-ended answers the model can give at all."""
+    for name, of_split in (("train", {"": rows.train}), ("validation", rows.validation), ("test", rows.test)):
+        answered = [row for of_source in of_split.values() for row in of_source if row.answer is not None]
+        if any(row.task == "open_ended" for row in answered):
+            coverage = vocabulary_coverage(answered, config.label2id)
+            logger.info(f"The vocabulary of {config.num_labels} answers covers {coverage:.1%} of {name} answers.")
+
+
+def write_card(trainer: SiaSamReaTrainer, report: Report, data: DataArguments, base_model: str | None) -> None:
+    """Writes the model card into the output folder, with the scores of the last split that was evaluated."""
+    split, last_report = list(report.items())[-1]
+    datasets = data.benchmarks or [data.dataset_name or Path(data.train_file).resolve().parent.name]
+    write_model_card(
+        Path(trainer.args.output_dir) / "README.md",
+        config=trainer.siasamrea_config,
+        arguments=trainer.args,
+        dataset=", ".join(datasets),
+        split=split,
+        scores=last_report["scores"] if split != "train" else {},
+        baselines=last_report.get("baselines", {}),
+        base_model=base_model,
+    )
+
+
+def show_example(checkpoint: str, output_dir: Path, rows: Rows) -> None:
+    """Asks a checkpoint about the first readable held-out video through the pipeline, and draws its clips."""
+    answerer = pipeline("video-question-answering", model=checkpoint)
+    for row in rows:
+        request = {"video": row.video_source, "question": row.question, "task": row.task}
+        request |= {"start": row.start, "end": row.end}
+        if row.candidates is not None:
+            request["candidates"] = list(row.candidates)
+        try:
+            answer = str(answerer(**request)[0]["answer"])
+        except VideoDecodingError:
+            continue
+        annotated = row.answer if row.candidates is None else row.candidates[row.answer]
+        print(f"\n{row.video}\nQ: {row.question}\nA: {answer} (annotated: {annotated})")
+        path = draw_answer(row, answer, SiaSamReaProcessor.from_pretrained(checkpoint), output_dir / "example.png")
+        print(f"Its clips with the answer: {path}")
+        return
+
+
+def train(arguments: ModelArguments, data: VocabularyDataArguments, training: SiaSamReaTrainingArguments) -> Report:
+    r"""
+    Runs what the arguments ask for.
+
+    Args:
+        arguments ([`ModelArguments`]): The model.
+        data ([`VocabularyDataArguments`]): The questions.
+        training ([`SiaSamReaTrainingArguments`]): What is done with them.
+
+    Returns:
+        `dict[str, dict]`: what metrics.json holds.
+
+    Raises:
+        `ValueError`: If arguments, rows and model do not fit each other.
+    """
+    rows = start_run(data, training)
+    model, processor = prepare_model(
+        arguments, rows.train if training.do_train else [], data.vocabulary_size, training.output_dir
+    )
+    log_coverage(rows, model.config)
+    make_dataset = partial(VideoQuestionDataset, processor=processor)
+    evaluation = {name: make_dataset(of_source) for name, of_source in rows.validation.items()}
+    trainer = SiaSamReaTrainer(
+        model=model,
+        args=training,
+        train_dataset=make_dataset(known_answers(rows.train, model.config)) if training.do_train else None,
+        eval_dataset=evaluation.get("", evaluation) or None,
+        processing_class=processor,
+    )
+    report = run(trainer, rows, make_dataset)
+    if trainer.is_world_process_zero():
+        if training.do_train:
+            write_card(trainer, report, data, arguments.model_name_or_path or arguments.vision_model)
+        if data.show_example and (rows.test or rows.validation):
+            checkpoint = training.output_dir if training.do_train else arguments.model_name_or_path
+            held_out = next(iter((rows.test or rows.validation).values()))
+            show_example(checkpoint, Path(training.output_dir), held_out)
+    if training.push_to_hub:
+        trainer.push_to_hub()
+    return report
+
+
+def parse_arguments(
+    argv: Sequence[str] | None = None, description: str = __doc__, **defaults: Any
+) -> tuple[ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments]:
+    """The arguments of a run, see [`read_arguments`]."""
+    classes = (ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments)
+    return read_arguments(argv, classes, description, **defaults)
+
+
+def main(argv: Sequence[str] | None = None) -> Report:
+    """Command line; returns what metrics.json holds."""
+    return train(*parse_arguments(argv))
+
+
+__all__ = ["ModelArguments", "VocabularyDataArguments", "main", "parse_arguments", "train"]
