@@ -140,6 +140,13 @@ def test_fsdp2_shards_saves_and_resumes_with_the_same_losses(run, tmp_path):
         torch.testing.assert_close(resumed_weights[name], value, msg=name)
 
 
+def test_fsdp2_in_half_precision(run):
+    report, weights = run(2, "half", fsdp=True, bf16=True, max_steps=2, per_device_train_batch_size=2)
+    assert len(report["shards"]) > 100 and all(
+        value.dtype == torch.float32 for value in weights.values() if value.ndim
+    )
+
+
 def test_a_false_number_of_one_process_stops_both(run, small_data):
     rows = keep_rows(small_data, "count.jsonl", lambda row: row["question_id"] in ("count0", "count1"))
     with pytest.raises(RuntimeError) as raised:  # the square of this count is infinite, the gradient is not
