@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,11 +55,8 @@ def run(tmp_path, small_data, tokenizer, tiny_config) -> Callable[..., tuple[dic
         if processes == 1:
             train(settings)
             return json.loads((folder / "report.json").read_text()), load_file(folder / "model.safetensors")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-        command += ["--master_port", str(port), str(SCRIPT), str(folder / "settings.json")]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command += [str(SCRIPT), str(folder / "settings.json")]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
         if done.returncode != 0:
