@@ -16,7 +16,9 @@ class FoldedConvolution(nn.Conv2d):
         shift = norm.bias - norm.running_mean * scale
         if self.bias is not None:
             shift = shift + self.bias * scale
-        return self._conv_forward(inputs, self.weight * scale[:, None, None, None], shift)
+        weight = self.weight * scale[:, None, None, None]
+        # FSDP2's mixed precision runs parameters in half precision, but not the norm's statistics.
+        return self._conv_forward(inputs, weight.to(inputs.dtype), shift.to(inputs.dtype))
 
 
 class FoldedBatchNorm(nn.BatchNorm2d):

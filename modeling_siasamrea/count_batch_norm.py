@@ -37,14 +37,15 @@ class SiaSamReaCountBatchNorm(nn.BatchNorm1d):
         processes = dist.get_world_size() if self.training and dist.is_initialized() else 1
         if processes > 1:
             return self._normalize_over_processes(features)
-        if self.training and len(features) == 1:
+        if not self.training or len(features) == 1:
             return self._normalize_by_running_statistics(features)
         return super().forward(features)
 
     def _normalize_by_running_statistics(self, features: torch.Tensor) -> torch.Tensor:
-        return nn.functional.batch_norm(
-            features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
+        # In single precision, for FSDP2's mixed precision halves the parameters and not the statistics.
+        values = (features, self.running_mean, self.running_var, self.weight, self.bias)
+        normalized = nn.functional.batch_norm(*(value.float() for value in values), eps=self.eps)
+        return normalized.to(features.dtype)
 
     def _normalize_over_processes(self, features: torch.Tensor) -> torch.Tensor:
         values = features.float()

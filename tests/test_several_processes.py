@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,11 +55,8 @@ def run(tmp_path, small_data, tokenizer, tiny_config) -> Callable[..., tuple[dic
         if processes == 1:
             train(settings)
             return json.loads((folder / "report.json").read_text()), load_file(folder / "model.safetensors")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-        command += ["--master_port", str(port), str(SCRIPT), str(folder / "settings.json")]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command += [str(SCRIPT), str(folder / "settings.json")]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
         if done.returncode != 0:
@@ -138,6 +134,13 @@ def test_fsdp2_shards_saves_and_resumes_with_the_same_losses(run, tmp_path):
     assert [logs["loss"] for logs in steps(resumed)] == pytest.approx(losses, rel=1e-5)
     for name, value in sharded_weights.items():
         torch.testing.assert_close(resumed_weights[name], value, msg=name)
+
+
+def test_fsdp2_in_half_precision(run):
+    report, weights = run(2, "half", fsdp=True, bf16=True, max_steps=2, per_device_train_batch_size=2)
+    assert len(report["shards"]) > 100 and all(
+        value.dtype == torch.float32 for value in weights.values() if value.ndim
+    )
 
 
 def test_a_false_number_of_one_process_stops_both(run, small_data):
