@@ -17,6 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .annotations_siasamrea import VideoQuestion
 from .configuration_siasamrea import SiaSamReaConfig
+from .consistency_siasamrea import score_consistency
 from .data_siasamrea import (
     EvaluationBatchSampler,
     SiaSamReaDataCollator,
@@ -65,6 +66,10 @@ class SiaSamReaTrainingArguments(TrainingArguments):
         max_text_length (`int`, *optional*): Longest text in tokens; the tokenizer's own limit by default.
         alpha_warmup_steps (`float`, *optional*, defaults to 0):
             Steps, or below 1 their share of all, in which the weight of the siamese loss rises from 0 to `alpha`.
+        eval_offsets (`int`, *optional*, defaults to 1):
+            Anchor starts that each question is answered from at evaluation, the centred one first, and once more with
+            the centred one's frames shuffled. The scores stay the centred one's; beside them stand those of
+            [`score_consistency`]. A video is decoded once and its starts are encoded one after the other.
     """
 
     per_device_train_batch_size: int = field(
@@ -110,6 +115,13 @@ class SiaSamReaTrainingArguments(TrainingArguments):
         default=0.0,
         metadata={"help": "Steps, or below 1 their share of all, in which alpha rises from 0. Decision: 0 (none)."},
     )
+    eval_offsets: int = field(
+        default=1,
+        metadata={
+            "help": "Anchor starts that each question is answered from at evaluation: with 2 or more, how steady "
+            "answers are is reported beside the centred anchor's accuracy. Paper: 1, the centred anchor alone."
+        },
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -117,6 +129,8 @@ class SiaSamReaTrainingArguments(TrainingArguments):
             raise ValueError(f"questions_per_video must be 1 or more; got {self.questions_per_video}.")
         if self.alpha_warmup_steps < 0:
             raise ValueError(f"alpha_warmup_steps must be 0 or more; got {self.alpha_warmup_steps}.")
+        if self.eval_offsets < 1:
+            raise ValueError(f"eval_offsets, the number of anchor starts, must be 1 or more; got {self.eval_offsets}.")
 
 
 class SiaSamReaTrainer(Trainer):
@@ -246,7 +260,11 @@ class SiaSamReaTrainer(Trainer):
         self._check_tasks(dataset)
         dataset.check_readable()
         sampler = EvaluationBatchSampler(
-            dataset, self.args.eval_batch_size, self.args.world_size, self.args.process_index
+            dataset,
+            self.args.eval_batch_size,
+            self.args.world_size,
+            self.args.process_index,
+            eval_offsets=self.args.eval_offsets,
         )
         return self._dataloader(dataset, sampler)
 
@@ -436,27 +454,35 @@ class SiaSamReaTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[torch.Tensor, None, None]:
-        """Notes the model's answer to each question of the batch."""
+        """Notes the model's answers to each question of the batch: from each anchor start, then to shuffled frames."""
         rows, unreadable, truncated = inputs["rows"], inputs["unreadable"], inputs["truncated"]
-        inputs = self._prepare_inputs(inputs)
-        task, labels = inputs["task"], inputs.pop("labels", None)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(**inputs).logits.float()
+        frames = inputs["pixel_values_videos"]  # (videos, starts * clips, frames, 3, height, width)
+        said = []
+        for of_start in frames.split(frames.shape[1] // self._num_passes, dim=1):
+            batch = self._prepare_inputs(inputs | {"pixel_values_videos": of_start})
+            labels = batch.pop("labels", None)
+            with torch.no_grad(), self.compute_loss_context_manager():
+                said.append(model(**batch).logits.float())
+        task, logits = batch["task"], torch.stack(said, dim=1)  # (questions, starts, classes)
         if task == "count":
-            answers, scores = logits.squeeze(1), torch.full_like(logits.squeeze(1), float("nan"))
+            answers, scores = logits.squeeze(2).tolist(), [[None] * len(said)] * len(logits)
         else:
-            scores, answers = logits.softmax(dim=1).max(dim=1)
-        losses = torch.full_like(scores, float("nan"))
+            scores, answers = (values.tolist() for values in logits.softmax(dim=2).max(dim=2))
+        losses = logits.new_full((len(logits),), float("nan"))
         if labels is not None:
-            losses = ground_truth_loss(logits, labels, task, self.siasamrea_config.multiple_choice_loss)
+            losses = ground_truth_loss(said[0], labels, task, self.siasamrea_config.multiple_choice_loss)
             if task == "open_ended":
                 losses = losses.masked_fill(labels == -100, float("nan"))
-        columns = (answers.tolist(), scores.tolist(), losses.tolist())
-        for row, answer, score, loss in zip(rows.tolist(), *columns):
-            self._answers[row] = {"answer": answer, "score": score, "loss": loss}
+        for row, *noted in zip(rows.tolist(), answers, scores, losses.tolist()):
+            self._answers[row] = dict(zip(("answers", "scores", "loss"), noted))
         self._unreadable.update(unreadable)
         self._truncated += truncated
         return logits.new_zeros(()), None, None
+
+    @property
+    def _num_passes(self) -> int:
+        """Answers to each question at evaluation: one, or one from each anchor start and one to shuffled frames."""
+        return self.args.eval_offsets + 1 if self.args.eval_offsets > 1 else 1
 
     def evaluation_loop(
         self,
@@ -471,8 +497,10 @@ class SiaSamReaTrainer(Trainer):
 
         Returns:
             [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` is one dictionary a row of the data set, in
-            its order; `metrics` are the scores of [`score_predictions`], the mean ground-truth loss (of rows that were
-            read and whose answer the model knows), the number of rows whose video could not be read and of texts cut.
+            its order; with several anchor starts it has `answers`, one from each, and `shuffled_answer`. `metrics` are
+            the scores of [`score_predictions`] and [`score_consistency`], the mean ground-truth loss (of rows that
+            were read and whose answer the model knows), the number of rows whose video could not be read and of texts
+            cut.
         """
         self._answers, self._unreadable = {}, {}
         truncated_in_training, self._truncated = self._truncated, 0
@@ -483,17 +511,23 @@ class SiaSamReaTrainer(Trainer):
             answers |= of_process[0]
             unreadable |= of_process[1]
 
-        questions = dataloader.dataset.questions
-        given = [self._answer(question, answers.get(row)) for row, question in enumerate(questions)]
-        scores = [answers.get(row, {}).get("score") for row in range(len(questions))]
-        output = output._replace(
-            predictions=[
-                prediction_row(question, prediction, score, unreadable.get(row))
-                for row, (question, prediction, score) in enumerate(zip(questions, given, scores))
-            ]
-        )
+        questions, starts = dataloader.dataset.questions, self.args.eval_offsets
+        said = [self._said(question, answers.get(row)) for row, question in enumerate(questions)]
+        given = [of_starts[0] for of_starts, _ in said]
+        predictions = []
+        for row, (question, (of_starts, scores)) in enumerate(zip(questions, said)):
+            predictions.append(prediction_row(question, of_starts[0], scores[0], unreadable.get(row)))
+            if starts > 1:
+                predictions[-1] |= {"answers": of_starts[:starts], "shuffled_answer": of_starts[starts]}
+        output = output._replace(predictions=predictions)
         losses = [answer["loss"] for answer in answers.values() if not math.isnan(answer["loss"])]
         metrics = score_predictions(questions, given, self.siasamrea_config.id2label.values())
+        metrics |= score_consistency(
+            questions,
+            [of_starts[:starts] for of_starts, _ in said],
+            [scores[:starts] for _, scores in said],
+            [of_starts[starts] for of_starts, _ in said] if starts > 1 else None,
+        )
         metrics |= {"loss": sum(losses) / len(losses)} if losses else {}
         metrics |= {"questions": len(questions), "unreadable": len(unreadable)}
         metrics |= {"truncated_texts": sum(gather_object([self._truncated]))}
@@ -501,11 +535,15 @@ class SiaSamReaTrainer(Trainer):
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 
-    def _answer(self, question: VideoQuestion, noted: dict[str, Any] | None) -> str | int | float | None:
-        """The answer as the annotations would write it; `None` for an unreadable video."""
+    def _said(
+        self, question: VideoQuestion, noted: dict[str, Any] | None
+    ) -> tuple[list[str | int | float | None], list[float | None]]:
+        """The answers as the annotations would write them, and their scores; all `None` for an unreadable video."""
         if noted is None:
-            return None
-        return self.siasamrea_config.id2label[noted["answer"]] if question.task == "open_ended" else noted["answer"]
+            return [None] * self._num_passes, [None] * self._num_passes
+        names = self.siasamrea_config.id2label
+        answers = noted["answers"]
+        return [names[answer] for answer in answers] if question.task == "open_ended" else answers, noted["scores"]
 
 
 __all__ = ["SKIPPED_VIDEOS_NAME", "SiaSamReaTrainer", "SiaSamReaTrainingArguments"]
