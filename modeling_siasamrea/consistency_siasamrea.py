@@ -8,7 +8,7 @@ from operator import eq
 import numpy as np
 
 from .annotations_siasamrea import VideoQuestion
-from .evaluation_siasamrea import is_correct, round_count
+from .evaluation_siasamrea import count_errors, is_correct, round_count
 
 
 COVERAGES = (50, 70, 90)  # percent
@@ -277,7 +277,7 @@ def score_consistency(
 
     Returns:
         `dict[str, float]`: the scores of [`consistency_scores`], each as `<task>_<score>` and, but for calibration, as
-        `<score>`, the mean over tasks.
+        `<score>`, the mean over tasks; and `count_mse_standard_error`.
     """
 
     def rounded(question: VideoQuestion, answer: Answer | None) -> Answer | None:
@@ -291,12 +291,16 @@ def score_consistency(
         if shuffled is not None:
             of_question |= question_shuffled(answers[0], rounded(question, shuffled[row]), is_right)
         of_questions.append(of_question)
-    tasks = [question.task for question in questions]
-    means = mean_scores(of_questions, [question.video for question in questions], tasks)
+    tasks, videos = [question.task for question in questions], [question.video for question in questions]
+    means = mean_scores(of_questions, videos, tasks)
     for task in dict.fromkeys(tasks):
         rows = [row for row, name in enumerate(tasks) if name == task and "accuracy" in of_questions[row]]
         of_task = calibration_scores([of_questions[row]["accuracy"] for row in rows], [scores[row][0] for row in rows])
         means |= {f"{task}_{name}": value for name, value in of_task.items()}
+        if task == "count" and rows:
+            errors = count_errors([predictions[row][0] for row in rows], [questions[row].answer for row in rows])
+            of_mse = clustered_standard_error(errors, [videos[row] for row in rows])
+            means |= {} if of_mse is None else {"count_mse_standard_error": of_mse}
     return means
 
 

@@ -155,6 +155,14 @@ def test_scores_of_mixed_tasks():
     assert "count_expected_calibration_error" not in scores and "shuffled_flip_rate" not in scores
 
 
+def test_the_standard_error_of_counts():
+    answers = [{"video": f"v{number}", "question": "how many?", "answer": 3, "task": "count"} for number in range(3)]
+    scores = score_consistency(load_video_questions(answers), [[2.6], [5.4], [None]], [[None]] * 3)
+    # Official errors 0, 4 and (an unreadable video is as wrong as can be) 49.
+    assert scores["count_mse_standard_error"] == pytest.approx(np.std([0, 4, 49], ddof=1) / 3**0.5)
+    assert "mse" not in scores
+
+
 def test_rows_without_answers_have_flips_alone():
     questions = load_video_questions([{"video": "v", "question": "what?"}], require_answers=False)
     assert score_consistency(questions, [["a", "b"]], [[0.5, 0.5]]) == {
