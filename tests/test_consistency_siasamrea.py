@@ -51,8 +51,8 @@ def test_expected_calibration_error_by_hand():
     # Two bins: 0.2 and 0.4 with one right (0.5 - 0.3), 0.6 and 1.0 with one right (0.5 - 0.8).
     error = expected_calibration_error([1, 0, 0, 1], [0.2, 0.4, 0.6, 1.0], bins=2)
     assert error == pytest.approx((2 * 0.2 + 2 * 0.3) / 4)
-    # 0.5 is the upper end of the first bin: there the errors of the two rows cancel.
-    assert expected_calibration_error([1, 0], [0.5, 0.5], bins=2) == 0
+    # 0.5 is the upper end of the first bin, so it shares it with 0.4: 0.6 and -0.5 nearly cancel.
+    assert expected_calibration_error([1, 0], [0.4, 0.5], bins=2) == pytest.approx((0.6 - 0.5) / 2)
     assert expected_calibration_error([0, 0], [0.0, 0.0]) == 0
 
 
