@@ -16,7 +16,7 @@ from transformers.utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, lo
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput, VideoMetadata, make_batched_videos
 
-from .siamese_sampling import adaptive_frames, sample_clips
+from .siamese_sampling import adaptive_frames, sample_clips, sample_offsets
 from .video_decoding import decode_frames
 from .video_settings import check_settings, refuse_unknown_settings
 
@@ -28,7 +28,7 @@ RESIZED_TOGETHER = 8  # frames
 
 class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     """
-    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first four belong to a call,
+    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first five belong to a call,
     the others are saved with the checkpoint.
 
     Args:
@@ -36,6 +36,9 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         seed (`int` or `list[int]`, *optional*): Seed of the random clips, for each video.
         start (`float` or `list[float]`, *optional*): Start of the span asked about, in seconds, for each video.
         end (`float` or `list[float]`, *optional*): End of the span asked about, in seconds, for each video.
+        eval_offsets (`int`, *optional*, defaults to 1):
+            K, anchor starts at evaluation. With more than one the clips of each start follow each other, the centred
+            first, and then the centred one's with their frames shuffled by `seed`, see [`sample_offsets`].
         num_clips (`int`, *optional*, defaults to 9): Clips in training. Paper: an anchor and 8 siamese clips.
         num_eval_clips (`int`, *optional*, defaults to 1): Clips at evaluation. Paper: the anchor alone.
         frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
@@ -58,6 +61,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     seed: int | list[int] | None
     start: float | int | list | None
     end: float | int | list | None
+    eval_offsets: int | None
     num_clips: int | None
     num_eval_clips: int | None
     frames_per_clip: int | Literal["adaptive"] | None
@@ -220,16 +224,18 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         frames = kwargs["frames_per_clip"]
         if frames == "adaptive":
             frames = adaptive_frames(metadata.total_num_frames / rate, kwargs["min_frames"], kwargs["max_frames"])
-        return sample_clips(
-            metadata.total_num_frames,
-            num_clips=kwargs["num_clips"] if training else kwargs["num_eval_clips"],
-            frames_per_clip=frames,
-            training=training,
-            mode=kwargs["sampling"],
-            window=kwargs["window"],
-            window_frames=max(1, round(frames / (kwargs["fps"] or 1.0) * rate)),
-            generator=np.random.default_rng(kwargs["seed"]) if training else None,
-        )
+        clips = {
+            "num_clips": kwargs["num_clips"] if training else kwargs["num_eval_clips"],
+            "frames_per_clip": frames,
+            "mode": kwargs["sampling"],
+            "window": kwargs["window"],
+            "window_frames": max(1, round(frames / (kwargs["fps"] or 1.0) * rate)),
+        }
+        offsets = 1 if training else kwargs["eval_offsets"] or 1
+        if offsets > 1:
+            return sample_offsets(metadata.total_num_frames, offsets=offsets, seed=kwargs["seed"] or 0, **clips)
+        generator = np.random.default_rng(kwargs["seed"]) if training else None
+        return sample_clips(metadata.total_num_frames, training=training, generator=generator, **clips)
 
     def _clips(
         self, video: VideoInput, start: float | None, end: float | None, seed: int | None, kwargs: dict
