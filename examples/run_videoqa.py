@@ -190,7 +190,8 @@ def training_rows(arguments: DataArguments) -> Rows:
 
 def known_answers(rows: Rows, config: SiaSamReaConfig) -> Rows:
     """Training rows whose answer the model can learn: open-ended ones must have it in the vocabulary."""
-    kept = [row for row in rows if row.task != "open_ended" or row.answer in config.label2id]
+    known = config.label2id.keys()
+    kept = [row for row in rows if row.task != "open_ended" or not known.isdisjoint(row.right_answers)]
     if len(kept) < len(rows):
         logger.warning(f"{len(rows) - len(kept)} training rows have answers outside the vocabulary and are left out.")
     if not kept:

@@ -1,8 +1,7 @@
 """Pairs of pictures (or videos) and captions for pretraining: reading published files, masking words, mismatching."""
 
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +13,10 @@ from torch.utils.data import Dataset
 from transformers import DataCollatorForLanguageModeling
 from transformers.utils import logging
 
-from .annotations_siasamrea import read_table
+from .annotations_siasamrea import text_cell, text_cells
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_decoding import VIDEO_SUFFIXES, VideoDecodingError
+from .tables_siasamrea import SUFFIXES, check_objects, load_dataset, parse_json, read_table, read_text
 
 
 logger = logging.get_logger(__name__)
@@ -57,30 +57,20 @@ def load_captions(source: str | Path, folder: str | Path | None = None, split: s
     """
     folder = Path(folder or ".")
     path = Path(source)
-    content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" and path.is_file() else None
+    suffix = path.suffix.lower()
+    content = parse_json(read_text(path), str(path)) if suffix == ".json" else None
     if isinstance(content, dict) and "annotations" in content:
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        captions = [
-            Caption(str(folder / names[row["image_id"]]), row["caption"].strip(), str(row["image_id"]))
-            for row in content["annotations"]
-        ]
-    elif isinstance(content, list) and content and "regions" in content[0]:
-        files = {file.stem: str(file) for file in folder.rglob("*.jpg")}
-        captions = [
-            Caption(
-                files.get(str(image["id"]), str(folder / f"{image['id']}.jpg")), region["phrase"], str(image["id"])
-            )
-            for image in content
-            for region in image["regions"]
-        ]
-    elif path.suffix in (".json", ".jsonl", ".csv"):
+        captions = _captions_of_coco(content, folder, str(path))
+    elif isinstance(content, list) and content and isinstance(content[0], dict) and "regions" in content[0]:
+        captions = _captions_of_regions(content, folder, str(path))
+    elif suffix in SUFFIXES:
         captions = []
         for number, row in enumerate(read_table(source, split), start=1):
-            picture, texts = row.get("image") or row.get("video"), row.get("caption")
-            if picture is None or not texts:
-                raise ValueError(f"{source}, row {number}: a row needs an image or a video, and a caption.")
-            texts = [texts] if isinstance(texts, str) else texts
-            captions += [Caption(str(folder / picture), text, picture) for text in texts]
+            where = f"{source}, row {number}"
+            picture = text_cell(row.get("image"), "image", where) or text_cell(row.get("video"), "video", where)
+            if picture is None:
+                raise ValueError(f"{where}: a row needs an image or a video, and a caption.")
+            captions += [Caption(str(folder / picture), text, picture) for text in _texts(row.get("caption"), where)]
     else:
         captions = _captions_of_dataset(str(source), folder, split)
     if not captions:
@@ -88,22 +78,60 @@ def load_captions(source: str | Path, folder: str | Path | None = None, split: s
     return captions
 
 
+def _texts(value: Any, where: str) -> list[str]:
+    """The texts of a row: one, or a list of them."""
+    texts = text_cells(value, "caption", where)
+    if not texts:
+        raise ValueError(f"{where}: a row needs an image or a video, and a caption.")
+    return texts
+
+
+def _captions_of_coco(content: dict, folder: Path, name: str) -> list[Caption]:
+    """The pairs of COCO's `captions_*.json`."""
+    for part in ("images", "annotations"):
+        check_objects(content.get(part) or [], f"{name}, {part}")
+    files = {image.get("id"): image.get("file_name") for image in content.get("images") or []}
+    captions = []
+    for number, row in enumerate(content["annotations"], start=1):
+        where, file = f"{name}, annotation {number}", files.get(row.get("image_id"))
+        if file is None:
+            raise ValueError(f"{where}: there is no image with the id {row.get('image_id')!r} and a file_name.")
+        captions += [
+            Caption(str(folder / file), text, str(row["image_id"])) for text in _texts(row.get("caption"), where)
+        ]
+    return captions
+
+
+def _captions_of_regions(content: list, folder: Path, name: str) -> list[Caption]:
+    """The pairs of Visual Genome's `region_descriptions.json`."""
+    check_objects(content, name)
+    files = {file.stem: str(file) for file in folder.rglob("*.jpg")}
+    captions = []
+    for number, image in enumerate(content, start=1):
+        picture_id = text_cell(image.get("id"), "id", f"{name}, image {number}")
+        picture = files.get(str(picture_id), str(folder / f"{picture_id}.jpg"))
+        for place, region in enumerate(image.get("regions") or [], start=1):
+            where = f"{name}, image {number}, region {place}"
+            if picture_id is None or not isinstance(region, Mapping):
+                raise ValueError(f"{where}: an image has an id, and a region is an object with a phrase.")
+            captions += [Caption(picture, text, picture_id) for text in _texts(region.get("phrase"), where)]
+    return captions
+
+
 def _captions_of_dataset(name: str, folder: Path, split: str) -> list[Caption]:
     """The pairs of a data set that `datasets` knows; its pictures are read when they are needed."""
-    import datasets  # here, because it is slow to import
-
-    dataset = datasets.load_dataset(name, split=split)
+    dataset = load_dataset(name, split)
     column = next((column for column in ("image", "video") if column in dataset.column_names), None)
     if column is None or "caption" not in dataset.column_names:
         raise ValueError(f"{name} needs the columns image or video, and caption; it has {dataset.column_names}.")
     captions = []
     for row, texts in enumerate(dataset["caption"]):
         picture = partial(_picture_of_dataset, dataset, row, column, folder)
-        captions += [Caption(picture, text, str(row)) for text in ([texts] if isinstance(texts, str) else texts)]
+        captions += [Caption(picture, text, str(row)) for text in _texts(texts, f"{name}, row {row + 1}")]
     return captions
 
 
-def _picture_of_dataset(dataset: Any, row: int, column: str, folder: Path) -> str | Image.Image:
+def _picture_of_dataset(dataset: Any, row: int, column: str, folder: Path) -> str | dict | Image.Image:
     picture = dataset[row][column]
     return str(folder / picture) if isinstance(picture, str) else picture
 
@@ -145,9 +173,10 @@ class CaptionDataset(Dataset):
             return {**features, "text": caption.text, "picture_id": caption.picture_id, "index": number}
         raise ValueError(f"None of the {len(self.captions)} pictures can be read; the first is {caption.picture}.")
 
-    def _frames(self, picture: str | Callable[[], str | Image.Image]) -> dict[str, torch.Tensor]:
+    def _frames(self, picture: str | Callable[[], str | dict | Image.Image]) -> dict[str, torch.Tensor]:
         picture = picture() if callable(picture) else picture
-        if isinstance(picture, str) and os.path.splitext(picture)[1].lower() in VIDEO_SUFFIXES:
+        is_video = isinstance(picture, str) and os.path.splitext(picture)[1].lower() in VIDEO_SUFFIXES
+        if is_video or isinstance(picture, dict):  # a data set's videos are dictionaries of a path and bytes
             seed = int(torch.randint(2**31, ())) if self.training else None
             video, how = picture, {"training": self.training, "seed": seed, "num_clips": 1, "num_eval_clips": 1}
         else:

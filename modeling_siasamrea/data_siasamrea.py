@@ -38,7 +38,7 @@ class VideoRequest(NamedTuple):
 
 
 class UnreadableVideoError(ValueError):
-    """Raised when not one video of a data set can be read."""
+    """Raised when training has not one video that can be read."""
 
 
 def frame_seed(seed: int, epoch: int, question_id: str) -> int:
@@ -49,7 +49,8 @@ def frame_seed(seed: int, epoch: int, question_id: str) -> int:
 
 class VideoQuestionDataset(Dataset):
     r"""
-    Questions about videos. An item is one video group: the frames of one video, with questions of one task about it.
+    Questions about videos. An item is one video group: the frames of one video, with questions of one kind (task and
+    number of candidates) about it.
 
     Args:
         questions (`list[VideoQuestion]`): The rows, see [`load_video_questions`].
@@ -66,6 +67,9 @@ class VideoQuestionDataset(Dataset):
             groups.setdefault(question.video_group, []).append(row)
         self.groups = groups
         self.in_hand: Path | None = None  # where loader workers note the video they turn to
+        # Kinds that training leaves out, see `check_readable`, and the groups that could not be read so far.
+        self.unreadable_kinds: set[tuple[str, int]] = set()
+        self._unreadable_groups: set[tuple] = set()
 
     def __len__(self) -> int:
         """The number of questions."""
@@ -76,9 +80,14 @@ class VideoQuestionDataset(Dataset):
         """The tasks of the questions, in order of appearance."""
         return list(dict.fromkeys(question.task for question in self.questions))
 
-    def groups_of(self, task: str) -> list[list[int]]:
-        """The rows of each video group of a task, in order of appearance."""
-        return [rows for (group_task, *_), rows in self.groups.items() if group_task == task]
+    @property
+    def kinds(self) -> list[tuple[str, int]]:
+        """The kinds of questions that a batch cannot mix, in order of appearance: task and number of candidates."""
+        return list(dict.fromkeys(question.kind for question in self.questions))
+
+    def groups_of(self, kind: tuple[str, int]) -> list[list[int]]:
+        """The rows of each video group of a kind, in order of appearance."""
+        return [rows for (group_kind, *_), rows in self.groups.items() if group_kind == kind]
 
     def __getitem__(self, request: VideoRequest) -> dict:
         r"""
@@ -98,7 +107,7 @@ class VideoQuestionDataset(Dataset):
         take_in_hand(self.in_hand, first.video)
         try:
             video = self.video_processor(
-                [first.video],
+                [first.video_source],
                 training=training,
                 seed=frame_seed(request.seed, request.epoch or 0, first.question_id),
                 eval_offsets=request.eval_offsets,
@@ -114,41 +123,78 @@ class VideoQuestionDataset(Dataset):
 
     def __getitems__(self, requests: list[VideoRequest]) -> list[dict]:
         """
-        A batch. Where none of its videos can be read, the next readable video of the task is added, so that every
-        process of a distributed run has something to compute at every step.
+        A batch. Where none of its videos can be read, the next readable one is added, so that every process of a
+        distributed run has something to compute at every step: in training one of the same kind, in evaluation one of
+        another kind if need be. Only an evaluation without one readable video has batches without one.
         """
         items = [self[request] for request in requests]
         if all("error" in item for item in items):
-            items.append(self._substitute(requests))
+            items += self._substitute(requests, items[0]["error"])
         return items
 
-    def _substitute(self, requests: list[VideoRequest]) -> dict:
+    def _substitute(self, requests: list[VideoRequest], first_error: str) -> list[dict]:
         failed = self.questions[requests[-1].rows[-1]]
-        groups = self.groups_of(failed.task)
+        training = requests[-1].epoch is not None
+        groups = self.groups_of(failed.kind)
         position = groups.index(self.groups[failed.video_group])
-        for rows in groups[position + 1 :] + groups[:position]:
-            number = sum(len(request.rows) for request in requests)
+        groups = groups[position + 1 :] + groups[:position]
+        if not training:
+            groups += [rows for kind in self.kinds if kind != failed.kind for rows in self.groups_of(kind)]
+        number = sum(len(request.rows) for request in requests)
+        for rows in groups:
+            group = self.questions[rows[0]].video_group
+            if group in self._unreadable_groups:
+                continue
             item = self[requests[-1]._replace(rows=tuple(rows[:number]))]
             if "error" not in item:
-                return item
-        raise UnreadableVideoError(
-            f"None of the {len(groups)} videos of the task {failed.task!r} can be read. The first failure: "
-            f"{self[requests[0]]['error']}"
-        )
+                return [item]
+            self._unreadable_groups.add(group)
+        if training:
+            raise UnreadableVideoError(
+                f"None of the {len(groups) + 1} videos of the task {failed.task!r} can be read any more. The first "
+                f"failure: {first_error}"
+            )
+        return []
 
-    def check_readable(self) -> None:
-        """Raises [`UnreadableVideoError`] if no video of some task can be read; stops at the first that can be."""
-        for task in self.tasks:
-            self.__getitems__([VideoRequest(tuple(self.groups_of(task)[0]))])
+    def check_readable(self) -> dict[int, str]:
+        r"""
+        Looks for a readable video of each kind before training, and notes the kinds that have none: the batches of a
+        [`TrainingBatchSampler`] made afterwards leave them out. Stops at the first readable video of each kind.
+
+        Returns:
+            `dict[int, str]`: the rows that are left out, and why their video cannot be read.
+
+        Raises:
+            [`UnreadableVideoError`]: If no video of any kind can be read.
+        """
+        left_out: dict[int, str] = {}
+        for kind in self.kinds:
+            errors: dict[int, str] = {}
+            for rows in self.groups_of(kind):
+                item = self[VideoRequest(tuple(rows))]
+                if "error" not in item:
+                    break
+                errors |= dict.fromkeys(rows, item["error"])
+            else:
+                self.unreadable_kinds.add(kind)
+                left_out |= errors
+        if len(left_out) == len(self):
+            raise UnreadableVideoError(
+                f"None of the {len(self.groups)} videos can be read, so there is nothing to train on. The first "
+                f"failure: {left_out[0]}"
+            )
+        return left_out
 
 
 class TrainingBatchSampler(Sampler[list[VideoRequest]]):
     r"""
-    The batches of an epoch for one process: one task a batch, always `batch_size` questions, questions about a video
-    side by side. All processes have the same task at the same step, so they train the same head.
+    The batches of an epoch for one process: one task and number of candidates a batch, always `batch_size` questions,
+    questions about a video side by side. All processes have the same kind at the same step, so they train the same
+    head.
 
-    The order is a function of the seed and the epoch. Questions of a task that do not fill its last batches are
-    completed with questions from the epoch's beginning, so none is left out.
+    The order is a function of the seed and the epoch. Questions of a kind that do not fill its last batches are
+    completed with questions from the epoch's beginning, so none is left out, but for kinds that
+    [`~VideoQuestionDataset.check_readable`] found without a readable video.
 
     Args:
         dataset ([`VideoQuestionDataset`]): The questions.
@@ -171,6 +217,7 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
         process_index: int = 0,
     ):
         self.dataset = dataset
+        self.kinds = [kind for kind in dataset.kinds if kind not in dataset.unreadable_kinds]
         self.batch_size = batch_size
         self.questions_per_video = questions_per_video
         self.seed = seed
@@ -190,13 +237,13 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
 
     def __len__(self) -> int:
         """Batches of an epoch, the same in each process."""
-        counts = [sum(map(len, self.dataset.groups_of(task))) for task in self.dataset.tasks]
+        counts = [sum(map(len, self.dataset.groups_of(kind))) for kind in self.kinds]
         return sum(math.ceil(count / self.questions_per_step) for count in counts)
 
-    def _ordered_rows(self, task: str, rng: np.random.Generator) -> list[int]:
-        """All rows of a task in an epoch's order, completed to whole steps."""
+    def _ordered_rows(self, kind: tuple[str, int], rng: np.random.Generator) -> list[int]:
+        """All rows of a kind in an epoch's order, completed to whole steps."""
         pieces = []
-        for group in self.dataset.groups_of(task):
+        for group in self.dataset.groups_of(kind):
             rows = rng.permutation(group).tolist()
             pieces += [
                 rows[start : start + self.questions_per_video]
@@ -211,8 +258,8 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
         """The batches of this process."""
         rng = np.random.default_rng((self.seed, self.epoch))
         steps = []
-        for task in self.dataset.tasks:
-            rows = self._ordered_rows(task, rng)
+        for kind in self.kinds:
+            rows = self._ordered_rows(kind, rng)
             steps += [
                 rows[start : start + self.questions_per_step] for start in range(0, len(rows), self.questions_per_step)
             ]
@@ -229,8 +276,8 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
 
 class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
     r"""
-    The batches of an evaluation for one process: one task a batch, all questions about a video in one batch, so that
-    it is decoded and encoded once.
+    The batches of an evaluation for one process: one task and number of candidates a batch, all such questions about a
+    video in one batch, so that it is decoded and encoded once.
 
     Videos are added to a batch until it has `batch_size` questions or more. Each process has the same number of
     batches: some may get a batch a second time, whose answers are the same and count once.
@@ -252,9 +299,9 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
         eval_offsets: int = 1,
     ):
         batches = []
-        for task in dataset.tasks:
+        for kind in dataset.kinds:
             batch: list[VideoRequest] = []
-            for rows in dataset.groups_of(task):
+            for rows in dataset.groups_of(kind):
                 batch.append(VideoRequest(tuple(rows), eval_offsets=eval_offsets))
                 if sum(len(request.rows) for request in batch) >= batch_size:
                     batches.append(batch)
@@ -287,7 +334,7 @@ class SiaSamReaDataCollator:
     Returns:
         `dict`: what the model's forward takes, and besides `rows` (the row of each question), `unreadable` (pairs of
         a row and the reason why its video could not be read; these rows are in nothing else) and `truncated` (texts
-        that were longer than the limit).
+        that were longer than the limit). Where no video could be read, these three are all there is.
 
         ```
         pixel_values_videos  uint8 (videos, clips, frames, 3, height, width)
@@ -305,11 +352,13 @@ class SiaSamReaDataCollator:
         self.max_length = max_length
 
     def __call__(self, items: list[dict]) -> dict:
-        """Collates items of one task."""
+        """Collates items of one kind."""
         readable = [item for item in items if "error" not in item]
         unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
         questions = [question for item in readable for question in item["questions"]]
         counts = [len(item["rows"]) for item in readable]
+        if not readable:
+            return {"rows": torch.empty(0, dtype=torch.long), "unreadable": unreadable, "truncated": 0}
         truncated_before = self.processor.num_truncated
         text = self._text(questions)
         batch = {
@@ -327,19 +376,11 @@ class SiaSamReaDataCollator:
         return batch
 
     def _text(self, questions: list[VideoQuestion]) -> dict[str, torch.Tensor]:
-        candidates = None
-        if questions[0].task == "multiple_choice":
-            candidates = [list(question.candidates) for question in questions]
-            numbers = sorted({len(choices) for choices in candidates})
-            if len(numbers) > 1:
-                raise ValueError(
-                    f"The questions of a batch must have the same number of candidates; got {numbers}. Train and "
-                    "evaluate data sets with different numbers of candidates apart."
-                )
+        choices = [list(question.candidates) for question in questions if question.candidates is not None]
         return dict(
             self.processor(
                 text=[question.question for question in questions],
-                candidates=candidates,
+                candidates=choices or None,
                 max_length=self.max_length,
                 return_tensors="pt",
             )
@@ -347,7 +388,9 @@ class SiaSamReaDataCollator:
 
     def _label(self, question: VideoQuestion) -> int | float:
         if question.task == "open_ended":
-            return self.label2id.get(question.answer, -100)
+            # The commonest right answer that the vocabulary has: it is in order of falling count.
+            known = [self.label2id[answer] for answer in question.right_answers if answer in self.label2id]
+            return min(known, default=-100)
         return question.answer
 
 

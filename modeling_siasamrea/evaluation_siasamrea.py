@@ -16,7 +16,7 @@ def _by_type(correct: np.ndarray, question_types: Sequence[str | None] | None) -
 
 def open_ended_scores(
     predictions: Sequence[str | None],
-    answers: Sequence[str],
+    answers: Sequence[str | Sequence[str]],
     question_types: Sequence[str | None] | None = None,
     vocabulary: Iterable[str] | None = None,
 ) -> dict[str, float]:
@@ -25,26 +25,30 @@ def open_ended_scores(
 
     Args:
         predictions (`Sequence[str | None]`): The model's answers; `None` (an unreadable video) is wrong.
-        answers (`Sequence[str]`): The right answers.
+        answers (`Sequence[str | Sequence[str]]`):
+            The right answer of each question, or several, of which any is right.
         question_types (`Sequence[str | None]`, *optional*): Type of each question.
         vocabulary (`Iterable[str]`, *optional*): The answers the model can give.
 
     Returns:
         `dict[str, float]`: `accuracy` over all rows, answers outside the vocabulary counted as wrong (the headline);
-        `mean_answer_accuracy`, the mean over distinct right answers of their accuracy; `accuracy/<type>`; and with a
-        vocabulary `accuracy_known` over rows whose answer is in it, and `coverage`, their share.
+        `mean_answer_accuracy`, the mean over distinct right answers of the accuracy on the rows that have them (a row
+        with several counts for each, decision); `accuracy/<type>`; and with a vocabulary `accuracy_known` over rows
+        with a right answer in it, and `coverage`, their share.
     """
-    correct = np.array([prediction == answer for prediction, answer in zip(predictions, answers)], dtype=float)
+    rights = [(answer,) if isinstance(answer, str) else tuple(dict.fromkeys(answer)) for answer in answers]
+    correct = np.array([prediction in right for prediction, right in zip(predictions, rights)], dtype=float)
     of_answer = defaultdict(list)
-    for answer, right in zip(answers, correct):
-        of_answer[answer].append(right)
+    for right, outcome in zip(rights, correct):
+        for answer in right:
+            of_answer[answer].append(outcome)
     scores = {
         "accuracy": float(correct.mean()),
-        "mean_answer_accuracy": float(np.mean([np.mean(rights) for rights in of_answer.values()])),
+        "mean_answer_accuracy": float(np.mean([np.mean(outcomes) for outcomes in of_answer.values()])),
     }
     if vocabulary is not None:
         vocabulary = set(vocabulary)
-        known = np.array([answer in vocabulary for answer in answers])
+        known = np.array([not vocabulary.isdisjoint(right) for right in rights])
         scores["accuracy_known"] = float(correct[known].mean()) if known.any() else 0.0
         scores["coverage"] = float(known.mean())
     return scores | _by_type(correct, question_types)
@@ -147,7 +151,8 @@ def score_predictions(
         answers = [question.answer for _, question in pairs]
         types = [question.question_type for _, question in pairs]
         if task == "open_ended":
-            of_task = open_ended_scores(given, answers, types, vocabulary)
+            rights = [question.right_answers for _, question in pairs]
+            of_task = open_ended_scores(given, rights, types, vocabulary)
         elif task == "multiple_choice":
             of_task = multiple_choice_scores(given, answers, types)
         else:
@@ -160,7 +165,7 @@ def score_predictions(
 def is_correct(question: VideoQuestion, prediction: str | int | float | None) -> bool:
     """Whether an answer is right; a count is after rounding and clipping as TGIF-QA does."""
     if prediction is None or question.task != "count":
-        return prediction is not None and prediction == question.answer
+        return prediction is not None and prediction in question.right_answers
     return round_count(prediction) == max(question.answer, 1)
 
 
@@ -178,7 +183,8 @@ def prediction_row(
 
     Returns:
         `dict`: the row's names, its task and type, `prediction` (with `prediction_text`, the candidate chosen),
-        `answer` and `correct` where the answer is known, `score` and `error` where there are any.
+        `answer` (a list where several are right) and `correct` where the answer is known, `score` and `error` where
+        there are any.
     """
     line = {"question_id": question.question_id, "video": question.video, "question": question.question}
     line["task"] = question.task
@@ -188,7 +194,8 @@ def prediction_row(
     if question.candidates is not None and prediction is not None:
         line["prediction_text"] = question.candidates[prediction]
     if question.answer is not None:
-        line |= {"answer": question.answer, "correct": is_correct(question, prediction)}
+        answer = list(question.right_answers) if question.other_answers else question.answer
+        line |= {"answer": answer, "correct": is_correct(question, prediction)}
     if score is not None and not np.isnan(score):
         line["score"] = score
     return line if error is None else line | {"error": error}
@@ -231,7 +238,7 @@ def _blind_answer(question: VideoQuestion, similar: list[VideoQuestion]) -> str 
     if question.task == "count":
         return float(np.mean([other.answer for other in similar]))
     if question.task == "open_ended":
-        counts = Counter(other.answer for other in similar)
+        counts = Counter(answer for other in similar for answer in other.right_answers)
         return min(counts, key=lambda answer: (-counts[answer], answer))
     offered = Counter(candidate for other in similar for candidate in other.candidates)
     right = Counter(other.candidates[other.answer] for other in similar)

@@ -155,7 +155,7 @@ class SiaSamReaTrainer(Trainer):
         """Batches of one task, see [`TrainingBatchSampler`]."""
         if self.train_dataset is None:
             raise ValueError("Training needs a train_dataset.")
-        self.train_dataset.check_readable()
+        self._skipped.errors.update(self.train_dataset.check_readable())
         sampler = TrainingBatchSampler(
             self.train_dataset,
             batch_size=self._train_batch_size,
@@ -175,7 +175,6 @@ class SiaSamReaTrainer(Trainer):
         if dataset is None:
             raise ValueError("Evaluation needs an eval_dataset.")
         self._check_tasks(dataset)
-        dataset.check_readable()
         sampler = EvaluationBatchSampler(
             dataset,
             self.args.eval_batch_size,

@@ -1,12 +1,33 @@
 """Vocabularies made from training rows: the answers of the open-ended head, and the words of a new tokenizer."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 
-from transformers import BertTokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from .annotations_siasamrea import VideoQuestion
+
+
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+# Marks stay: without them, words of Hindi, Thai or Arabic that differ would be the same, and Korean syllables lost.
+NORMALIZER = normalizers.Sequence(
+    [
+        normalizers.NFD(),
+        normalizers.Lowercase(),
+        normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False),
+    ]
+)
+# WordPiece takes a longer word for unknown, and a question in Thai is one word.
+WORDS = pre_tokenizers.Sequence(
+    [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split(Regex("(?m:.{100})"), "isolated")]
+)
 
 
 def _commonest_first(items: Iterable[str]) -> list[str]:
@@ -16,7 +37,8 @@ def _commonest_first(items: Iterable[str]) -> list[str]:
 
 def answer_vocabulary(questions: Iterable[VideoQuestion], size: int | None = 1000) -> list[str]:
     r"""
-    The answers an open-ended head chooses from: the commonest answers of the training rows.
+    The answers an open-ended head chooses from: the commonest answers of the training rows. Of a row with several
+    right answers, each counts.
 
     Args:
         questions (`Iterable[VideoQuestion]`): Training rows; those of other tasks are passed over.
@@ -25,20 +47,28 @@ def answer_vocabulary(questions: Iterable[VideoQuestion], size: int | None = 100
     Returns:
         `list[str]`: the answers by falling count, ties in alphabetical order (decision).
     """
-    return _commonest_first(question.answer for question in questions if question.task == "open_ended")[:size]
+    return _commonest_first(
+        answer for question in questions if question.task == "open_ended" for answer in question.right_answers
+    )[:size]
 
 
 def vocabulary_coverage(questions: Iterable[VideoQuestion], vocabulary: Iterable[str]) -> float:
-    """Share of open-ended rows whose answer is in the vocabulary: the highest accuracy a model can reach on them."""
+    """Share of open-ended rows with a right answer in the vocabulary: the highest accuracy a model can reach."""
     known = set(vocabulary)
-    answers = [question.answer in known for question in questions if question.task == "open_ended"]
+    answers = [not known.isdisjoint(question.right_answers) for question in questions if question.task == "open_ended"]
     return sum(answers) / len(answers) if answers else 0.0
 
 
-def build_tokenizer(questions: Iterable[VideoQuestion], size: int = 2000, max_length: int = 64) -> BertTokenizer:
+def build_tokenizer(
+    questions: Iterable[VideoQuestion], size: int = 2000, max_length: int = 64
+) -> PreTrainedTokenizerFast:
     r"""
     A small BERT tokenizer for training from random weights: the words of questions and candidates, and every character
     in them, so that a new word is spelled instead of lost.
+
+    Two texts have the same ids only if they are equal after this: canonical decomposition (NFD), lower case, and
+    space around punctuation and Chinese characters. Letters and marks of every script stay. A character that the
+    training rows never had is `[UNK]`, the letters around it are not.
 
     Args:
         questions (`Iterable[VideoQuestion]`): Training rows.
@@ -46,15 +76,34 @@ def build_tokenizer(questions: Iterable[VideoQuestion], size: int = 2000, max_le
         max_length (`int`, *optional*, defaults to 64): Longest text, in tokens.
 
     Returns:
-        `BertTokenizer`: lower-casing, with the usual special tokens.
+        `PreTrainedTokenizerFast`: WordPiece, with BERT's special tokens; it is saved with its normalisation.
     """
-    texts = [text.lower() for question in questions for text in (question.question, *(question.candidates or ()))]
-    words = _commonest_first(word for text in texts for word in re.findall(r"\w+|[^\w\s]", text))
+    texts = (text for question in questions for text in (question.question, *(question.candidates or ())))
+    words = _commonest_first(
+        word for text in texts for word, _ in WORDS.pre_tokenize_str(NORMALIZER.normalize_str(text))
+    )
     characters = sorted({character for word in words for character in word})
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{piece}" for piece in characters)]
+    pieces = [*SPECIAL_TOKENS.values(), *characters, *(f"##{piece}" for piece in characters)]
     pieces += [word for word in words[:size] if len(word) > 1]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)
+
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = NORMALIZER
+    # Inside a word, WordPiece would take the whole of it for unknown.
+    unknown = Regex("[^ " + "".join(f"\\x{{{ord(character):x}}}" for character in characters) + "]")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([WORDS, pre_tokenizers.Split(unknown, "isolated")])
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **SPECIAL_TOKENS,
+    )
 
 
 __all__ = ["answer_vocabulary", "build_tokenizer", "vocabulary_coverage"]

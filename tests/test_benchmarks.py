@@ -281,6 +281,108 @@ def test_clipbert_files_are_read(tmp_path):
     assert row["video"] == "video9.mp4" and row["answer"] == "man" and row["question_type"] == "who"
 
 
+SECOND = {f"a{i}": f"choice {i}" for i in range(4)} | {"answer_idx": 1, "q": "what ?", "qid": 1, "vid_name": "v"}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("how2QA_train_release.csv", "train"),
+        ("how2QA_val_release.csv", "validation"),
+        ("how2QA_test_public_release.csv", "test"),
+        ("how2qa_train_release.csv", "train"),
+        ("How2QA-val-release.csv", "validation"),
+        ("how2qa_train_release.jsonl", "train"),
+        ("how2qa_val_release.jsonl", "validation"),
+        ("how2qa_test_public_release.jsonl", "test"),
+        ("how2qa_test_public.jsonl", "test"),
+        ("how2qa_val.jsonl", "validation"),
+    ],
+)
+def test_how2qa_files_are_found_by_the_names_that_are_published(tmp_path, name, split):
+    lines = {".csv": '"v",[0.5:2],a,b,c,what ?,d\n', ".jsonl": json.dumps({**SECOND, "ts": "0.5-2.0"}) + "\n"}
+    (tmp_path / name).write_text("\ufeff" + lines[Path(name).suffix])
+    (row,) = load_benchmark("how2qa", tmp_path, split=split)
+    assert row["video"] == "v.mp4" and (row["start"], row["end"]) == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "written"),
+    [
+        ("tgif_count", "train_count_question.csv", tgif("count")),
+        ("nextqa_mc", "MC_train.csv", nextqa),
+        ("msvd_qa", "Train_QA.json", msvd),
+        ("msrvtt_qa", "train-qa.json", msrvtt),
+    ],
+)
+def test_capitals_and_hyphens_of_a_file_name_do_not_matter_nor_does_a_byte_order_mark(tmp_path, name, file, written):
+    (tmp_path / "as_written").mkdir()
+    written(tmp_path / "as_written")
+    official = next(path for path in (tmp_path / "as_written").iterdir() if path.name.lower().startswith("train"))
+    (tmp_path / file).write_bytes("\ufeff".encode() + official.read_bytes())
+    rows = load_benchmark(name, tmp_path)
+    assert rows.to_list() == load_benchmark(name, tmp_path / "as_written").to_list()
+
+
+COLUMNS = ["gif_name", "question", "a1", "a2", "a3", "a4", "a5", "answer", "type", "vid_id", "key"]
+OFFICIAL_ROW = dict(zip(COLUMNS, [GIFS[0], "what ?", *"pqrst", "1", "1", "ID", "9"]))
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "sentence"),
+    [
+        *(
+            (task, {"answer": bad}, "answer must be a whole number from 0 to 4")
+            for task in ("action", "transition")
+            for bad in ("5", "-1", "1.5", "b", "")
+        ),
+        *(("frameqa", {"type": bad}, "type must be a whole number from 0 to 3") for bad in ("4", "-1", "color")),
+        *(
+            ("count", {"answer": bad}, "answer must be a whole number from 0 to 10")
+            for bad in ("11", "-2", "nan", "inf")
+        ),
+    ],
+)
+def test_tgif_numbers_outside_their_range_are_named(tmp_path, task, changes, sentence):
+    path = tmp_path / f"Test_{task}_question.csv"
+    write_tgif(path, COLUMNS, [list(row.values()) for row in (OFFICIAL_ROW, OFFICIAL_ROW | changes)])
+    with pytest.raises(ValueError, match=rf"Test_{task}_question\.csv, row 2: {sentence}"):
+        load_benchmark(f"tgif_{task}", tmp_path, split="test")
+
+
+def test_numbers_and_spans_of_the_other_benchmarks_are_checked_too(benchmark):
+    annotations, _ = benchmark("activitynet_qa")
+    answers = json.loads((annotations / "train_a.json").read_text())
+    for bad in (9, -1, None, True):
+        write_json(annotations / "train_a.json", [*answers[:-1], {**answers[-1], "type": bad}])
+        with pytest.raises(ValueError, match="type"):
+            load_benchmark("activitynet_qa", annotations)
+    benchmark("nextqa_mc")
+    text = (annotations / "train.csv").read_text()
+    (annotations / "train.csv").write_text(text.replace('"why, so",1,', '"why, so",5,'))
+    with pytest.raises(ValueError, match=r"train\.csv, row 2: answer must be a whole number from 0 to 4; got '5'"):
+        load_benchmark("nextqa_mc", annotations)
+    (annotations / "train.csv").write_text(text.replace('"why, so",1,', "why, so,1,"))
+    with pytest.raises(ValueError, match=r"train\.csv, row 2: it has 14 cells, but there are 13 columns"):
+        load_benchmark("nextqa_mc", annotations)
+    benchmark("how2qa")
+    for bad in ("1.2.3-4", "-1-4", "a-b", [1, "x"], 7):
+        (annotations / "how2qa_test_public.jsonl").write_text(json.dumps({**SECOND, "ts": bad}))
+        with pytest.raises(ValueError, match="row 1: .* is no span"):
+            load_benchmark("how2qa", annotations, split="test")
+    (annotations / "how2qa_test_public.jsonl").write_text(json.dumps({**SECOND, "ts": "1-4", "answer_idx": 4}))
+    with pytest.raises(ValueError, match="row 1: answer_idx must be a whole number from 0 to 3"):
+        load_benchmark("how2qa", annotations, split="test")
+
+
+def test_candidates_stay_as_their_authors_publish_them(tmp_path):
+    (tmp_path / "how2QA_val_release.csv").write_text(
+        "v,[0.5:2],blue,green,blue,what ?,red\nv,[0:2],10,12,16,how ?,1\n"
+    )
+    rows = load_video_questions(load_benchmark("how2qa", tmp_path, split="validation"))
+    assert [row.candidates[row.answer] for row in rows] == ["red", "1"] and rows[0].candidates.count("blue") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -77,6 +77,40 @@ def test_a_row_without_a_caption_is_named(pictures):
         load_captions(pictures / "rows.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.jsonl", '{"image": "1.jpg", "caption": "caf\u00e9"}'.encode("latin-1"), "line 1 is not UTF-8 text"),
+        ("a.csv", b"image,caption\n1.jpg,a cat, a dog\n", "row 1: it has 3 cells, but there are 2 columns"),
+        ("a.jsonl", b'{"image": "1.jpg", "caption": NaN}', "row 1: caption is nan"),
+        ("a.jsonl", b'{"image": "1.jpg", "caption": true}', "row 1: caption must be a text"),
+        ("a.jsonl", b'{"image": "1.jpg", "caption": ["a cat", "  "]}', "row 1: caption has an empty text"),
+        ("a.jsonl", b'{"image": ["1.jpg"], "caption": "a cat"}', "row 1: image must be a text"),
+        ("a.jsonl", b'{"image": "  ", "caption": "a cat"}', "row 1: a row needs an image or a video"),
+        ("a.json", b'{"images": [], "annotations": [{"image_id": 7, "caption": "a"}]}', "annotation 1: .* id 7"),
+        ("a.json", b'{"annotations": [{"image_id": 7, "caption": "a"}]}', "annotation 1: .* id 7"),
+        ("a.json", b'[{"id": 1, "regions": [{"phrase": "a"}, "b"]}]', "image 1, region 2: "),
+        ("a.json", b'[{"id": 1, "regions": []}, 3]', "row 2: a row is an object"),
+        ("a.json", b'{"info": 1}', "must be a list of rows"),
+        ("a.json", b"[{", "is not JSON"),
+        ("none.json", None, "does not exist"),
+        ("a.txt", b"a cat", "must be one of"),
+    ],
+)
+def test_bad_captions_are_refused_with_a_sentence(pictures, name, content, sentence):
+    if content is not None:
+        (pictures / name).write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        load_captions(pictures / name)
+
+
+def test_captions_are_read_with_a_byte_order_mark_and_strange_line_ends(pictures):
+    (pictures / "a.jsonl").write_text('\ufeff{"image": "1.jpg", "caption": "a\u2028cat"}\r\n', encoding="utf-8")
+    (pictures / "a.csv").write_text('\ufeffimage,caption\n1.jpg,"[""a cat"", ""a dog""]"\n', encoding="utf-8")
+    assert [caption.text for caption in load_captions(pictures / "a.jsonl")] == ["a\u2028cat"]
+    assert [caption.text for caption in load_captions(pictures / "a.csv")] == ["a cat", "a dog"]
+
+
 def test_unreadable_pictures_are_replaced_and_named(pictures, processor):
     (pictures / "2.jpg").write_bytes(b"broken")
     (pictures / "rows.jsonl").write_text("".join(f'{{"image": "{n}.jpg", "caption": "cat {n}"}}\n' for n in range(4)))

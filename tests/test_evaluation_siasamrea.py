@@ -36,6 +36,26 @@ def test_open_ended_scores_by_hand():
     }
 
 
+def test_any_of_several_right_answers_is_right():
+    scores = open_ended_scores(
+        predictions=["couch", "sofa", "cat", None],
+        answers=[("sofa", "couch"), "sofa", ["dog", "owl"], ["cat"]],
+        vocabulary=["couch", "owl"],
+    )
+    assert scores == {
+        "accuracy": 2 / 4,
+        # sofa: both of its rows; couch: its one; dog, owl and cat: none.
+        "mean_answer_accuracy": pytest.approx((1 + 1 + 0 + 0 + 0) / 5),
+        "accuracy_known": 1 / 2,
+        "coverage": 2 / 4,
+    }
+    questions = rows(("q", ["sofa", "couch"]), ("q", "couch"), ("p", ["sofa", "bench"]))
+    assert score_predictions(questions, ["couch", "sofa", "bench"])["open_ended_accuracy"] == pytest.approx(2 / 3)
+    line = prediction_row(questions[0], "couch", 0.5, None)
+    assert line["correct"] is True and line["answer"] == ["sofa", "couch"]
+    assert majority_baseline(questions, questions[:1]) == ["couch"]  # as often as sofa, and before it
+
+
 def test_multiple_choice_scores_by_hand():
     assert multiple_choice_scores([0, None, 2], [0, 1, 1], ["a", "a", "b"]) == {
         "accuracy": pytest.approx(1 / 3),

@@ -27,6 +27,12 @@ def test_open_ended():
     assert scores["mean_answer_accuracy"] == pytest.approx((1 / 2 + 0 + 0) / 3)
 
 
+def test_several_right_answers():
+    references = [["sofa", "couch"], "cat", ["dog"]]
+    scores = load_metric("open_ended").compute(predictions=["couch", "cat", None], references=references)
+    assert scores["accuracy"] == 2 / 3
+
+
 def test_multiple_choice():
     scores = load_metric("multiple_choice").compute(predictions=[0, 3, None], references=[0, 2, 1])
     assert scores == {"accuracy": 1 / 3}

@@ -40,7 +40,8 @@ def load_benchmark(
 
     Returns:
         `datasets.Dataset`: columns `video`, `question`, `answer`, `task`, `question_id`, and where the benchmark has
-        them `candidates`, `start`, `end` (seconds) and `question_type`.
+        them `candidates` (with `as_published`, so that repeated ones stay), `start`, `end` (seconds) and
+        `question_type`.
 
     Raises:
         `ValueError`: If there is no such benchmark, split or file, or a file is not what its authors publish.

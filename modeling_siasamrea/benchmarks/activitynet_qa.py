@@ -9,9 +9,10 @@ ActivityNet-QA: open-ended questions about 5 800 long videos (180 s on average).
 - Videos: `v_{name}` with .mp4, .mkv or .webm; the annotations leave out the `v_`, and names may start with - or _.
 """
 
+import re
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, read_rows, short_name
+from .official_files import VideoFolder, annotation_file, read_rows, short_name, whole_number
 
 
 TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location", "number", "other")
@@ -21,16 +22,17 @@ def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     """Rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     path = annotation_file(annotations, f"{short}_q.json")
-    answer_path = path.with_name(path.name.replace("_q.json", "_a.json"))
+    answer_path = path.with_name(re.sub(r"(?i)_q(?=\.json$)", "_a", path.name))
     if not answer_path.is_file() or answer_path == path:
         raise ValueError(f"The questions {path} need their answers in {short}_a.json beside them.")
     answers = {row["question_id"]: row for row in read_rows(answer_path, "question_id", "answer", "type")}
     folder, rows = VideoFolder(videos), []
-    for row in read_rows(path, "question", "video_name", "question_id"):
+    for number, row in enumerate(read_rows(path, "question", "video_name", "question_id"), start=1):
         answer = answers.get(row["question_id"])
         if answer is None:
             raise ValueError(f"{answer_path} has no answer to the question {row['question_id']}.")
         name = row["video_name"]
+        where = f"{path}, row {number}, answered in {answer_path.name}"
         rows.append(
             {
                 "video": folder.find([f"v_{name}", name], f"v_{name}.mp4"),
@@ -38,7 +40,7 @@ def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
                 "answer": str(answer["answer"]),
                 "task": "open_ended",
                 "question_id": row["question_id"],
-                "question_type": TYPES[int(answer["type"])],
+                "question_type": TYPES[whole_number(answer["type"], len(TYPES) - 1, "type", where)],
             }
         )
     return rows

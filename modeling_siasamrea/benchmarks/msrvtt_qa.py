@@ -18,6 +18,6 @@ def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     """Rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     path, folder = annotation_file(annotations, f"{short}_qa.json", f"{short}.jsonl"), VideoFolder(videos)
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         return clipbert_rows(path, folder, "open_ended", ".mp4")
     return open_ended_rows(path, lambda number: folder.find([f"video{number}"], f"video{number}.mp4"))

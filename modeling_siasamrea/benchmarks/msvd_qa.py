@@ -12,6 +12,7 @@ MSVD-QA: open-ended questions about 1 970 short YouTube clips.
 
 from pathlib import Path
 
+from ..tables_siasamrea import read_text
 from .official_files import VideoFolder, annotation_file, open_ended_rows, short_name
 
 
@@ -20,7 +21,10 @@ def read_mapping(folder: Path) -> dict[str, str]:
     path = folder / "youtube_mapping.txt"
     if not path.is_file():
         return {}
-    pairs = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    pairs = [line.split() for line in read_text(path).split("\n") if line.strip()]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise ValueError(f"{path}: a line has a YouTube name and a name such as vid1; got {' '.join(pair)!r}.")
     return {name: youtube for youtube, name in pairs}
 
 

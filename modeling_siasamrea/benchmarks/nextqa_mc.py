@@ -10,28 +10,28 @@ NExT-QA, multiple choice: causal and temporal questions about everyday videos.
 - Videos: `{video}.mp4`, in one folder or under VidOR's folders (`map_vid_vidorID.json` names them).
 """
 
-import csv
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, check_columns, short_name
+from ..tables_siasamrea import read_csv
+from .official_files import VideoFolder, annotation_file, check_columns, short_name, whole_number
 
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     """Rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     path, folder = annotation_file(annotations, f"{short}.csv", f"mc_{short}.csv"), VideoFolder(videos)
-    with open(path, encoding="utf-8", newline="") as file:
-        official = list(csv.DictReader(file))
+    official = read_csv(path)
     check_columns(path, official, "video", "question", "answer", "qid", "type", "a0", "a1", "a2", "a3", "a4")
     return [
         {
             "video": folder.find([row["video"]], f"{row['video']}.mp4"),
             "question": row["question"],
-            "answer": int(row["answer"]),
+            "answer": whole_number(row["answer"], 4, "answer", f"{path}, row {number}"),
             "candidates": [row[f"a{place}"] for place in range(5)],
+            "as_published": True,
             "task": "multiple_choice",
             "question_id": f"{row['video']}_{row['qid']}",
             "question_type": row["type"],
         }
-        for row in official
+        for number, row in enumerate(official, start=1)
     ]

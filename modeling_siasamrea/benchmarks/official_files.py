@@ -1,26 +1,37 @@
 """What the benchmarks' loaders share: finding annotation and video files, and ClipBERT's version of the rows."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..annotations_siasamrea import read_json, read_jsonl
 from ..processors.video_decoding import VIDEO_SUFFIXES
+from ..tables_siasamrea import read_json, read_jsonl
 
 
 def annotation_file(annotations: Path, *names: str) -> Path:
-    """The file itself, or the first of `names` that is in the folder; a `ValueError` names them if none is."""
+    """
+    The file itself, or the first of `names` that is in the folder, whatever their capitals, hyphens and underscores; a
+    `ValueError` names them if none is.
+    """
     if annotations.is_file():
         return annotations
+    files = {_plain_name(file.name): file for file in sorted(annotations.iterdir()) if file.is_file()}
     for name in names:
         if (annotations / name).is_file():
             return annotations / name
+        if _plain_name(name) in files:
+            return files[_plain_name(name)]
     raise ValueError(f"The folder {annotations} has no {' and no '.join(names)}.")
+
+
+def _plain_name(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def read_rows(path: Path, *columns: str) -> list[dict]:
     """The rows of a JSON or JSONL file, each with `columns`; a `ValueError` names the row that lacks one."""
-    rows = read_jsonl(path) if path.suffix == ".jsonl" else read_json(path)
+    rows = read_jsonl(path) if path.suffix.lower() == ".jsonl" else read_json(path)
     check_columns(path, rows, *columns)
     return rows
 
@@ -33,6 +44,13 @@ def check_columns(path: Path, rows: list[dict], *columns: str) -> None:
         missing = [column for column in columns if row.get(column) is None]
         if missing:
             raise ValueError(f"{path}, row {number}: {' and '.join(missing)} is missing; it has {', '.join(row)}.")
+
+
+def whole_number(value: object, last: int, name: str, where: str) -> int:
+    """A number from 0 to `last`, such as the index of an answer or of a type; a `ValueError` if it is none."""
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", str(value).strip()) or int(value) > last:
+        raise ValueError(f"{where}: {name} must be a whole number from 0 to {last}; got {value!r}.")
+    return int(value)
 
 
 class VideoFolder:
@@ -125,7 +143,8 @@ def clipbert_rows(path: Path, videos: VideoFolder, task: str, suffix: str) -> li
         row |= {"answer": official["answer"] if task != "open_ended" else str(official["answer"])}
         row["question_id"] = str(official.get("question_id", number - 1))
         if "options" in official:
-            row["candidates"] = [str(option) for option in official["options"]]
+            row |= {"candidates": [str(option) for option in official["options"]], "as_published": True}
+            whole_number(official["answer"], len(row["candidates"]) - 1, "answer", f"{path}, row {number}")
         row["question_type"] = official.get("answer_type") or first_word(official["question"])
         rows.append(row)
     return rows

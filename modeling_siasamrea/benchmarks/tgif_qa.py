@@ -19,10 +19,19 @@ import csv
 import hashlib
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, check_columns, clipbert_rows
+from ..tables_siasamrea import read_csv
+from .official_files import VideoFolder, annotation_file, check_columns, clipbert_rows, whole_number
 
 
 FRAMEQA_TYPES = ("object", "number", "color", "location")
+CHOICES = ("a1", "a2", "a3", "a4", "a5")
+# Columns of whole numbers, and the largest of each: an index from zero, or "10 or more" times.
+LARGEST = {
+    "action": {"answer": len(CHOICES) - 1},
+    "transition": {"answer": len(CHOICES) - 1},
+    "frameqa": {"type": len(FRAMEQA_TYPES) - 1},
+    "count": {"answer": 10},
+}
 CLIPBERT_TASKS = {
     "action": "multiple_choice",
     "transition": "multiple_choice",
@@ -46,15 +55,20 @@ def read_rows(annotations: Path, videos: Path | None, split: str, name: str) -> 
         f"{short}_{name}.jsonl",
     )
     folder = VideoFolder(videos)
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         rows = clipbert_rows(path, folder, CLIPBERT_TASKS[name], ".gif")
         stems = [Path(row["video"]).stem for row in rows]
         return [], [
             row for row, stem in zip(rows, stems) if split == "test" or held_out(stem) == (split == "validation")
         ]
-    with open(path, encoding="utf-8", newline="") as file:
-        official = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    check_columns(path, official, "gif_name", "question", "answer", "vid_id")
+    official = read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE)
+    choices = CHOICES if CLIPBERT_TASKS[name] == "multiple_choice" else ()
+    check_columns(path, official, "gif_name", "question", "answer", "vid_id", *choices, *LARGEST[name])
+    for number, row in enumerate(official, start=1):
+        row |= {
+            column: whole_number(row[column], last, column, f"{path}, row {number}")
+            for column, last in LARGEST[name].items()
+        }
     if split != "test":
         official = [row for row in official if held_out(row["gif_name"]) == (split == "validation")]
     shared = [
@@ -72,8 +86,8 @@ def load_choices(annotations: Path, videos: Path | None, split: str, name: str) 
     """Rows of the two multiple-choice tasks."""
     official, rows = read_rows(annotations, videos, split, name)
     for row, choices in zip(rows, official):
-        row["candidates"] = [choices[f"a{place}"] for place in range(1, 6)]
-        row |= {"answer": int(choices["answer"]), "task": "multiple_choice", "question_type": name}
+        row |= {"candidates": [choices[place] for place in CHOICES], "as_published": True}
+        row |= {"answer": choices["answer"], "task": "multiple_choice", "question_type": name}
     return rows
 
 
@@ -91,7 +105,7 @@ def load_frameqa_rows(annotations: Path, videos: Path | None, split: str) -> lis
     """Rows of the frameqa task, see [`load_benchmark`]."""
     official, rows = read_rows(annotations, videos, split, "frameqa")
     for row, given in zip(rows, official):
-        row |= {"answer": given["answer"], "task": "open_ended", "question_type": FRAMEQA_TYPES[int(given["type"])]}
+        row |= {"answer": given["answer"], "task": "open_ended", "question_type": FRAMEQA_TYPES[given["type"]]}
     return rows
 
 
@@ -99,5 +113,5 @@ def load_count_rows(annotations: Path, videos: Path | None, split: str) -> list[
     """Rows of the count task, see [`load_benchmark`]."""
     official, rows = read_rows(annotations, videos, split, "count")
     for row, given in zip(rows, official):
-        row |= {"answer": int(given["answer"]), "task": "count"}
+        row |= {"answer": given["answer"], "task": "count"}
     return rows
