@@ -258,9 +258,10 @@ class SiaSamReaConfig(PreTrainedConfig):
             given.get("model_type", self.sub_configs_defaults[part].model_type)
         )
         names = [field.name for field in fields(config_class)]
+        properties = dir(config_class)  # as a backbone's out_indices is
         for name in given:
             meant = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
-            if name not in (*names, *config_class.attribute_map) and meant and meant[0] not in given:
+            if name not in (*names, *properties, *config_class.attribute_map) and meant and meant[0] not in given:
                 raise ValueError(f"{part} has no field {name!r}. Did you mean {meant[0]!r}?")
 
     def to_dict(self) -> dict[str, Any]:

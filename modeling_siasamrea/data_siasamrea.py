@@ -27,12 +27,14 @@ class VideoRequest(NamedTuple):
         epoch (`int`, *optional*): The epoch, for training; `None` asks for evaluation's clips.
         seed (`int`, *optional*, defaults to 0): The run's seed.
         num_clips (`int`, *optional*): Clips to sample; the video processor's own number by default.
+        eval_offsets (`int`, *optional*, defaults to 1): Anchor starts of evaluation's clips, see [`sample_offsets`].
     """
 
     rows: tuple[int, ...]
     epoch: int | None = None
     seed: int = 0
     num_clips: int | None = None
+    eval_offsets: int = 1
 
 
 class UnreadableVideoError(ValueError):
@@ -107,7 +109,8 @@ class VideoQuestionDataset(Dataset):
             video = self.video_processor(
                 [first.video_source],
                 training=training,
-                seed=frame_seed(request.seed, request.epoch, first.question_id) if training else None,
+                seed=frame_seed(request.seed, request.epoch or 0, first.question_id),
+                eval_offsets=request.eval_offsets,
                 start=first.start,
                 end=first.end,
                 return_tensors="pt",
@@ -284,14 +287,22 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
         batch_size (`int`): Questions that fill a batch.
         num_processes (`int`, *optional*, defaults to 1): Processes of the run.
         process_index (`int`, *optional*, defaults to 0): Which of them this sampler serves.
+        eval_offsets (`int`, *optional*, defaults to 1): Anchor starts that each question is answered from.
     """
 
-    def __init__(self, dataset: VideoQuestionDataset, batch_size: int, num_processes: int = 1, process_index: int = 0):
+    def __init__(
+        self,
+        dataset: VideoQuestionDataset,
+        batch_size: int,
+        num_processes: int = 1,
+        process_index: int = 0,
+        eval_offsets: int = 1,
+    ):
         batches = []
         for kind in dataset.kinds:
             batch: list[VideoRequest] = []
             for rows in dataset.groups_of(kind):
-                batch.append(VideoRequest(tuple(rows)))
+                batch.append(VideoRequest(tuple(rows), eval_offsets=eval_offsets))
                 if sum(len(request.rows) for request in batch) >= batch_size:
                     batches.append(batch)
                     batch = []

@@ -77,6 +77,19 @@ def round_count(count: float) -> int:
     return int(np.clip(np.round(count), 1, 10))
 
 
+def count_errors(predictions: Sequence[float | None], answers: Sequence[float]) -> np.ndarray:
+    """Squared error of each count, TGIF-QA's official: predictions by [`round_count`], answers floored at 1."""
+    answers = np.asarray(answers, dtype=float)
+    official = [round_count(count) for count in _with_worst(predictions, answers)]
+    return (np.array(official) - np.maximum(answers, 1)) ** 2
+
+
+def _with_worst(predictions: Sequence[float | None], answers: np.ndarray) -> np.ndarray:
+    """Predicted counts, with the answer in 1..10 that is farthest from the right one for an unreadable video."""
+    worst = np.where(np.abs(answers - 1) > np.abs(answers - 10), 1.0, 10.0)
+    return np.array([fallback if given is None else given for given, fallback in zip(predictions, worst)], dtype=float)
+
+
 def count_scores(
     predictions: Sequence[float | None], answers: Sequence[float], question_types: Sequence[str | None] | None = None
 ) -> dict[str, float]:
@@ -97,13 +110,11 @@ def count_scores(
     """
     answers = np.asarray(answers, dtype=float)
     readable = np.array([prediction is not None for prediction in predictions])
-    worst = np.where(np.abs(answers - 1) > np.abs(answers - 10), 1.0, 10.0)
-    raw = np.array([fallback if given is None else given for given, fallback in zip(predictions, worst)], dtype=float)
-    official = np.array([round_count(count) for count in raw])
-    official_answers = np.maximum(answers, 1)
-    correct = ((official == official_answers) & readable).astype(float)
+    raw = _with_worst(predictions, answers)
+    errors = count_errors(predictions, answers)
+    correct = ((errors == 0) & readable).astype(float)
     return {
-        "mse": float(np.mean((official - official_answers) ** 2)),
+        "mse": float(np.mean(errors)),
         "mse_raw": float(np.mean((raw - answers) ** 2)),
         "accuracy": float(correct.mean()),
     } | _by_type(correct, question_types)
@@ -236,6 +247,7 @@ def _blind_answer(question: VideoQuestion, similar: list[VideoQuestion]) -> str 
 
 
 __all__ = [
+    "count_errors",
     "count_scores",
     "is_correct",
     "majority_baseline",

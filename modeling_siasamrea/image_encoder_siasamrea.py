@@ -33,6 +33,11 @@ class SiaSamReaImageEncoder(nn.Module):
             # A convolutional encoder has no attention; what is asked for concerns the text model.
             config.vision_config._attn_implementation = "eager"
         self.encoder = encoder_class._from_config(config.vision_config)
+        if config.vision_config.model_type == "timm_wrapper" and self._has_patches():
+            raise ValueError(
+                f"Transformers' TimmWrapperModel gives no map of features for {config.vision_config.architecture!r}. "
+                'Use timm\'s models with patches as vision_config={"model_type": "timm_backbone", "backbone": ...}.'
+            )
         if config.freeze_batch_norm and config.fold_batch_norm:
             fold_frozen_batch_norms(self.encoder)
         forward_parameters = inspect.signature(self.encoder.forward).parameters
@@ -46,6 +51,9 @@ class SiaSamReaImageEncoder(nn.Module):
             config.grid_channels, config.text_config.hidden_size, kernel_size=3, padding=1, bias=False
         )
         self.train()
+
+    def _has_patches(self) -> bool:
+        return "patch_embed" in dict(self.encoder.timm_model.named_children())
 
     @torch.no_grad()
     def _measure_channels(self) -> int:

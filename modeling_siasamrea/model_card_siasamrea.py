@@ -38,6 +38,14 @@ def _table(rows: dict[str, object]) -> str:
     return "\n".join(f"| {name} | {value} |" for name, value in rows.items())
 
 
+def _cell(column: dict[str, float], name: str) -> str:
+    """A score, with its standard error where there is one."""
+    if name not in column:
+        return "–"
+    error = column.get(f"{name}_standard_error")
+    return f"{column[name]:.4g}" + ("" if error is None else f" ± {error:.2g}")
+
+
 def write_model_card(
     path: str | Path,
     config: SiaSamReaConfig,
@@ -57,7 +65,8 @@ def write_model_card(
         arguments ([`SiaSamReaTrainingArguments`]): The run's arguments.
         dataset (`str`): Name of the data.
         split (`str`): The split that was evaluated.
-        scores (`dict[str, float]`): The scores of [`score_predictions`] on it; empty if nothing was evaluated.
+        scores (`dict[str, float]`):
+            The scores of [`score_predictions`] and [`score_consistency`] on it; empty if nothing was evaluated.
         baselines (`dict[str, dict[str, float]]`): Scores of answers that look at no video, by their name.
         base_model (`str`, *optional*): What training started from.
     """
@@ -82,8 +91,8 @@ def write_model_card(
     columns = {"this model": scores, **baselines}
     lines = ["| score | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name in scores:
-        values = [column.get(name) for column in columns.values()]
-        lines.append(f"| {name} | " + " | ".join("–" if value is None else f"{value:.4g}" for value in values) + " |")
+        if not name.endswith("_standard_error"):
+            lines.append(f"| {name} | " + " | ".join(_cell(column, name) for column in columns.values()) + " |")
     card = ModelCard.from_template(
         card_data,
         template_path=str(MODEL_CARDS / "template.md"),

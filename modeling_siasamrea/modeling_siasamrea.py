@@ -144,8 +144,10 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         vision_config = getattr(vision_config, "vision_config", vision_config)
         text_config = AutoConfig.from_pretrained(text)
         model = cls(SiaSamReaConfig(vision_config=vision_config, text_config=text_config, **kwargs))
-        # The classes are named because AutoBackbone cannot load a local folder.
-        pretrained_vision = type(model.base_model.image_encoder.encoder).from_pretrained(vision, config=vision_config)
+        # The classes are named because AutoBackbone cannot load a local folder, and the method because TimmBackbone's
+        # own takes names of timm's alone.
+        load = PreTrainedModel.from_pretrained.__func__
+        pretrained_vision = load(type(model.base_model.image_encoder.encoder), vision, config=vision_config)
         pretrained_text = type(model.base_model.text_model).from_pretrained(text, config=text_config)
         model.base_model.image_encoder.encoder.load_state_dict(pretrained_vision.state_dict())
         model.base_model.text_model.load_state_dict(pretrained_text.state_dict())

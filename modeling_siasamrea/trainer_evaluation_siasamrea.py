@@ -10,15 +10,24 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import denumpify_detensorize
 
 from .annotations_siasamrea import VideoQuestion
+from .consistency_siasamrea import Answer, score_consistency
 from .evaluation_siasamrea import prediction_row, score_predictions
 from .loss_siasamrea import ground_truth_loss
 from .modeling_siasamrea import NonFiniteError
 
 
 class EvaluationAnswers:
-    """The model's answers to the rows of a data set, noted in each process and then put together."""
+    """
+    The model's answers to the rows of a data set, noted in each process and then put together.
 
-    def __init__(self):
+    Args:
+        offsets (`int`, *optional*, defaults to 1):
+            Anchor starts that each row is answered from; with several, `passes` is one more, to shuffled frames.
+    """
+
+    def __init__(self, offsets: int = 1):
+        self.offsets = offsets
+        self.passes = offsets + 1 if offsets > 1 else 1
         self.answers: dict[int, dict[str, Any]] = {}
         self.unreadable: dict[int, str] = {}
         self.truncated = 0
@@ -32,23 +41,22 @@ class EvaluationAnswers:
         Args:
             rows (`torch.LongTensor` of shape `(questions,)`): Rows of the data set.
             task (`str`): Their task.
-            logits (`torch.Tensor` of shape `(questions, classes)`): The model's scores.
+            logits (`torch.Tensor` of shape `(questions, passes, classes)`): The model's scores.
             labels (`torch.Tensor` of shape `(questions,)`, *optional*): The right answers.
             choice_loss (`str`): The configuration's `multiple_choice_loss`.
         """
         if task == "count":
-            answers, scores = logits.squeeze(1), torch.full_like(logits.squeeze(1), float("nan"))
+            answers, scores = logits.squeeze(2).tolist(), [[None] * self.passes] * len(logits)
         else:
-            scores, answers = logits.softmax(dim=1).max(dim=1)
-        losses = torch.full_like(logits[:, 0], float("nan"))
+            scores, answers = (values.tolist() for values in logits.softmax(dim=2).max(dim=2))
+        losses = logits.new_full((len(logits),), float("nan"))
         if labels is not None:
-            losses = ground_truth_loss(logits, labels, task, choice_loss)
+            losses = ground_truth_loss(logits[:, 0], labels, task, choice_loss)
             if task == "open_ended":
                 losses = losses.masked_fill(labels == -100, float("nan"))
-        finite = torch.isfinite(logits).all(dim=1)
-        columns = (answers.tolist(), scores.tolist(), losses.tolist(), finite.tolist())
-        for row, *values in zip(rows.tolist(), *columns):
-            self.answers[row] = dict(zip(("answer", "score", "loss", "finite"), values))
+        finite = torch.isfinite(logits).flatten(1).all(dim=1)
+        for row, *values in zip(rows.tolist(), answers, scores, losses.tolist(), finite.tolist()):
+            self.answers[row] = dict(zip(("answers", "scores", "loss", "finite"), values))
 
     def gather(self) -> None:
         """Takes over what the other processes noted."""
@@ -61,7 +69,8 @@ class EvaluationAnswers:
 
     def predictions(self, questions: Sequence[VideoQuestion], id2label: dict[int, str]) -> list[dict]:
         r"""
-        A line of a predictions file for each row, in their order, see [`prediction_row`].
+        A line of a predictions file for each row, in their order, see [`prediction_row`]; with several anchor starts
+        it has `answers`, one from each, and `shuffled_answer`.
 
         Raises:
             [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
@@ -73,33 +82,43 @@ class EvaluationAnswers:
                 f"answers would be false. The first: {bad[0].question!r} about {bad[0].video} (task {bad[0].task!r}). "
                 "Its weights have grown out of bounds: take an earlier checkpoint, or lower the learning rate."
             )
-        return [
-            prediction_row(
-                question,
-                self._answer(question, self.answers.get(row), id2label),
-                self.answers.get(row, {}).get("score"),
-                self.unreadable.get(row),
-            )
-            for row, question in enumerate(questions)
-        ]
+        lines = []
+        for row, (question, (answers, scores)) in enumerate(zip(questions, self._given(questions, id2label))):
+            lines.append(prediction_row(question, answers[0], scores[0], self.unreadable.get(row)))
+            if self.offsets > 1:
+                lines[-1] |= {"answers": answers[: self.offsets], "shuffled_answer": answers[self.offsets]}
+        return lines
 
     def metrics(self, questions: Sequence[VideoQuestion], id2label: dict[int, str]) -> dict[str, float]:
-        """The scores of [`score_predictions`], the mean loss of known rows, and counts of rows and cut texts."""
-        given = [self._answer(question, self.answers.get(row), id2label) for row, question in enumerate(questions)]
+        """
+        The scores of [`score_predictions`] and [`score_consistency`], the mean loss of known rows, and counts of rows
+        and cut texts.
+        """
+        answers, scores = zip(*self._given(questions, id2label))
         losses = [noted["loss"] for noted in self.answers.values() if not math.isnan(noted["loss"])]
-        metrics = score_predictions(questions, given, id2label.values())
+        metrics = score_predictions(questions, [given[0] for given in answers], id2label.values())
+        metrics |= score_consistency(
+            questions,
+            [given[: self.offsets] for given in answers],
+            [given[: self.offsets] for given in scores],
+            [given[self.offsets] for given in answers] if self.offsets > 1 else None,
+        )
         metrics |= {"loss": sum(losses) / len(losses)} if losses else {}
         metrics |= {"questions": len(questions), "unreadable": len(self.unreadable)}
         return metrics | {"truncated_texts": self.truncated}
 
-    @staticmethod
-    def _answer(
-        question: VideoQuestion, noted: dict[str, Any] | None, id2label: dict[int, str]
-    ) -> str | int | float | None:
-        """The answer as the annotations would write it; `None` for an unreadable video."""
-        if noted is None:
-            return None
-        return id2label[noted["answer"]] if question.task == "open_ended" else noted["answer"]
+    def _given(
+        self, questions: Sequence[VideoQuestion], id2label: dict[int, str]
+    ) -> list[tuple[list[Answer | None], list[float | None]]]:
+        """Each row's answers as the annotations would write them, and their scores; `None` if unreadable."""
+        given = []
+        for row, question in enumerate(questions):
+            noted = self.answers.get(row, {"answers": [None] * self.passes, "scores": [None] * self.passes})
+            answers = noted["answers"]
+            if question.task == "open_ended":
+                answers = [id2label.get(answer) for answer in answers]
+            given.append((answers, noted["scores"]))
+        return given
 
 
 def metrics_of_user(

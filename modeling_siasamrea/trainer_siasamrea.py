@@ -178,7 +178,11 @@ class SiaSamReaTrainer(Trainer):
             raise ValueError("Evaluation needs an eval_dataset.")
         self._check_tasks(dataset)
         sampler = EvaluationBatchSampler(
-            dataset, self.args.eval_batch_size, self.args.world_size, self.args.process_index
+            dataset,
+            self.args.eval_batch_size,
+            self.args.world_size,
+            self.args.process_index,
+            eval_offsets=self.args.eval_offsets,
         )
         return self._dataloader(dataset, sampler)
 
@@ -407,16 +411,20 @@ class SiaSamReaTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[torch.Tensor, None, None]:
-        """Notes the model's answer to each question of the batch."""
+        """Notes the model's answers to each question of the batch: from each anchor start, then to shuffled frames."""
         self._answers.unreadable.update(inputs["unreadable"])
         self._answers.truncated += inputs["truncated"]
         if "task" not in inputs:  # not one video of the data set can be read
             return torch.zeros((), device=self.args.device), None, None
-        rows, inputs = inputs["rows"], self._prepare_inputs(inputs)
-        labels = inputs.pop("labels", None)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(**inputs).logits.float()
-        self._answers.note(rows, inputs["task"], logits, labels, self.siasamrea_config.multiple_choice_loss)
+        logits = []
+        frames = inputs["pixel_values_videos"]  # (videos, passes * clips, frames, 3, height, width)
+        for of_pass in frames.split(frames.shape[1] // self._answers.passes, dim=1):
+            batch = self._prepare_inputs(inputs | {"pixel_values_videos": of_pass})
+            labels = batch.pop("labels", None)
+            with torch.no_grad(), self.compute_loss_context_manager():
+                logits.append(model(**batch).logits.float())
+        logits = torch.stack(logits, dim=1)  # (questions, passes, classes)
+        self._answers.note(inputs["rows"], batch["task"], logits, labels, self.siasamrea_config.multiple_choice_loss)
         return logits.new_zeros(()), None, None
 
     def evaluation_loop(
@@ -432,16 +440,16 @@ class SiaSamReaTrainer(Trainer):
 
         Returns:
             [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` is one dictionary a row of the data set, in
-            its order, see [`prediction_row`]; `label_ids` the right answers (`None` where a row has none); `metrics`
-            are the scores of [`score_predictions`], the mean ground-truth loss (of rows that were read and whose
-            answer the model knows), the number of rows whose video could not be read and of texts cut, and what
-            `compute_metrics` makes of `predictions` and `label_ids`.
+            its order, see [`EvaluationAnswers.predictions`]; `label_ids` the right answers (`None` where a row has
+            none); `metrics` are the scores of [`score_predictions`] and [`score_consistency`], the mean ground-truth
+            loss (of rows that were read and whose answer the model knows), the number of rows whose video could not be
+            read and of texts cut, and what `compute_metrics` makes of `predictions` and `label_ids`.
 
         Raises:
             [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
             [`LoaderWorkerError`]: If a worker process of the data loader died.
         """
-        self._answers = EvaluationAnswers()
+        self._answers = EvaluationAnswers(self.args.eval_offsets)
         dataset, id2label = dataloader.dataset, self.siasamrea_config.id2label
         # FSDP2 shards a model together with its optimizer: before training, each process has the model whole.
         unsharded = self.is_fsdp_enabled and not self.accelerator._models

@@ -17,6 +17,7 @@ LEAST = {
     "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
     "questions_per_video": 1,
+    "eval_offsets": 1,
     "max_text_length": 3,  # [CLS], one token and [SEP]
     "num_train_epochs": 0,
     "learning_rate": 0,
@@ -68,6 +69,10 @@ class SiaSamReaTrainingArguments(TrainingArguments):
             limit, within the text model's positions.
         alpha_warmup_steps (`float`, *optional*, defaults to 0):
             Steps, or below 1 their share of all, in which the weight of the siamese loss rises from 0 to `alpha`.
+        eval_offsets (`int`, *optional*, defaults to 1):
+            Anchor starts that each question is answered from at evaluation, the centred one first, and once more with
+            the centred one's frames shuffled. The scores stay the centred one's; beside them stand those of
+            [`score_consistency`]. A video is decoded once and its starts are encoded one after the other.
 
     Raises:
         `ValueError`: If a number is not finite or outside its range; the message names the argument and the range.
@@ -118,6 +123,13 @@ class SiaSamReaTrainingArguments(TrainingArguments):
     alpha_warmup_steps: float = field(
         default=0.0,
         metadata={"help": "Steps, or below 1 their share of all, in which alpha rises from 0. Decision: 0 (none)."},
+    )
+    eval_offsets: int = field(
+        default=1,
+        metadata={
+            "help": "Anchor starts that each question is answered from at evaluation: with 2 or more, how steady "
+            "answers are is reported beside the centred anchor's accuracy. Paper: 1, the centred anchor alone."
+        },
     )
 
     def __post_init__(self):

@@ -27,6 +27,7 @@ def sample_clips(
     mode: str = "siamese",
     window: float = 0.5,
     window_frames: int | None = None,
+    offset: tuple[int, int] = (0, 1),
     generator: np.random.Generator | None = None,
 ) -> np.ndarray:
     r"""
@@ -47,6 +48,9 @@ def sample_clips(
             Greatest distance of a siamese start from the anchor's, in intervals (decision). It widens when it holds
             too few starts; starts repeat only when the whole video is exhausted.
         window_frames (`int`, *optional*): Length of a clip in `"random_windows"`, in frames of the video.
+        offset (`tuple[int, int]`, *optional*, defaults to `(0, 1)`):
+            (k, K) at evaluation: the k-th of K anchor starts, spread evenly over the valid range as on a circle, from
+            the centre on (decision). The 0-th is the centre for every K; all differ while there are K valid starts.
         generator (`numpy.random.Generator`, *optional*): Source of the random starts; needed in training.
 
     Returns:
@@ -65,12 +69,15 @@ def sample_clips(
         raise ValueError(
             "Sampling clips for training needs a random generator; only evaluation is without randomness."
         )
+    if not training and not 0 <= offset[0] < offset[1]:
+        raise ValueError(f"offset must be (k, K) with k from 0 to K - 1; got {offset}.")
     if mode == "random_windows":
-        return _windows(num_video_frames, num_clips, frames_per_clip, window_frames, generator if training else None)
+        source = generator if training else None
+        return _windows(num_video_frames, num_clips, frames_per_clip, window_frames, offset, source)
 
     interval = max(1, num_video_frames // frames_per_clip)
     last_start = max(0, num_video_frames - 1 - (frames_per_clip - 1) * interval)
-    anchor = int(generator.integers(last_start + 1)) if training else last_start // 2
+    anchor = int(generator.integers(last_start + 1)) if training else _spread_start(last_start, *offset)
     if mode == "copies":
         siamese = np.full(num_clips - 1, anchor)
     elif mode in ("siamese", "anywhere"):
@@ -81,6 +88,33 @@ def sample_clips(
     starts = np.concatenate([[anchor], siamese]).astype(np.int64)  # (clips,)
     indices = starts[:, None] + interval * np.arange(frames_per_clip)  # (clips, frames)
     return np.minimum(indices, num_video_frames - 1)
+
+
+def sample_offsets(num_video_frames: int, *, offsets: int, seed: int, **clips) -> np.ndarray:
+    r"""
+    Frame indices of what consistency is measured on: the clips from each of K anchor starts, and those from the
+    centred one once more with the frames of each clip in another order.
+
+    Args:
+        num_video_frames (`int`): Frames of the video.
+        offsets (`int`): K, the number of anchor starts, see `offset` of [`sample_clips`].
+        seed (`int`): Seed of the other order; it is never the frames' own where a clip has two or more.
+        clips: Further arguments of [`sample_clips`].
+
+    Returns:
+        `numpy.ndarray` of shape `((K + 1) * clips, frames)`: start after start, the centred first, the shuffled last.
+    """
+    starts = [sample_clips(num_video_frames, training=False, offset=(k, offsets), **clips) for k in range(offsets)]
+    in_order = np.arange(starts[0].shape[1])
+    order = np.random.default_rng(seed).permutation(in_order)
+    if (order == in_order).all():
+        order = np.roll(order, 1)
+    return np.concatenate([*starts, starts[0][:, order]])
+
+
+def _spread_start(last_start: int, k: int, number: int) -> int:
+    """The k-th of a number of starts in 0 .. last_start, evenly spread as over a circle, from the centre on."""
+    return (last_start // 2 + k * (last_start + 1) // number) % (last_start + 1)
 
 
 def _siamese_starts(
@@ -106,18 +140,23 @@ def _windows(
     num_clips: int,
     frames_per_clip: int,
     window_frames: int | None,
+    offset: tuple[int, int],
     generator: np.random.Generator | None,
 ) -> np.ndarray:
-    """ClipBERT's clips: random contiguous windows, or at inference the i-th of n at (length - window) * i / n."""
+    """
+    ClipBERT's clips: random contiguous windows, or at inference the i-th of n at (length - window) * i / n. With the
+    offset (k, K) all are k / K of the distance between two of them later (decision).
+    """
     if window_frames is None or window_frames < 1:
         raise ValueError(f"The mode random_windows needs window_frames, 1 or more; got {window_frames}.")
     room = num_video_frames - min(window_frames, num_video_frames)
     if generator is not None:
         starts = generator.integers(room + 1, size=num_clips)
     else:
-        starts = room * np.arange(num_clips) // num_clips
+        k, number = offset
+        starts = room * (number * np.arange(num_clips) + k) // (number * num_clips)
     offsets = np.linspace(0, num_video_frames - 1 - room, frames_per_clip).astype(np.int64)
     return starts[:, None] + offsets  # (clips, frames)
 
 
-__all__ = ["adaptive_frames", "sample_clips"]
+__all__ = ["adaptive_frames", "sample_clips", "sample_offsets"]

@@ -19,7 +19,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput, VideoMetadata
 
 from .frames_in_memory import is_image
-from .siamese_sampling import adaptive_frames, sample_clips
+from .siamese_sampling import adaptive_frames, sample_clips, sample_offsets
 from .video_decoding import FrameTimes, decode_frames
 from .video_download import DownloadLimits, limit_downloads
 from .video_settings import check_settings, refuse_unknown_settings
@@ -53,8 +53,8 @@ class SampledClips(NamedTuple):
 
 class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     """
-    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first five belong to a
-    call, the others are saved with the checkpoint.
+    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first six belong to a call,
+    the others are saved with the checkpoint.
 
     Args:
         training (`bool`, *optional*, defaults to `False`): Random clips, anchor and siamese; or evaluation's.
@@ -63,6 +63,9 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         end (`float` or `list[float]`, *optional*): End of the span asked about, in seconds, for each video.
         download_limits (`dict`, *optional*):
             `max_bytes`, `max_seconds` and `public_only` of videos behind addresses, see [`DownloadLimits`].
+        eval_offsets (`int`, *optional*, defaults to 1):
+            K, anchor starts at evaluation. With more than one the clips of each start follow each other, the centred
+            first, and then the centred one's with their frames shuffled by `seed`, see [`sample_offsets`].
         num_clips (`int`, *optional*, defaults to 9): Clips in training. Paper: an anchor and 8 siamese clips.
         num_eval_clips (`int`, *optional*, defaults to 1): Clips at evaluation. Paper: the anchor alone.
         frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
@@ -86,6 +89,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     start: float | int | list | None
     end: float | int | list | None
     download_limits: dict | None
+    eval_offsets: int | None
     num_clips: int | None
     num_eval_clips: int | None
     frames_per_clip: int | Literal["adaptive"] | None
@@ -256,16 +260,18 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         if frames == "adaptive":
             seconds = metadata.duration or metadata.total_num_frames / rate
             frames = adaptive_frames(seconds, kwargs["min_frames"], kwargs["max_frames"])
-        return sample_clips(
-            metadata.total_num_frames,
-            num_clips=kwargs["num_clips"] if training else kwargs["num_eval_clips"],
-            frames_per_clip=frames,
-            training=training,
-            mode=kwargs["sampling"],
-            window=kwargs["window"],
-            window_frames=max(1, round(frames / (kwargs["fps"] or 1.0) * rate)),
-            generator=np.random.default_rng(kwargs["seed"]) if training else None,
-        )
+        clips = {
+            "num_clips": kwargs["num_clips"] if training else kwargs["num_eval_clips"],
+            "frames_per_clip": frames,
+            "mode": kwargs["sampling"],
+            "window": kwargs["window"],
+            "window_frames": max(1, round(frames / (kwargs["fps"] or 1.0) * rate)),
+        }
+        offsets = 1 if training else kwargs["eval_offsets"] or 1
+        if offsets > 1:
+            return sample_offsets(metadata.total_num_frames, offsets=offsets, seed=kwargs["seed"] or 0, **clips)
+        generator = np.random.default_rng(kwargs["seed"]) if training else None
+        return sample_clips(metadata.total_num_frames, training=training, generator=generator, **clips)
 
     def sample_clips_of(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 LEAST = {
     "num_clips": 1,
     "num_eval_clips": 1,
+    "eval_offsets": 1,
     "min_frames": 1,
     "max_frames": 1,
     "window": 0,
@@ -62,7 +63,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}; got {given[name]!r}.")
     for name in LEAST.keys() & given.keys():
         _check_number(name, given[name])
-    for name in ("num_clips", "num_eval_clips", "min_frames", "max_frames"):
+    for name in ("num_clips", "num_eval_clips", "eval_offsets", "min_frames", "max_frames"):
         if name in given and not _is_whole(given[name]):
             raise ValueError(f"{name} must be a whole number; got {given[name]!r}.")
     frames = given.get("frames_per_clip", "adaptive")
@@ -77,6 +78,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         _check_size("size", given["size"], SIZES)
     if "crop_size" in given:
         _check_size("crop_size", given["crop_size"], SIZES[-1:])
+    if given.get("eval_offsets", 1) > 1 and not given.get("do_sample_frames", True):
+        raise ValueError("Several anchor starts (eval_offsets) need frames to be sampled; do_sample_frames is off.")
     if given.get("do_center_crop") and "crop_size" not in given:
         raise ValueError('do_center_crop needs crop_size={"height": ..., "width": ...}.')
     if "resample" in given and int(given["resample"]) != 2:

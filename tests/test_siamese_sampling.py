@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modeling_siasamrea.processors.siamese_sampling import adaptive_frames, sample_clips
+from modeling_siasamrea.processors.siamese_sampling import adaptive_frames, sample_clips, sample_offsets
 
 
 def sample(length: int, seed: int = 0, training: bool = True, clips: int = 9, frames: int = 8, **kwargs) -> np.ndarray:
@@ -50,6 +50,45 @@ def test_evaluation_centres_the_anchor_without_randomness():
     np.testing.assert_array_equal(sample(103, training=False), sample(103, training=False))
     starts = sample(103, training=False, clips=5)[:, 0]
     np.testing.assert_array_equal(starts, [9, 3, 7, 11, 15])  # spread over the window of 6 on each side
+
+
+def test_anchor_starts_are_spread_from_the_centre():
+    # 103 frames in 8: starts 0 .. 18. A third and two thirds of 19 starts on from the centre 9, over the end: 21 -> 2.
+    starts = [sample(103, training=False, clips=1, offset=(k, 3))[0, 0] for k in range(3)]
+    assert starts == [9, 15, 2]
+    assert [sample(103, training=False, clips=1, offset=(k, 2))[0, 0] for k in range(2)] == [9, 18]
+    # Siamese clips go with their anchor.
+    assert sample(103, training=False, clips=3, offset=(1, 3))[:, 0].tolist() == [15, 9, 18]
+    # ClipBERT's windows: the 2 of 4 clips' places that two clips alone do not have.
+    windows = {"mode": "random_windows", "window_frames": 100, "clips": 2, "frames": 2, "training": False}
+    assert sample(300, **windows)[:, 0].tolist() == [0, 100]
+    assert sample(300, **windows, offset=(1, 2))[:, 0].tolist() == [50, 150]
+
+
+@pytest.mark.parametrize("offsets", range(1, 12))
+def test_anchor_starts_differ_where_the_video_has_enough(offsets):
+    for length in range(1, 400):
+        starts = {sample(length, training=False, clips=1, offset=(k, offsets))[0, 0] for k in range(offsets)}
+        available = max(1, length - 7 * max(1, length // 8))
+        assert len(starts) == min(offsets, available) and max(starts) < available
+        assert sample(length, training=False, clips=1)[0, 0] in starts  # the centred anchor
+
+
+def test_the_clips_of_all_starts_and_the_shuffled_frames():
+    for seed in range(40):
+        clips = sample_offsets(103, offsets=3, seed=seed, num_clips=2, frames_per_clip=3)
+        assert clips.shape == (8, 3)
+        expected = [sample(103, training=False, clips=2, frames=3, offset=(k, 3)) for k in range(3)]
+        np.testing.assert_array_equal(clips[:6], np.concatenate(expected))
+        np.testing.assert_array_equal(np.sort(clips[6:]), clips[:2])
+        assert (clips[6:] != clips[:2]).any()
+        np.testing.assert_array_equal(clips, sample_offsets(103, offsets=3, seed=seed, num_clips=2, frames_per_clip=3))
+    assert sample_offsets(9, offsets=2, seed=0, num_clips=1, frames_per_clip=1).shape == (3, 1)
+
+
+def test_an_offset_outside_its_number_is_refused():
+    with pytest.raises(ValueError, match="k from 0 to K - 1; got \\(3, 3\\)"):
+        sample(103, training=False, offset=(3, 3))
 
 
 def test_a_one_frame_video_repeats_its_frame():

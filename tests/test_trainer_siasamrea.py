@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
 from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
 from modeling_siasamrea.loss_siasamrea import siamese_loss
+from modeling_siasamrea.processors.siamese_sampling import sample_clips
 from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer
 
 
@@ -235,6 +237,40 @@ def test_frames_are_normalised_as_the_processor_does_in_one_go(make_trainer, pro
     torch.testing.assert_close(trainer._prepare_inputs(batch)["pixel_values_videos"][0], expected)
 
 
+def test_several_anchor_starts_say_what_separate_evaluations_say(make_trainer, monkeypatch):
+    together = make_trainer(eval_offsets=3).predict(make_trainer().eval_dataset)
+    separate = []
+    for k in range(3):
+        at_start = partial(sample_clips, offset=(k, 3))
+        monkeypatch.setattr("modeling_siasamrea.processors.video_processing_siasamrea.sample_clips", at_start)
+        trainer = make_trainer()
+        separate.append(trainer.predict(trainer.eval_dataset))
+    rows = trainer.eval_dataset.questions
+    for number, line in enumerate(together.predictions):
+        assert line["answers"] == [output.predictions[number]["prediction"] for output in separate]
+    for name, value in separate[0].metrics.items():
+        if not name.endswith(("runtime", "per_second", "preparation_time")):
+            assert together.metrics[name] == value, name
+    accuracies = [output.metrics["test_count_accuracy"] for output in separate]
+    assert together.metrics["test_count_expected_accuracy"] == pytest.approx(sum(accuracies) / 3)
+    read = [line["answers"] for line, row in zip(together.predictions, rows) if "v2" not in row.video]
+    assert any(len(set(answers)) > 1 for answers in read)
+    assert "test_flip_rate" in together.metrics and "test_flip_rate" not in separate[0].metrics
+    assert together.metrics["test_accuracy_standard_error"] > 0
+
+
+def test_shuffled_frames_answer_the_same_because_the_network_takes_their_mean(make_trainer):
+    trainer = make_trainer(lambda question: "v2" not in question.video, eval_offsets=2)
+    output = trainer.predict(trainer.eval_dataset)
+    assert output.metrics["test_shuffled_accuracy"] == output.metrics["test_accuracy"]
+    assert output.metrics["test_shuffled_flip_rate"] == 0
+
+
+def test_fewer_anchor_starts_than_one_are_refused(make_trainer):
+    with pytest.raises(ValueError, match="eval_offsets must be 1 or more; got 0"):
+        make_trainer(eval_offsets=0)
+
+
 def test_a_task_without_a_head_is_refused(make_trainer, small_data, processor, tiny_config):
     with pytest.raises(ValueError, match="'count', but the model has heads for"):
         trainer = make_trainer(readable_open_ended)
@@ -256,6 +292,7 @@ from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProc
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
 from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
 from modeling_siasamrea.loss_siasamrea import siamese_loss
+from modeling_siasamrea.processors.siamese_sampling import sample_clips
 from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 processor = SiaSamReaProcessor.from_pretrained({str(tmp_path / "start")!r})

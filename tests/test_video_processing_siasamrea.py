@@ -39,6 +39,25 @@ def test_evaluation_gives_the_centred_anchor(video):
     assert len(shown(ensemble(video, **RAW)["pixel_values_videos"])[0]) == 3
 
 
+def test_several_anchor_starts_come_from_one_decoding(video, monkeypatch):
+    decoded = []
+
+    def decode(*arguments):
+        frames, metadata = decode_frames(*arguments)
+        decoded.append(len(frames))
+        return frames, metadata
+
+    monkeypatch.setattr("modeling_siasamrea.processors.video_processing_siasamrea.decode_frames", decode)
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=4)
+    # Interval 10, starts 0 .. 9, of which 4 is the centre.
+    clips = shown(processor(video, eval_offsets=3, seed=1, **RAW)["pixel_values_videos"][0])
+    assert clips[:3] == [[4, 14, 24, 34], [7, 17, 27, 37], [0, 10, 20, 30]] and decoded == [12]
+    assert clips[3] != clips[0] and sorted(clips[3]) == clips[0]
+    assert shown(processor(video, eval_offsets=3, seed=1, **RAW)["pixel_values_videos"][0]) == clips
+    with pytest.raises(ValueError, match="do_sample_frames is off"):
+        processor(video, eval_offsets=3, do_sample_frames=False, **RAW)
+
+
 def test_a_span_is_sampled_from_its_seconds(video):
     processor = SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=2)
     batch = processor([video, video], start=[1.0, None], end=[2.0, None], **RAW)

@@ -108,11 +108,13 @@ def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]
 def print_scores(title: str, scores: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
     """A table of the scores beside those of the baselines."""
     columns = {"model": scores, **baselines}
-    print(f"\n{title:40s}" + "".join(f"{name:>16s}" for name in columns))
+    width = max(map(len, (title, *scores)))
+    print(f"\n{title:{width}s}" + "".join(f"{name:>16s}" for name in columns))
     for name in scores:
         values = [column.get(name) for column in columns.values()]
         if values[0] is not None and not name.endswith(("runtime", "per_second", "preparation_time")):
-            print(f"{name:40s}" + "".join(f"{'':>16s}" if value is None else f"{value:16.4f}" for value in values))
+            cells = (f"{'':>16s}" if value is None else f"{value:16.4f}" for value in values)
+            print(f"{name:{width}s}" + "".join(cells))
 
 
 __all__ = ["Report", "make_output_folder", "run", "start_run"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from evaluate import EvaluationModule
 
-METRICS = ("open_ended", "multiple_choice", "count")
+METRICS = ("open_ended", "multiple_choice", "count", "consistency")
 
 
 def load_metric(name: str) -> "EvaluationModule":
@@ -15,11 +15,13 @@ def load_metric(name: str) -> "EvaluationModule":
     Loads a metric of this package.
 
     Args:
-        name (`str`): `"open_ended"`, `"multiple_choice"` or `"count"`.
+        name (`str`): `"open_ended"`, `"multiple_choice"`, `"count"` or `"consistency"`.
 
     Returns:
         `evaluate.EvaluationModule`: `compute(predictions=..., references=..., question_types=...)` gives the scores of
-        the function of the same name in `modeling_siasamrea.evaluation_siasamrea`.
+        the function of the same name in `modeling_siasamrea.evaluation_siasamrea`; of `"consistency"`,
+        `compute(predictions=..., references=..., videos=...)` those of
+        [`~modeling_siasamrea.consistency_siasamrea.consistency_scores`].
 
     Raises:
         `ValueError`: If there is no such metric.
