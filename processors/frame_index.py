@@ -228,7 +228,9 @@ def _index_packets(
     if len(keys):
         entry = np.where(ticks < pts[keys[entry]], 0, entry)
     entries = np.stack([pts[keys], packets["dts"][keys]], axis=1) if len(keys) else np.zeros((1, 2), dtype=np.int64)
-    duration = float(times[-1]) + _last_duration(times, float(packets["duration"][shown[-1]] * stream.time_base), stream)
+    duration = float(times[-1]) + _last_duration(
+        times, float(packets["duration"][shown[-1]] * stream.time_base), stream
+    )
     matrix = _display_matrix(first)
     return FrameIndex(
         times,

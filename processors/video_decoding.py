@@ -262,6 +262,8 @@ def _read_pyav(
 
 def _position(index: FrameIndex, frame: VideoFrame, reached: int) -> int | None:
     """Which frame of the index a decoded frame is, behind the one that was reached; `None` if it is not shown."""
+    if frame.pts is None:
+        return None
     position = max(bisect_left(index.pts, frame.pts), reached + 1)  # two frames may have the same time
     return position if position < len(index.pts) and index.pts[position] == frame.pts else None
 
@@ -317,31 +319,28 @@ def frames_from_the_start(name: str, path: str, index: FrameIndex, unique: np.nd
     Raises:
         [`VideoDecodingError`]: If more than half of the frames asked for are lost.
     """
-    remaining, lost, shown, reached = unique.tolist()[::-1], 0, None, -1
+    position, shown, frame, lost = -1, None, None, 0
     with open_video(name, path, threads=1) as (container, stream):
-        for frame in decode_packets(stream, read_packets(container, stream)):
-            if frame is None:
-                continue
+        placed = _placed(index, decode_packets(stream, read_packets(container, stream)))
+        for number in unique.tolist():
+            while position < number:
+                shown = frame
+                position, frame = next(placed, (len(index.times), None))
+            lost += position > number
+            if lost > len(unique) / 2 or (shown is None and frame is None):
+                raise VideoDecodingError(name, "it is damaged: most of the frames asked for cannot be decoded")
+            yield frame if position == number else shown or frame
+
+
+def _placed(index: FrameIndex, frames: Iterator[VideoFrame | None]) -> Iterator[tuple[int, VideoFrame]]:
+    """Decoded frames with their places in the index."""
+    reached = -1
+    for frame in frames:
+        if frame is not None:
             position = reached + 1 if index.pts is None else _position(index, frame, reached)
-            if position is None:
-                continue
-            while remaining and remaining[-1] < position:
-                lost += 1
-                remaining.pop()
-                yield shown or frame
-            reached, shown = position, frame
-            if remaining and remaining[-1] == position:
-                remaining.pop()
-                yield frame
-            if not remaining:
-                break
-        lost += len(remaining)
-        if shown is None or lost > len(unique) / 2:
-            raise VideoDecodingError(
-                name, f"it is damaged: only {len(unique) - lost} of the {len(unique)} frames asked for can be decoded"
-            )
-        for _ in remaining:
-            yield shown
+            if position is not None:
+                reached = position
+                yield position, frame
 
 
 OTHER_READERS = {"decord": _read_decord, "torchcodec": _read_torchcodec}

@@ -362,7 +362,7 @@ def test_a_lost_frame_leaves_the_one_before_on_the_screen(tmp_path):
     (tmp_path / "lost.avi").write_bytes(data)
     frames, metadata = decode_frames(tmp_path / "lost.avi", [39, 40, 41])
     assert metadata.total_num_frames == 60 and [number(frame) for frame in frames] == [39, 39, 41]
-    with pytest.raises(VideoDecodingError, match="only 0 of the 1 frames asked for can be decoded"):
+    with pytest.raises(VideoDecodingError, match="most of the frames asked for cannot be decoded"):
         decode_frames(tmp_path / "lost.avi", [40])
 
 
