@@ -17,6 +17,7 @@ from .video_source import VideoDecodingError
 
 
 MAX_PIXELS = 1 << 27  # of a frame; 8K has a quarter of it
+LARGE_PIXELS = 1 << 24  # of a frame, beyond which few threads decode, each of which holds one
 MAX_PACKETS = 1 << 23  # 38 hours at 60 frames a second
 MAX_BYTES = 8  # read in packets, for each byte of the file: more is a table that points again and again to the same
 CACHED_FRAMES = 1 << 21  # frames of all indices that a process remembers
@@ -104,6 +105,8 @@ def open_video(name: str, path: str, threads: int) -> Iterator[tuple[InputContai
             if stream.width * stream.height > MAX_PIXELS:
                 raise VideoDecodingError(name, f"its frames of {stream.width} x {stream.height} pixels are too large")
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+            if not threads and stream.width * stream.height > LARGE_PIXELS:
+                threads = 2
             stream.thread_type, stream.thread_count = ("SLICE", 1) if threads == 1 else ("AUTO", threads)
             yield container, stream
     except av.FFmpegError as error:
@@ -225,7 +228,9 @@ def _index_packets(
     if len(keys):
         entry = np.where(ticks < pts[keys[entry]], 0, entry)
     entries = np.stack([pts[keys], packets["dts"][keys]], axis=1) if len(keys) else np.zeros((1, 2), dtype=np.int64)
-    duration = times[-1] + _last_duration(times, float(packets["duration"][shown[-1]] * stream.time_base), stream)
+    duration = float(times[-1]) + _last_duration(
+        times, float(packets["duration"][shown[-1]] * stream.time_base), stream
+    )
     matrix = _display_matrix(first)
     return FrameIndex(
         times,
@@ -240,6 +245,7 @@ def _index_packets(
         entries,
         plain=container.format.name.startswith(PLAIN_CONTAINERS)
         and stream.codec_context.codec.canonical_name in PLAIN_CODECS
+        and stream.frames in (0, len(pts))  # decord aborts the process if the header tells of absurdly many
         and len(shown) == len(pts)
         and not leading.any()
         and bool(packets["key"][0])
@@ -259,7 +265,7 @@ def _count_frames(name: str, path: str, first: VideoFrame) -> FrameIndex:
             times = (np.array(ticks) - ticks[0]) * tick.numerator / tick.denominator
         if not ticks:
             raise VideoDecodingError(name, "it is damaged or no video (no frame of it can be decoded)")
-        duration = times[-1] + _last_duration(times, 0.0, stream)
+        duration = float(times[-1]) + _last_duration(times, 0.0, stream)
         fps = _average_rate(len(times), duration, stream)
     nothing = np.zeros(len(ticks), dtype=np.int64)
     start = np.zeros((1, 2), dtype=np.int64)

@@ -34,7 +34,8 @@ def sample_clips(
     Frame indices of a video's clips, the anchor clip first.
 
     The anchor takes a frame every `interval` frames over the whole video, from a random start in training and from the
-    centre of its range at evaluation. Siamese clips have the same interval and start near the anchor.
+    centre of its range at evaluation. Siamese clips have the same interval and start near the anchor. Intervals are in
+    frames (paper), also where the rate varies: then a part with more frames a second is seen more densely (decision).
 
     Args:
         num_video_frames (`int`): Frames of the video.

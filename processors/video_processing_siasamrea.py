@@ -410,7 +410,10 @@ def _resized(height: int, width: int, size: dict) -> tuple[int, int]:
 
 def _scale(frames: torch.Tensor, size: tuple[int, int], antialias: bool, round_frames: bool) -> torch.Tensor:
     """Frames `(frames, 3, height, width)` at another height and width, as uint8 if they are rounded."""
-    frames = nn.functional.interpolate(frames.float(), size, mode="bilinear", align_corners=False, antialias=antialias)
+    # A frame alone is a large one, which takes four times its memory as floats: one channel after the other.
+    channels = frames.split(1 if len(frames) == 1 else 3, dim=1)
+    interpolate = partial(nn.functional.interpolate, mode="bilinear", align_corners=False, antialias=antialias)
+    frames = torch.cat([interpolate(channel.float(), size) for channel in channels], dim=1)
     return frames.round().clamp(0, 255).to(torch.uint8) if round_frames else frames
 
 

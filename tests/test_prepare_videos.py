@@ -2,12 +2,20 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from modeling_siasamrea.processors.video_decoding import decode_frames
+
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +69,77 @@ def test_names_that_would_collide_are_refused(script, tmp_path, write_video):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no videos"):
         script.prepare_videos(tmp_path / "empty", tmp_path / "fast")
+
+
+def test_the_copy_keeps_times_and_turns_frames(script, tmp_path):
+    source = tmp_path / "telephone.mp4"
+    ticks = [500 + 40 * i if i < 20 else 1300 + 200 * (i - 20) for i in range(40)]  # variable, from half a second on
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "10"})
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.set_display_rotation(90)
+        for index, tick in enumerate(ticks):
+            image = np.full((64, 128, 3), 8 + 6 * index, dtype=np.uint8)
+            image[:, 64:] = 0  # what is right in the file is up when shown
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = tick, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert script.prepare_video(source, tmp_path / "copy.mp4", short_side=32, group=8, crf=20) is None
+    everything = lambda metadata: np.arange(metadata.total_num_frames)  # noqa: E731
+    original, before = decode_frames(source, everything)
+    copy, after = decode_frames(tmp_path / "copy.mp4", everything)
+    assert original.shape == (40, 3, 128, 64) and copy.shape == (40, 3, 64, 32)
+    assert copy[..., :30, :].float().mean() < 4
+    assert (copy[..., 34:, :].float().mean((1, 2, 3)) - original[..., 66:, :].float().mean((1, 2, 3))).abs().max() < 3
+    np.testing.assert_allclose(after.times, before.times, atol=1e-4)
+    np.testing.assert_allclose(after.times, (np.array(ticks) - 500) / 1000, atol=1e-4)
+    assert after.duration == pytest.approx(before.duration, abs=0.01)
+    with av.open(str(tmp_path / "copy.mp4")) as container:
+        first = next(container.decode(video=0))
+        assert first.rotation == 0 and first.time == pytest.approx(0.5)
+
+
+def test_a_video_that_ends_its_worker_fails_alone(script, tmp_path):
+    todo = {tmp_path / f"v{number}.mp4": tmp_path / f"copy{number}.mp4" for number in range(9)}
+    results = dict(script._in_workers(die_of_video_3, todo, workers=2))
+    assert results.keys() == todo.keys()
+    assert {path.name: error for path, error in results.items() if error} == {
+        "v3.mp4": "its decoder ends the whole process"
+    }
+
+
+def die_of_video_3(path, copy):
+    if path.name == "v3.mp4":
+        os.abort()
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    """The parent prints its workers' ids, sleeps, and is killed."""
+    program = tmp_path / "parent.py"
+    program.write_text(
+        f"import sys, time, os; sys.path.insert(0, {str(EXAMPLES)!r})\n"
+        "import prepare_videos\n"
+        "def work(path, copy):\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)\n"
+        "list(prepare_videos._in_workers(work, {1: 1, 2: 2}, 2))\n"
+    )
+    parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not any(is_running(worker) for worker in workers):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail(f"the workers {workers} are still there")
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

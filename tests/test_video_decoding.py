@@ -75,6 +75,11 @@ def test_indices_may_depend_on_the_metadata(write_video, tmp_path):
         decode_frames(tmp_path / "v.mp4", [40])
 
 
+def test_a_decoder_that_is_not_there(write_video, tmp_path):
+    with pytest.raises(ValueError, match="no decoder 'ffmpeg'; choose pyav, decord or torchcodec"):
+        decode_frames(write_video(tmp_path / "v.mp4"), [0], backend="ffmpeg")
+
+
 def test_animated_and_one_frame_gifs(tmp_path):
     images = [Image.new("RGB", (32, 24), (40 * index, 0, 0)) for index in range(5)]
     images[0].save(tmp_path / "many.gif", save_all=True, append_images=images[1:], duration=[50, 300, 50, 100, 100])

@@ -1,5 +1,10 @@
 """The video processor: shapes, sampling, resizing, ClipBERT's recipe, and frames that travel as uint8."""
 
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 import torch
@@ -140,6 +145,72 @@ def test_sources_other_than_files(video):
     assert processor([array, array], **RAW)["pixel_values_videos"].shape[0] == 2
     every = processor(array, do_sample_frames=False, **RAW)["pixel_values_videos"]
     assert every.shape[:3] == (1, 1, 40)
+
+
+def test_sampled_clips_for_other_models(video):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 32}, num_clips=3, frames_per_clip=5)
+    sampled = processor.sample_clips_of(video, training=True, seed=3)
+    assert sampled.frames.shape[1:] == (3, 48, 64) and sampled.frames.dtype == torch.uint8
+    clips = sampled.frames[sampled.positions]  # (clips, frames, 3, height, width)
+    assert shown(clips) == sampled.indices.tolist() and len(sampled.frames) == len(np.unique(sampled.indices))
+    np.testing.assert_allclose(sampled.times, sampled.indices / 8)
+    assert sampled.metadata.timestamps == pytest.approx(sampled.times.ravel().tolist())
+    batch = processor(video, training=True, seed=3, **RAW)
+    assert shown(batch["pixel_values_videos"][0]) == sampled.indices.tolist()
+    part = processor.sample_clips_of(video, start=2.0, end=4.0, frames_per_clip=2)
+    assert shown(part.frames[part.positions]) == (part.indices + 16).tolist()
+    np.testing.assert_allclose(part.times, (part.indices + 16) / 8)
+    halved = processor.sample_clips_of(video, transform=lambda few: few[..., ::2, ::2])
+    assert halved.frames.shape[2:] == (24, 32)
+
+
+def test_metadata_of_the_sampled_frames(video):
+    processor = SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=5)
+    batch = processor([video, video], start=[None, 1.0], return_metadata=True, **RAW)
+    whole, part = batch["video_metadata"]
+    assert (whole.total_num_frames, whole.fps, whole.duration) == (40, 8, 5.0)
+    assert whole.frames_indices == [3, 11, 19, 27, 35]
+    assert part.timestamps == pytest.approx([(index + 8) / 8 for index in part.frames_indices])
+    assert "video_metadata" not in processor(video, **RAW)
+
+
+def test_adaptive_clips_count_seconds_and_not_frames(tmp_path):
+    path = tmp_path / "variable.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index in range(60):  # 1 s at 50 frames a second, then a frame a second
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), dtype=np.uint8), format="rgb24")
+            frame.pts, frame.time_base = (index * 20 if index < 50 else (index - 49) * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    batch = SiaSamReaVideoProcessor(size={"longest_edge": 32})(
+        [path, path, path], start=[0, 0, 2], end=[20, 1, 20], **RAW
+    )
+    assert batch["frame_mask"].sum(dim=1).tolist() == [10, 5, 8]  # about 10 s, 1 s and 8 s
+
+
+def test_large_frames_are_not_collected_at_full_size(tmp_path):
+    """Six frames of 33 million pixels would take 0.6 GB as bytes and 2.4 GB as floats."""
+    path = tmp_path / "large.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 7680, 4320, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.full((4320, 7680, 3), 100, dtype=np.uint8), format="rgb24")
+        for index in range(6):
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    script = (
+        "import resource, sys; from modeling_siasamrea import SiaSamReaVideoProcessor as Processor;"
+        "processor = Processor(size={'longest_edge': 32}, frames_per_clip=6);"
+        "memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20; before = memory();"
+        "frames = processor(sys.argv[1], return_tensors='pt')['pixel_values_videos'];"
+        "assert frames.shape[2] == 6; print(memory() - before)"
+    )
+    added = float(subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True).stdout)
+    assert added < 1  # GB
 
 
 def test_save_and_load(tmp_path, video):

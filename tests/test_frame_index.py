@@ -1,0 +1,410 @@
+"""The frames that a player shows, of files of every kind, against a decode from the start; spans by their times."""
+
+import importlib.util
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from modeling_siasamrea.processors import frame_index as frame_index_module
+from modeling_siasamrea.processors import video_decoding
+from modeling_siasamrea.processors.frame_index import frame_index
+from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
+
+
+FRAMES = 60
+OPEN = {"x264-params": "open-gop=1:keyint=15:min-keyint=15:scenecut=0"}
+CLOSED = {"g": "15"}
+
+
+def picture(index: int, height: int = 48, width: int = 96) -> np.ndarray:
+    """A frame whose six blocks say its index in binary, the highest bit first."""
+    frame = np.full((height, width, 3), 90, dtype=np.uint8)
+    for bit in range(6):
+        frame[: height // 2, bit * width // 6 : (bit + 1) * width // 6] = 235 if index >> (5 - bit) & 1 else 20
+    frame[height // 2 + 2 :, index : index + 20] = (200, 60, 30)
+    return frame
+
+
+def number(frame: torch.Tensor) -> int:
+    """The index that a frame `(3, height, width)` shows."""
+    height, width = frame.shape[1:]
+    bits = frame[:, height // 8 : height * 3 // 8].float().mean(dim=(0, 1)).reshape(6, width // 6).mean(dim=1) > 127
+    return sum(int(bit) << (5 - place) for place, bit in enumerate(bits))
+
+
+def write(path: Path, codec: str, options: dict | None = None, times: list | None = None, **stream: object) -> Path:
+    """Writes the pictures 0 to 59, at 25 frames a second or at `times` in milliseconds."""
+    with av.open(str(path), "w") as container:
+        written = container.add_stream(codec, rate=stream.pop("rate", 25), options=options or {})
+        written.width, written.height, written.pix_fmt = 96, 48, stream.pop("pix_fmt", "yuv420p")
+        if codec not in ("libx264", "libx265", "libsvtav1"):
+            written.bit_rate = 2_000_000
+        for name, value in stream.items():
+            setattr(written.codec_context, name, value)
+        if times:
+            written.codec_context.time_base = Fraction(1, 1000)
+        for index in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
+            if times:
+                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
+            container.mux(written.encode(frame))
+        container.mux(written.encode())
+    return path
+
+
+def copy_packets(
+    source: Path, target: Path, change: Callable[[int, av.Packet], bool] | None = None, rotation: dict | None = None
+) -> Path:
+    """Copies the packets of a video for which `change` is true, without encoding anew."""
+    with av.open(str(source)) as original, av.open(str(target), "w") as copy:
+        stream = original.streams.video[0]
+        written = copy.add_stream_from_template(stream)
+        if rotation:
+            written.set_display_rotation(**rotation)
+        keys = 0
+        for packet in original.demux(stream):
+            keys += packet.is_keyframe
+            if packet.size and (change is None or change(keys, packet)):
+                packet.stream = written
+                copy.mux(packet)
+    return target
+
+
+def decoded_from_the_start(path: Path) -> list[np.ndarray]:
+    """What a player shows: a decode in the order of presentation, which leaves discarded frames out."""
+    with av.open(str(path), metadata_errors="ignore") as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def check_every_frame(path: Path, count: int, backend: str | None = None, closeness: float = 0) -> None:
+    """Sparse and dense choices of frames are those of a decode from the start."""
+    reference = decoded_from_the_start(path)
+    assert len(reference) == count
+    generator = np.random.default_rng(0)
+    for size in (1, 2, 5, count):
+        indices = np.sort(generator.choice(count, size, replace=False))
+        frames, metadata = decode_frames(path, indices, backend=backend)
+        assert metadata.total_num_frames == count
+        for index, frame in zip(indices, frames.permute(0, 2, 3, 1).numpy()):
+            assert np.abs(frame.astype(int) - reference[index]).mean() <= closeness
+
+
+KINDS = {
+    "h264_closed": ("libx264", CLOSED, {}),
+    "h264_open": ("libx264", OPEN, {}),
+    "h264_intra_refresh": ("libx264", {"g": "15", "x264-params": "intra-refresh=1"}, {}),
+    "hevc_default": ("libx265", {"x265-params": "keyint=15:log-level=none"}, {}),
+    "hevc_closed": ("libx265", {"x265-params": "keyint=15:open-gop=0:log-level=none"}, {}),
+    "mpeg4_b": ("mpeg4", {}, {"max_b_frames": 2, "gop_size": 12}),
+    "mpeg4": ("mpeg4", {}, {"max_b_frames": 0, "gop_size": 12}),
+    "mpeg2_b": ("mpeg2video", {}, {"max_b_frames": 2, "gop_size": 12}),
+    "vp8": ("libvpx", CLOSED, {}),
+    "vp9": ("libvpx-vp9", CLOSED | {"lag-in-frames": "10", "cpu-used": "5"}, {}),
+    "mjpeg": ("mjpeg", {}, {"pix_fmt": "yuvj420p"}),
+    "wmv": ("wmv2", {}, {}),
+    "gif": ("gif", {}, {"pix_fmt": "rgb8"}),
+}
+FILES = [
+    *[(kind, container) for kind in ("h264_closed", "h264_open", "h264_intra_refresh") for container in ("mp4", "ts")],
+    *[(kind, container) for kind in ("hevc_default", "hevc_closed") for container in ("mp4", "mkv", "ts")],
+    *[(kind, container) for kind in ("mpeg4_b", "mpeg4", "mpeg2_b") for container in ("mp4", "mkv")],
+    *[("mpeg4_b", "avi"), ("mpeg4", "avi"), ("h264_closed", "avi"), ("mpeg2_b", "mpg"), ("mpeg2_b", "ts")],
+    *[
+        ("h264_open", "mkv"),
+        ("h264_open", "mov"),
+        ("h264_closed", "flv"),
+        ("h264_closed", "3gp"),
+        ("h264_closed", "h264"),
+    ],
+    *[
+        ("vp8", "webm"),
+        ("vp9", "webm"),
+        ("vp9", "mp4"),
+        ("mjpeg", "avi"),
+        ("mjpeg", "mov"),
+        ("wmv", "wmv"),
+        ("gif", "gif"),
+    ],
+]
+
+
+@pytest.mark.parametrize(("kind", "container"), FILES)
+def test_every_kind_of_file_gives_what_a_player_shows(tmp_path, kind, container):
+    codec, options, stream = KINDS[kind]
+    path = write(tmp_path / f"video.{container}", codec, options, **stream)
+    check_every_frame(path, FRAMES)
+    pytest.importorskip("decord")
+    check_every_frame(path, FRAMES, backend="decord", closeness=1)
+    frames, metadata = decode_frames(path, np.arange(FRAMES))
+    assert [number(frame) for frame in frames] == list(range(FRAMES))
+    assert metadata.fps == pytest.approx(25, abs=0.1) and metadata.duration == pytest.approx(2.4, abs=0.02)
+    np.testing.assert_allclose(metadata.times, np.arange(FRAMES) / 25, atol=1e-3)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("kind", ["h264_closed", "h264_open", "hevc_default", "mpeg4_b", "mpeg2_b"])
+def test_a_cut_without_encoding_shows_what_can_be_decoded(tmp_path, kind, container):
+    codec, options, stream = KINDS[kind]
+    whole = write(tmp_path / f"whole.{container}", codec, options, **stream)
+    cut = copy_packets(whole, tmp_path / f"cut.{container}", lambda keys, packet: keys >= 3)
+    shown = len(decoded_from_the_start(cut))
+    assert 20 <= shown < FRAMES
+    check_every_frame(cut, shown)
+    frames, metadata = decode_frames(cut, np.arange(shown))
+    assert [number(frame) for frame in frames] == list(range(FRAMES - shown, FRAMES)) and metadata.times[0] == 0
+
+
+def test_frames_discarded_by_an_edit_list_are_not_counted(tmp_path):
+    data = write(tmp_path / "whole.mp4", "libx264", CLOSED | {"bf": "0"}).read_bytes()
+    edit = data.index(b"elst") + 4
+    unit = 25 * 512  # the ticks of a second
+    patched = bytearray(data)
+    patched[edit + 12 : edit + 16] = struct.pack(">i", 20 * unit // 25)  # the shown part starts at frame 20
+    (tmp_path / "edited.mp4").write_bytes(patched)
+    check_every_frame(tmp_path / "edited.mp4", 40)
+    frames, metadata = decode_frames(tmp_path / "edited.mp4", [0, 39])
+    assert [number(frame) for frame in frames] == [20, 59] and metadata.times[1] == pytest.approx(1 / 25)
+
+
+def test_the_content_says_what_a_file_is_and_not_its_name(tmp_path):
+    write(tmp_path / "video.avi", "mpeg4", max_b_frames=2).rename(tmp_path / "video.mp4")
+    check_every_frame(tmp_path / "video.mp4", FRAMES)
+
+
+VARIABLE = [40 * i for i in range(30)] + [1200 + 200 * i for i in range(30)]  # 25 frames a second, then 5
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libx264", "mp4"), ("libx264", "mkv"), ("libvpx-vp9", "webm")])
+def test_a_span_is_a_span_of_time_whatever_the_rate(tmp_path, codec, container):
+    path = write(tmp_path / f"video.{container}", codec, CLOSED, times=VARIABLE)
+    check_every_frame(path, FRAMES)
+    for start, end, first, last in ((0.4, 0.8, 10, 19), (1.0, 2.0, 25, 33), (6.0, None, 54, 59), (1.61, 1.7, 32, 32)):
+        frames, metadata = decode_frames(path, lambda span: np.arange(span.total_num_frames), start, end)
+        assert [number(frame) for frame in frames] == list(range(first, last + 1))
+        assert metadata.timestamps == pytest.approx([VARIABLE[i] / 1000 for i in range(first, last + 1)])
+    _, whole = decode_frames(path, [0])
+    assert whole.duration == pytest.approx(7.2, abs=0.2) and whole.fps == pytest.approx(60 / whole.duration)
+
+
+@pytest.mark.parametrize("rate", [1, Fraction(1, 3), Fraction(24000, 1001), Fraction(30000, 1001), 120])
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_rates(tmp_path, rate, container):
+    path = write(tmp_path / f"video.{container}", "libx264", CLOSED, rate=rate)
+    check_every_frame(path, FRAMES)
+    _, metadata = decode_frames(path, [0])
+    assert metadata.fps == pytest.approx(float(rate), rel=2e-3)
+    for index in (7, 30):  # a time in seconds finds its frame, though containers round it
+        frames, _ = decode_frames(path, [0], start=float(index / Fraction(rate)))
+        assert number(frames[0]) == index
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+def test_times_count_from_the_first_frame(tmp_path, container):
+    path = write(tmp_path / f"late.{container}", "libx264", CLOSED, times=[3000 + 40 * i for i in range(FRAMES)])
+    check_every_frame(path, FRAMES)
+    frames, metadata = decode_frames(path, [0], start=1.0, end=2.0)
+    assert number(frames[0]) == 25 and metadata.total_num_frames == 25
+    assert metadata.timestamps == pytest.approx([1.0])
+
+
+ROTATIONS = [{"degrees": degrees, "hflip": hflip} for degrees in (0, 90, 180, 270) for hflip in (False, True)]
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("rotation", ROTATIONS)
+def test_frames_are_turned_as_the_file_says(tmp_path, rotation, backend):
+    upright = write(tmp_path / "upright.mp4", "libx264", CLOSED)
+    path = copy_packets(upright, tmp_path / "turned.mp4", rotation=rotation)
+    frames, _ = decode_frames(path, [7, 40], backend=backend)
+    expected = torch.rot90(decode_frames(upright, [7, 40])[0], rotation["degrees"] // 90, (2, 3))
+    assert torch.equal(frames, expected.flip(3) if rotation["hflip"] else expected)
+
+
+def test_a_size_that_changes_midway_is_read_at_the_first(tmp_path):
+    parts = []
+    for name, size in (("small", (96, 48)), ("large", (192, 96))):
+        with av.open(str(tmp_path / f"{name}.ts"), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options=CLOSED)
+            (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
+            for index in range(30):
+                image = picture(index, *size[::-1])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+        parts.append((tmp_path / f"{name}.ts").read_bytes())
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    frames, metadata = decode_frames(tmp_path / "both.ts", [3, 40])
+    assert frames.shape == (2, 3, 48, 96) and metadata.total_num_frames == 60
+    assert number(frames[0]) == 3
+
+
+def test_references_that_are_not_shown_are_no_frames(tmp_path):
+    """A VP8 packet without the bit `show_frame`, as an encoder's alternate references are."""
+
+    def hide(keys: int, packet: av.Packet) -> bool:
+        if packet.pts == 400:  # milliseconds
+            data = bytearray(bytes(packet))
+            data[0] &= ~0x10
+            packet.update(bytes(data))
+        return True
+
+    hidden = copy_packets(write(tmp_path / "v.webm", "libvpx", CLOSED), tmp_path / "hidden.webm", hide)
+    check_every_frame(hidden, FRAMES - 1)
+
+
+def test_a_span_at_the_end_does_not_decode_the_whole(tmp_path, monkeypatch):
+    path = write(tmp_path / "video.mp4", "libx264", CLOSED)
+    read = []
+    decode_packets = video_decoding.decode_packets
+
+    def counting(stream, packets):
+        for frame in decode_packets(stream, packets):
+            read.append(frame)
+            yield frame
+
+    monkeypatch.setattr(video_decoding, "decode_packets", counting)
+    frames, _ = decode_frames(path, [0, 3], start=2.0)
+    assert [number(frame) for frame in frames] == [50, 53] and len(read) <= 15
+
+
+def test_packets_are_read_once_for_many_calls(tmp_path, monkeypatch):
+    path = write(tmp_path / "video.mp4", "libx264", CLOSED)
+    first = frame_index(str(path), str(path))
+    assert frame_index(str(path), str(path)) is first
+    write(path, "libx264", CLOSED, rate=5)
+    assert frame_index(str(path), str(path)).fps == 5
+    monkeypatch.setattr(frame_index_module, "CACHED_FRAMES", 100)
+    write(tmp_path / "other.mp4", "libx264", CLOSED)
+    frame_index("other", str(tmp_path / "other.mp4"))
+    assert len(frame_index_module._remembered) == 1
+
+
+@pytest.mark.parametrize(
+    ("box", "offset"),
+    [
+        ("stts", 8),
+        ("stts", 12),
+        ("stts", 16),
+        ("ctts", 8),
+        ("stsz", 8),
+        ("stsz", 12),
+        ("stsc", 8),
+        ("stco", 8),
+        ("mdhd", 16),
+    ],
+)
+@pytest.mark.parametrize("backend", [None, "decord"])
+def test_absurd_header_values(tmp_path, box, offset, backend):
+    data = bytearray(write(tmp_path / "video.mp4", "libx264", CLOSED).read_bytes())
+    place = data.index(box.encode()) + offset
+    data[place : place + 4] = struct.pack(">I", 0x7FFFFFFF)
+    (tmp_path / "absurd.mp4").write_bytes(data)
+    try:
+        frames, metadata = decode_frames(
+            tmp_path / "absurd.mp4", lambda all_of: [0, all_of.total_num_frames - 1], backend=backend
+        )
+    except VideoDecodingError as error:
+        assert "absurd.mp4" in str(error)
+    else:
+        reference = decoded_from_the_start(tmp_path / "absurd.mp4")
+        assert metadata.total_num_frames == len(reference)
+        np.testing.assert_array_equal(frames[1].permute(1, 2, 0).numpy(), reference[-1])
+
+
+def test_tables_that_point_again_and_again_to_the_same_bytes_end(tmp_path, monkeypatch):
+    path = write(tmp_path / "video.mp4", "libx264", CLOSED)
+    monkeypatch.setattr(frame_index_module, "MAX_PACKETS", 50)
+    with pytest.raises(VideoDecodingError, match="more frames than the file can hold"):
+        decode_frames(path, [0])
+    monkeypatch.setattr(frame_index_module, "MAX_PIXELS", 1000)
+    with pytest.raises(VideoDecodingError, match="96 x 48 pixels are too large"):
+        decode_frames(path, [0])
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"), [("libx264", "mp4"), ("libx265", "mkv"), ("mpeg4", "avi"), ("libvpx-vp9", "webm")]
+)
+def test_damaged_files_give_the_same_each_time(tmp_path, codec, container):
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else CLOSED
+    data = write(tmp_path / f"video.{container}", codec, options).read_bytes()
+    generator = np.random.default_rng(0)
+    readable = 0
+    for trial in range(8):
+        damaged = bytearray(data)
+        for place in generator.integers(len(data) // 8, len(data) * 7 // 8, 6):
+            damaged[place] = generator.integers(256)
+        path = tmp_path / f"damaged{trial}.{container}"
+        path.write_bytes(damaged)
+        results = []
+        for _ in range(2):
+            frame_index_module._remembered.clear()
+            try:
+                results.append(decode_frames(path, lambda all_of: np.arange(0, all_of.total_num_frames, 7)))
+            except VideoDecodingError as error:
+                results.append(str(error))
+        if isinstance(results[0], str):
+            assert results[0] == results[1]
+        else:
+            readable += 1
+            assert torch.equal(results[0][0], results[1][0])
+    assert readable
+
+
+def test_a_lost_frame_leaves_the_one_before_on_the_screen(tmp_path):
+    data = bytearray(write(tmp_path / "video.avi", "mjpeg", pix_fmt="yuvj420p").read_bytes())
+    places = [i for i in range(len(data)) if data[i : i + 4] == b"00dc" and data[i + 8 : i + 10] == b"\xff\xd8"]
+    data[places[40] + 8 : places[41]] = bytes(places[41] - places[40] - 8)
+    (tmp_path / "lost.avi").write_bytes(data)
+    frames, metadata = decode_frames(tmp_path / "lost.avi", [39, 40, 41])
+    assert metadata.total_num_frames == 60 and [number(frame) for frame in frames] == [39, 39, 41]
+    with pytest.raises(VideoDecodingError, match="most of the frames asked for cannot be decoded"):
+        decode_frames(tmp_path / "lost.avi", [40])
+
+
+RIGHT = {  # the number that each file's frame 0 shows, how many frames it has
+    "avi_named.mp4": (0, 250),
+    "cut_copy.mp4": (38, 152),
+    "h264_k60.mp4": (0, 600),
+    "h264_k60_open.mp4": (0, 600),
+    "hevc_default600.mp4": (0, 600),
+    "hevc_k60.mkv": (0, 600),
+    "late.mkv": (0, 250),
+    "mpeg4_b.mp4": (0, 600),
+    "vfr.mp4": (0, 250),
+    "vp9.webm": (0, 250),
+}
+
+
+@pytest.fixture
+def picture_number(shared) -> Callable[[np.ndarray], int]:
+    specification = importlib.util.spec_from_file_location("picture_numbers", shared / "cases" / "numbers.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.picture_number
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("name", RIGHT)
+def test_numbered_cases(shared, picture_number, name, backend):
+    first, count = RIGHT[name]
+    indices = np.unique(np.random.default_rng(0).integers(0, count, 40))
+    frames, metadata = decode_frames(shared / "cases" / name, indices, backend=backend)
+    assert metadata.total_num_frames == count
+    assert [picture_number(frame.permute(1, 2, 0).numpy()) for frame in frames] == (first + indices).tolist()
+
+
+def test_spans_and_rotations_of_the_cases(shared, picture_number):
+    cases = shared / "cases"
+    span, _ = decode_frames(cases / "vfr.mp4", lambda part: np.arange(part.total_num_frames), 2.0, 4.0)
+    assert [picture_number(frame.permute(1, 2, 0).numpy()) for frame in span] == list(range(50, 100))
+    (at_two,), _ = decode_frames(cases / "cut_copy.mp4", [0], start=2.0)
+    assert picture_number(at_two.permute(1, 2, 0).numpy()) == 88
+    for name in ("rot90.mp4", "rot_av1.mp4"):
+        assert decode_frames(cases / name, [100])[0].shape == (1, 3, 192, 64)
+    assert decode_frames(cases / "cut_av1.mp4", [0, 211])[1].total_num_frames == 212
+    assert decode_frames(cases / "reschange.ts", [0, 119])[0].shape == (2, 3, 64, 192)
