@@ -166,18 +166,15 @@ class Demo:
         # The heads that a question without candidates leaves open.
         self.kinds = [task for task in answerer.model.config.tasks if task in KINDS]
 
-    def film(self, video: str) -> tuple[np.ndarray, float]:
-        """Pictures spread evenly over a video, and its length in seconds."""
-        return video_film(video)
-
     def span(self, video: str, film: np.ndarray, start: float, end: float, duration: float, player: str) -> str:
         """The span marked on the film."""
         whole = (None if start <= 0 else start, None if end >= duration else end)
         (first, last), _ = video_film(video, 2, *whole)
         return draw_span(film, first, last, start, end, duration, player)
 
-    def answer(self, request: Request, duration: float) -> tuple[str, str]:
-        """The answers, and the anchor's frames on a timeline."""
+    def answer(self, request: Request, duration: float) -> tuple[str, str, str]:
+        """The answers, the anchor's frames on a timeline, and a sentence if the model could not read all of a text."""
+        cut = self.answerer.processor.num_truncated
         answers = self.answerer(
             video=request.video,
             question=request.questions,
@@ -188,7 +185,9 @@ class Demo:
         )
         frames, times = anchor_clip(self.answerer.processor, request.video, request.start, request.end)
         span = (request.start or 0.0, duration if request.end is None else request.end)
-        return draw_answers(request.questions, answers), draw_timeline(frames, times, *span, duration)
+        cut = self.answerer.processor.num_truncated - cut
+        warning = "A text is longer than the model reads: the answer is to what is left of it." if cut else ""
+        return draw_answers(request.questions, answers), draw_timeline(frames, times, *span, duration), warning
 
     def look_inside(self, request: Request) -> str:
         """The siamese clips, their answers, affinity, soft label and other starts."""
@@ -226,9 +225,7 @@ def build_page(demo: Demo, title: str) -> gr.Blocks:
     Returns:
         `gr.Blocks`: launch it with [`launch_page`].
     """
-    with gr.Blocks(
-        title="SiaSamRea", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS), fill_width=False
-    ) as page:
+    with gr.Blocks(title="SiaSamRea", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         video, film, duration = gr.State(), gr.State(), gr.State(0.0)
         player, request = gr.State(""), gr.State()
         gr.Markdown(f"# See what the model sees\nAsk *{escape(title)}* about a video, then look inside its answer.")
@@ -285,7 +282,7 @@ def build_page(demo: Demo, title: str) -> gr.Blocks:
             if path is None:
                 return empty
             try:
-                pictures, seconds = demo.film(path)
+                pictures, seconds = video_film(path)
                 from_, to = from_ or 0.0, seconds if to is None else min(to, seconds)
                 html = _player(file, path)
                 marked = demo.span(path, pictures, from_, to, seconds, html)
@@ -317,11 +314,11 @@ def build_page(demo: Demo, title: str) -> gr.Blocks:
             closed = {look: gr.Accordion(open=False, visible=False), inside: "", answers: "", timeline: ""}
             try:
                 asked = read_request(*fields)
-                answered, drawn = demo.answer(asked, fields[-1])
+                answered, drawn, warning = demo.answer(asked, fields[-1])
             except Exception as error:
                 return closed | {notice: draw_notice(sentence(error)), request: None}
             return closed | {
-                notice: "",
+                notice: draw_notice(warning),
                 answers: answered,
                 timeline: drawn,
                 look: gr.Accordion(open=False, visible=True),
@@ -394,6 +391,7 @@ def launch_page(page: gr.Blocks, **kwargs: Any) -> Any:
         font_mono=["ui-monospace", "monospace"],
     )
     settings = {"max_file_size": MAX_UPLOAD, "show_error": False, "ssr_mode": False, "footer_links": []}
+    settings["state_session_capacity"] = 256  # each session holds a few pictures
     return page.queue(max_size=32).launch(**settings | {"theme": theme, "css_paths": STYLE} | kwargs)
 
 

@@ -166,8 +166,11 @@ def _bar(name: str, share: float, kind: str = "") -> str:
     )
 
 
-def _images(frames: np.ndarray) -> str:
-    return "".join(f'<img src="{picture(frame)}" alt=""/>' for frame in frames)
+def _images(frames: np.ndarray, times: np.ndarray) -> str:
+    """Frames that tell their time under the mouse."""
+    return "".join(
+        f'<img src="{picture(frame)}" alt="" title="{seconds:.2f} s"/>' for frame, seconds in zip(frames, times)
+    )
 
 
 def _answer(inspection: Inspection, scores: np.ndarray) -> str:
@@ -183,11 +186,13 @@ def _answer(inspection: Inspection, scores: np.ndarray) -> str:
 
 
 def _clips(inspection: Inspection) -> str:
-    rows = [
-        f'<div class="clip{"" if number else " anchor"}"><span>{f"siamese {number}" if number else "anchor"}</span>'
-        f'<div class="frames">{_images(frames)}</div>{_answer(inspection, scores)}</div>'
-        for number, (frames, scores) in enumerate(zip(inspection.frames, inspection.scores))
-    ]
+    rows = []
+    for number, (frames, times, scores) in enumerate(zip(inspection.frames, inspection.times, inspection.scores)):
+        name = f"siamese {number}" if number else "anchor"
+        head = f'<div>{name}<div class="from">from {times[0]:.2f} s</div></div>'
+        images = f'<div class="frames">{_images(frames, times)}</div>'
+        kind = "clip" if number else "clip anchor"
+        rows.append(f'<div class="{kind}">{head}{images}{_answer(inspection, scores)}</div>')
     same = sum(inspection.answer(scores) == inspection.anchor_answer for scores in inspection.scores[1:])
     text = (
         f"Each clip sees the whole span from a slightly different start. {same} of {len(rows) - 1} siamese clips give "
