@@ -183,7 +183,7 @@ class Demo:
             end=request.end,
             task=request.task,
         )
-        frames, times = anchor_clip(self.answerer.processor, request.video, request.start, request.end)
+        frames, times = anchor_clip(self.answerer.processor.video_processor, request.video, request.start, request.end)
         span = (request.start or 0.0, duration if request.end is None else request.end)
         cut = self.answerer.processor.num_truncated - cut
         warning = "A text is longer than the model reads: the answer is to what is left of it." if cut else ""
@@ -207,7 +207,8 @@ class Demo:
 def sentence(error: Exception) -> str:
     """What the page says of an error: never where on the server it was."""
     if isinstance(error, VideoDecodingError):
-        return f"The video {Path(error.video).name} cannot be read: {error.reason}."
+        name = Path(error.video).name
+        return f"The video {name} cannot be read: {error.reason.replace(str(error.video), name)}."
     if isinstance(error, ValueError):
         return str(error)
     logger.error("The page could not answer.", exc_info=error)

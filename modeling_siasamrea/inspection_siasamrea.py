@@ -13,6 +13,7 @@ from .configuration_siasamrea import SiaSamReaConfig
 from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_decoding import decode_frames
+from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from .siamese_reasoning import SiameseReasoning
 
 
@@ -159,13 +160,13 @@ def inspect_video(
 
 
 def anchor_clip(
-    processor: SiaSamReaProcessor, video: str | Path, start: float | None = None, end: float | None = None
+    video_processor: SiaSamReaVideoProcessor, video: str | Path, start: float | None = None, end: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""
     The frames that an answer is based on: evaluation's anchor clip.
 
     Args:
-        processor ([`SiaSamReaProcessor`]): The checkpoint's.
+        video_processor ([`SiaSamReaVideoProcessor`]): The checkpoint's.
         video (`str` or `Path`): The video file.
         start (`float`, *optional*): Start of the span asked about, in seconds.
         end (`float`, *optional*): End of the span asked about, in seconds.
@@ -180,7 +181,7 @@ def anchor_clip(
 
     def sample(metadata: "VideoMetadata") -> np.ndarray:
         nonlocal indices
-        indices = processor.video_processor.sample_frames(metadata, training=False, num_eval_clips=1)
+        indices = video_processor.sample_frames(metadata, training=False, num_eval_clips=1)
         return indices
 
     frames, metadata = decode_frames(video, sample, start, end)

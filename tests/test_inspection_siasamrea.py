@@ -59,7 +59,7 @@ def test_the_anchor_is_the_one_that_answers(make, video):
         probabilities = model(**inputs, task="open_ended").logits.softmax(dim=1)[0]
     np.testing.assert_allclose(seen.scores[0], probabilities, atol=1e-5)
     assert seen.anchor_answer == VOCABULARY[int(probabilities.argmax())]
-    frames, times = anchor_clip(processor, video, 1.0, 4.0)
+    frames, times = anchor_clip(processor.video_processor, video, 1.0, 4.0)
     np.testing.assert_array_equal(frames, seen.frames[0])
     np.testing.assert_array_equal(times, seen.times[0])
 
@@ -148,7 +148,7 @@ def test_adapters(make, video, tmp_path):
     model.save_pretrained(tmp_path / "base")
     model.name_or_path = str(tmp_path / "base")
     adapted = add_lora(model, rank=2)
-    for name, parameter in adapted.named_parameters():
+    for parameter in adapted.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.2)
     adapted.save_pretrained(tmp_path / "adapter")
