@@ -46,7 +46,9 @@ class Example:
     @property
     def name(self) -> str:
         """What the list of examples shows."""
-        return f"{Path(self.video).name}: {self.question}" if self.question else Path(self.video).name
+        name = f"{Path(self.video).name}: {self.question}" if self.question else Path(self.video).name
+        to = "" if self.end is None else f" to {self.end} s"
+        return name if self.start is None and self.end is None else f"{name} (from {self.start or 0} s{to})"
 
 
 @dataclass(frozen=True)
@@ -242,12 +244,12 @@ def build_page(demo: Demo, title: str) -> gr.Blocks:
                 )
                 span = gr.HTML(elem_id="span")
                 with gr.Row(visible=False) as sliders:
-                    start = gr.Slider(0, 1, 0, step=0.1, label="Span from (s)", elem_id="start", min_width=120)
-                    end = gr.Slider(0, 1, 1, step=0.1, label="to (s)", elem_id="end", min_width=120)
+                    start = gr.Slider(0, 1, 0, step=0.1, label="From (s)", elem_id="start", min_width=120)
+                    end = gr.Slider(0, 1, 1, step=0.1, label="To (s)", elem_id="end", min_width=120)
             with gr.Column(scale=6):
                 questions = gr.Textbox(label="Questions, one a line", lines=2, max_lines=8, elem_id="questions")
                 candidates = gr.Textbox(
-                    label="Candidates, if there are any: one a line, or with commas between them",
+                    label="Candidates, if any: one a line, or with commas between",
                     lines=1,
                     max_lines=8,
                     elem_id="candidates",
