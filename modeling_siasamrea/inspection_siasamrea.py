@@ -140,7 +140,7 @@ def inspect_video(
     task = task or next(iter(model.config.tasks))
     scores = logits if task == "count" else logits.softmax(dim=-1)
     scores, soft_labels, affinity = (tensor.cpu().numpy() for tensor in (scores, soft_labels, affinity))
-    thumbnails = _thumbnails(frames)[positions[:clips]]
+    thumbnails = _thumbnails(frames).numpy()[positions[:clips]]
     vocabulary = list(model.config.id2label.values()) if task == "open_ended" else []
     return [
         Inspection(
@@ -185,7 +185,7 @@ def anchor_clip(
         return indices
 
     frames, metadata = decode_frames(video, sample, start, end)
-    return _thumbnails(frames), _times(indices, start, metadata)
+    return _thumbnails(frames).numpy(), _times(indices, start, metadata)
 
 
 def video_film(
@@ -211,7 +211,7 @@ def video_film(
         return np.linspace(0, metadata.total_num_frames - 1, pictures).round()
 
     frames, metadata = decode_frames(video, spread, start, end)
-    return _thumbnails(frames), metadata.duration
+    return _thumbnails(frames).numpy(), metadata.duration
 
 
 def _times(indices: np.ndarray, start: float | None, metadata: "VideoMetadata") -> np.ndarray:
@@ -256,12 +256,12 @@ def _run_clips(
     return torch.cat(features, dim=1)[:, places], torch.cat(logits, dim=1)[:, places]
 
 
-def _thumbnails(frames: torch.Tensor) -> np.ndarray:
+def _thumbnails(frames: torch.Tensor) -> torch.Tensor:
     """Frames `(frames, 3, height, width)` as small pictures `(frames, height, width, 3)`."""
     height, width = frames.shape[-2:]
     size = (min(height, THUMBNAIL_HEIGHT), max(1, round(width * min(1, THUMBNAIL_HEIGHT / height))))
     small = [nn.functional.interpolate(few.float(), size, mode="area") for few in frames.split(8)]
-    return torch.cat(small).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return torch.cat(small).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 __all__ = ["Inspection", "anchor_clip", "inspect_video", "video_film"]
