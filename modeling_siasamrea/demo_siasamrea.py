@@ -64,11 +64,23 @@ class Request:
 
 
 def load_answerer(checkpoint: str | Path) -> VideoQuestionAnsweringPipeline:
-    """The pipeline of a checkpoint or a LoRA adapter: hub name or folder."""
-    if (Path(checkpoint) / "adapter_config.json").is_file():
-        processor = SiaSamReaProcessor.from_pretrained(checkpoint)
-        return pipeline("video-question-answering", model=load_lora(checkpoint), processor=processor)
-    return pipeline("video-question-answering", model=str(checkpoint))
+    """
+    The pipeline of a checkpoint.
+
+    Args:
+        checkpoint (`str` or `Path`): A SiaSamRea checkpoint or LoRA adapter: hub name or folder.
+
+    Raises:
+        `ValueError`: If it cannot be loaded.
+    """
+    try:
+        if (Path(checkpoint) / "adapter_config.json").is_file():
+            processor = SiaSamReaProcessor.from_pretrained(checkpoint)
+            return pipeline("video-question-answering", model=load_lora(checkpoint), processor=processor)
+        return pipeline("video-question-answering", model=str(checkpoint))
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The checkpoint {checkpoint} cannot be loaded: {reason}") from None
 
 
 def load_examples(source: str | Path | None) -> list[Example]:
@@ -340,6 +352,8 @@ def build_page(demo: Demo, title: str) -> gr.Blocks:
         shown = [video, film, duration, player, span, sliders, start, end, notice, answers, timeline, look, request]
         # One model: its events wait for each other.
         one = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+        # What is done while an event runs counts after it; by default Gradio drops it.
+        one["trigger_mode"] = "always_last"
         file.upload(lambda path: show(path, None, None), file, shown, **one)
         file.clear(lambda: show(None, None, None), None, shown, **one)
         if demo.examples:

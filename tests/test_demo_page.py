@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 
@@ -24,16 +25,22 @@ def drawing(example):
 
 
 @pytest.fixture
-def address(tiny_config, tokenizer, small_data, tmp_path) -> Iterator[str]:
-    """Where the page of a tiny checkpoint is served, with uploads of at most 1 MB."""
-    from modeling_siasamrea.demo_siasamrea import Demo, build_page, launch_page, load_answerer, load_examples
-
+def checkpoint(tiny_config, tokenizer, tmp_path) -> Path:
+    """A tiny checkpoint of random weights."""
     torch.manual_seed(0)
     config = tiny_config(tasks=["open_ended", "count"], id2label={0: "cat", 1: "dog", 2: "red", 3: "blue"})
     folder = tmp_path / "checkpoint"
     SiaSamReaForVideoQuestionAnswering(config).save_pretrained(folder)
     SiaSamReaProcessor(SiaSamReaVideoProcessor(size={"longest_edge": 64}), tokenizer).save_pretrained(folder)
-    demo = Demo(load_answerer(folder), load_examples(small_data / "rows.jsonl"))
+    return folder
+
+
+@pytest.fixture
+def address(checkpoint, small_data) -> Iterator[str]:
+    """Where the checkpoint's page is served, with uploads of at most 1 MB."""
+    from modeling_siasamrea.demo_siasamrea import Demo, build_page, launch_page, load_answerer, load_examples
+
+    demo = Demo(load_answerer(checkpoint), load_examples(small_data / "rows.jsonl"))
     page = build_page(demo, "tiny")
     _, local, _ = launch_page(page, prevent_thread_lock=True, quiet=True, max_file_size="1mb")
     yield local
@@ -138,3 +145,10 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     ours = (address, "data:", "blob:", "chrome:")
     assert [url for url in asked if not url.startswith(ours)] == []
     assert any(url.startswith(address) for url in asked)
+
+
+def test_pictures_of_the_page(drawing, checkpoint, small_data, tmp_path):
+    drawing.draw_demo(str(checkpoint), small_data / "rows.jsonl", tmp_path / "pictures")
+    answered, inside = (Image.open(tmp_path / "pictures" / name) for name in ("demo.png", "demo_inside.png"))
+    assert answered.width == inside.width == drawing.WIDTH
+    assert inside.height > answered.height + 400

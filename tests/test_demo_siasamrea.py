@@ -151,6 +151,32 @@ def test_examples_come_from_a_folder_or_from_questions(small_data, tmp_path):
             load_examples(source)
 
 
+def test_adapters_are_loaded_with_their_heads(make_demo, video, tmp_path):
+    pytest.importorskip("peft")
+    from modeling_siasamrea.lora_siasamrea import add_lora
+
+    demo = make_demo("open_ended")
+    model = demo.answerer.model
+    model.name_or_path = str(tmp_path / "checkpoint")
+    adapted = add_lora(model, rank=2)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.2)
+    for part in (adapted, model.config, demo.answerer.processor):
+        part.save_pretrained(tmp_path / "adapter")
+    loaded = load_answerer(tmp_path / "adapter")
+    inputs = demo.answerer.processor(videos=video, text="what is it ?", return_tensors="pt")
+    expected = adapted.eval()(**inputs).logits.softmax(dim=1).max().item()
+    assert loaded(video=video, question="what is it ?")[0]["score"] == pytest.approx(expected, abs=1e-5)
+    request = read_request(video, "what is it ?", "", "open_ended", 0, 5, 5)
+    assert "Soft label Q" in Demo(loaded, []).look_inside(request)
+
+
+def test_a_checkpoint_that_is_not_there_gets_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="The checkpoint .*nowhere cannot be loaded: "):
+        load_answerer(tmp_path / "nowhere")
+
+
 def test_the_command_explains_what_is_missing(monkeypatch):
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install .*siasamrea\[demo\]"):
