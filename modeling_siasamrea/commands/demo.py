@@ -3,6 +3,8 @@
 import argparse
 import importlib.util
 import os
+import signal
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +36,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """
-    Serves the page until it is stopped.
+    Serves the page until it is stopped; what users uploaded goes with it.
 
     Args:
         argv (`Sequence[str]`, *optional*): The command line; that of the process by default.
@@ -48,8 +50,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from modeling_siasamrea.demo_siasamrea import Demo, build_page, launch_page, load_answerer, load_examples
 
     examples = load_examples(arguments.examples)
-    page = build_page(Demo(load_answerer(arguments.checkpoint), examples), Path(arguments.checkpoint).name)
-    launch_page(page, server_name=arguments.host, server_port=arguments.port)
+    answerer = load_answerer(arguments.checkpoint)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service cleans up like Ctrl+C
+    with tempfile.TemporaryDirectory(prefix="siasamrea_demo_") as uploads:
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        page = build_page(Demo(answerer, examples), Path(arguments.checkpoint).name)
+        launch_page(page, server_name=arguments.host, server_port=arguments.port)
 
 
 if __name__ == "__main__":
