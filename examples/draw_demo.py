@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from modeling_siasamrea.demo_siasamrea import Demo, build_page, launch_page, load_answerer, load_examples
+from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_answerer, load_examples
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -94,7 +94,7 @@ def draw_demo(checkpoint: str, examples: Path, output: Path) -> None:
         output (`Path`): Folder of the pictures.
     """
     demo = Demo(load_answerer(checkpoint), load_examples(examples))
-    page = build_page(demo, Path(checkpoint).name)
+    page = Page(demo, Path(checkpoint).name)
     _, address, _ = launch_page(page, prevent_thread_lock=True, quiet=True)
     output.mkdir(parents=True, exist_ok=True)
     with open_browser(f"{address}?__theme=light") as browser:
@@ -109,7 +109,7 @@ def draw_demo(checkpoint: str, examples: Path, output: Path) -> None:
         wait_for(browser, "#look button").click()
         wait_for(browser, "#inside table")
         photograph(browser, output / "demo_inside.png")
-    page.close()
+    page.blocks.close()
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ MAX_EXAMPLES = 200
 MAX_QUESTIONS = 16
 KEPT_SECONDS = 3600  # uploads older than this are deleted
 PLAYED_BY_BROWSERS = (".mp4", ".m4v", ".mov", ".webm")
-KINDS = {"open_ended": "with a word of the vocabulary", "count": "with a number"}
+KINDS = {"open_ended": "from its vocabulary", "count": "with a number"}
 
 
 @dataclass(frozen=True)
@@ -229,157 +229,174 @@ def sentence(error: Exception) -> str:
     return f"Something went wrong on the server ({type(error).__name__}); its log says more."
 
 
-def build_page(demo: Demo, title: str) -> gr.Blocks:
-    r"""
-    The page.
+class Page:
+    """
+    The page: its parts, and what happens when they are used.
 
     Args:
         demo ([`Demo`]): What it does.
         title (`str`): Name of the checkpoint.
-
-    Returns:
-        `gr.Blocks`: launch it with [`launch_page`].
     """
-    with gr.Blocks(title="SiaSamRea", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
-        video, film, duration = gr.State(), gr.State(), gr.State(0.0)
-        player, request = gr.State(""), gr.State()
-        gr.Markdown(f"# See what the model sees\nAsk *{escape(title)}* about a video, then look inside its answer.")
-        with gr.Row():
-            with gr.Column(scale=5):
-                if demo.examples:
-                    pick = gr.Dropdown(list(demo.examples), value=None, label="Pick an example", elem_id="pick")
-                file = gr.File(
-                    label=f"or upload a video (up to {MAX_UPLOAD.removesuffix('mb')} MB)",
-                    file_types=list(VIDEO_SUFFIXES),
-                    height=150,
-                    elem_id="upload",
-                )
-                span = gr.HTML(elem_id="span")
-                with gr.Row(visible=False) as sliders:
-                    start = gr.Slider(0, 1, 0, step=0.1, label="From (s)", elem_id="start", min_width=120)
-                    end = gr.Slider(0, 1, 1, step=0.1, label="To (s)", elem_id="end", min_width=120)
-            with gr.Column(scale=6):
-                questions = gr.Textbox(label="Questions, one a line", lines=2, max_lines=8, elem_id="questions")
-                candidates = gr.Textbox(
-                    label="Candidates, if any: one a line, or with commas between",
-                    lines=1,
-                    max_lines=8,
-                    elem_id="candidates",
-                )
-                kind = gr.Radio(
-                    [(KINDS[task], task) for task in demo.kinds],
-                    value=demo.kinds[0] if demo.kinds else None,
-                    label="Without candidates, answer",
-                    visible=len(demo.kinds) > 1,
-                    elem_id="kind",
-                )
-                ask = gr.Button("Ask", variant="primary", elem_id="ask")
-                notice = gr.HTML(elem_id="notice")
-                answers = gr.HTML(elem_id="answers")
-        timeline = gr.HTML(elem_id="timeline")
-        with gr.Accordion("Look inside", open=False, visible=False, elem_id="look") as look:
-            inside = gr.HTML(elem_id="inside", min_height=60)
 
-        def show(path: str | None, from_: float | None, to: float | None) -> dict[Any, Any]:
-            """Shows a video that was uploaded or picked."""
-            empty = {
-                video: None,
-                film: None,
-                duration: 0.0,
-                span: "",
-                sliders: gr.Row(visible=False),
-                notice: "",
-                answers: "",
-                timeline: "",
-                look: gr.Accordion(open=False, visible=False),
-                request: None,
-            }
-            if path is None:
-                return empty
-            try:
-                pictures, seconds = video_film(path)
-                from_, to = from_ or 0.0, seconds if to is None else min(to, seconds)
-                html = _player(file, path)
-                marked = demo.span(path, pictures, from_, to, seconds, html)
-            except Exception as error:
-                return empty | {notice: draw_notice(sentence(error))}
-            # A slider moves in tenths of a second; the last one may reach over the video's end.
-            most = max(0.1, math.ceil(seconds * 10) / 10)
-            return empty | {
-                video: path,
-                film: pictures,
-                duration: seconds,
-                player: html,
-                span: marked,
-                sliders: gr.Row(visible=True),
-                start: gr.Slider(maximum=most, value=from_),
-                end: gr.Slider(maximum=most, value=most if to >= seconds else to),
-            }
-
-        def mark(path: str, pictures: np.ndarray, from_: float, to: float, seconds: float, html: str) -> tuple:
-            """Marks the span that the sliders say."""
-            try:
-                read_request(path, "?", "", None, from_, to, seconds)
-                return demo.span(path, pictures, from_, min(to, seconds), seconds, html), ""
-            except Exception as error:
-                return gr.skip(), draw_notice(sentence(error))
-
-        def answer(*fields: Any) -> dict[Any, Any]:
-            """Answers, and closes the look inside, which is of the question before."""
-            closed = {look: gr.Accordion(open=False, visible=False), inside: "", answers: "", timeline: ""}
-            try:
-                asked = read_request(*fields)
-                answered, drawn, warning = demo.answer(asked, fields[-1])
-            except Exception as error:
-                return closed | {notice: draw_notice(sentence(error)), request: None}
-            return closed | {
-                notice: draw_notice(warning),
-                answers: answered,
-                timeline: drawn,
-                look: gr.Accordion(open=False, visible=True),
-                request: asked,
-            }
-
-        def look_inside(asked: Request | None) -> str:
-            """Runs the other clips, once they are asked for."""
-            if asked is None:
-                return ""
-            try:
-                return demo.look_inside(asked)
-            except Exception as error:
-                return draw_notice(sentence(error))
-
-        shown = [video, film, duration, player, span, sliders, start, end, notice, answers, timeline, look, request]
-        # One model: its events wait for each other.
-        one = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
-        # What is done while an event runs counts after it; by default Gradio drops it.
-        one["trigger_mode"] = "always_last"
-        file.upload(lambda path: show(path, None, None), file, shown, **one)
-        file.clear(lambda: show(None, None, None), None, shown, **one)
-        if demo.examples:
-
-            def choose(name: str | None) -> dict[Any, Any]:
-                """Shows an example, with its question."""
-                if name is None:
-                    return show(None, None, None)
-                example = demo.examples[name]
-                changes = show(example.video, example.start, example.end) | {file: None}
-                if example.question:
-                    changes |= {questions: example.question, candidates: ", ".join(example.candidates)}
-                if example.task in demo.kinds:
-                    changes |= {kind: example.task}
-                return changes
-
-            pick.input(choose, pick, [*shown, file, questions, candidates, kind], **one)
-            file.upload(lambda: None, None, pick, show_progress="hidden", api_visibility="private")
-        for slider in (start, end):
-            slider.release(
-                mark, [video, film, start, end, duration, player], [span, notice], show_progress="hidden", **one
+    def __init__(self, demo: Demo, title: str):
+        self.demo = demo
+        with gr.Blocks(
+            title="SiaSamRea", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
+        ) as self.blocks:
+            # Of a session: the video shown, its film, length and player, and the request answered last.
+            self.video, self.film, self.duration = gr.State(), gr.State(), gr.State(0.0)
+            self.player, self.request = gr.State(""), gr.State()
+            gr.Markdown(
+                f"# See what the model sees\nAsk *{escape(title)}* about a video, then look inside its answer."
             )
-        fields = [video, questions, candidates, kind, start, end, duration]
-        ask.click(answer, fields, [notice, answers, timeline, look, inside, request], **one)
-        look.expand(look_inside, request, inside, **one)
-    return page
+            with gr.Row():
+                with gr.Column(scale=5):
+                    self._lay_out_video()
+                with gr.Column(scale=6):
+                    self._lay_out_questions()
+            self.timeline = gr.HTML(elem_id="timeline")
+            with gr.Accordion("Look inside", open=False, visible=False, elem_id="look") as self.look:
+                self.inside = gr.HTML(elem_id="inside", min_height=60)
+            self._connect()
+
+    def _lay_out_video(self) -> None:
+        names = list(self.demo.examples)
+        self.pick = gr.Dropdown(names, value=None, label="Pick an example", visible=bool(names), elem_id="pick")
+        self.file = gr.File(
+            label=f"{'or upload' if names else 'Upload'} a video (up to {MAX_UPLOAD.removesuffix('mb')} MB)",
+            file_types=list(VIDEO_SUFFIXES),
+            height=150,
+            elem_id="upload",
+        )
+        self.span = gr.HTML(elem_id="span")
+        with gr.Row(visible=False) as self.sliders:
+            self.start = gr.Slider(0, 1, 0, step=0.1, label="From (s)", elem_id="start", min_width=120)
+            self.end = gr.Slider(0, 1, 1, step=0.1, label="To (s)", elem_id="end", min_width=120)
+
+    def _lay_out_questions(self) -> None:
+        self.questions = gr.Textbox(label="Questions, one a line", lines=2, max_lines=8, elem_id="questions")
+        self.candidates = gr.Textbox(
+            label="Candidates, if any: one a line, or with commas between",
+            lines=1,
+            max_lines=8,
+            elem_id="candidates",
+        )
+        kinds = self.demo.kinds
+        self.kind = gr.Radio(
+            [(KINDS[task], task) for task in kinds],
+            value=kinds[0] if kinds else None,
+            label="Without candidates, answer",
+            visible=len(kinds) > 1,
+            elem_id="kind",
+        )
+        self.ask = gr.Button("Ask", variant="primary", elem_id="ask")
+        self.notice = gr.HTML(elem_id="notice")
+        self.answers = gr.HTML(elem_id="answers")
+
+    def _connect(self) -> None:
+        """One model: its events wait for each other. What is done while one runs counts after it."""
+        one = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+        one["trigger_mode"] = "always_last"  # by default Gradio drops it
+        shown = [self.video, self.film, self.duration, self.player, self.span, self.sliders, self.start, self.end]
+        shown += [self.notice, self.answers, self.timeline, self.look, self.request]
+        self.file.upload(self._show, self.file, shown, **one)
+        self.file.upload(lambda: None, None, self.pick, show_progress="hidden", api_visibility="private")
+        self.file.clear(self._empty, None, shown, **one)
+        self.pick.input(
+            self._show_example, self.pick, [*shown, self.file, self.questions, self.candidates, self.kind], **one
+        )
+        marked = [self.video, self.film, self.start, self.end, self.duration, self.player]
+        for slider in (self.start, self.end):
+            slider.release(self._mark, marked, [self.span, self.notice], show_progress="hidden", **one)
+        fields = [self.video, self.questions, self.candidates, self.kind, self.start, self.end, self.duration]
+        answered = [self.notice, self.answers, self.timeline, self.look, self.inside, self.request]
+        self.ask.click(self._answer, fields, answered, **one)
+        self.look.expand(self._look_inside, self.request, self.inside, **one)
+
+    def _empty(self) -> dict[Any, Any]:
+        """The page without a video."""
+        return {
+            self.video: None,
+            self.film: None,
+            self.duration: 0.0,
+            self.span: "",
+            self.sliders: gr.Row(visible=False),
+            self.notice: "",
+            self.answers: "",
+            self.timeline: "",
+            self.look: gr.Accordion(open=False, visible=False),
+            self.request: None,
+        }
+
+    def _show(self, path: str, start: float | None = None, end: float | None = None) -> dict[Any, Any]:
+        """Shows a video that was uploaded or picked."""
+        try:
+            film, duration = video_film(path)
+            start, end = start or 0.0, duration if end is None else min(end, duration)
+            player = _player(self.file, path)
+            span = self.demo.span(path, film, start, end, duration, player)
+        except Exception as error:
+            return self._empty() | {self.notice: draw_notice(sentence(error))}
+        # A slider moves in tenths of a second; the last one may reach over the video's end.
+        most = max(0.1, math.ceil(duration * 10) / 10)
+        return self._empty() | {
+            self.video: path,
+            self.film: film,
+            self.duration: duration,
+            self.player: player,
+            self.span: span,
+            self.sliders: gr.Row(visible=True),
+            self.start: gr.Slider(maximum=most, value=start),
+            self.end: gr.Slider(maximum=most, value=most if end >= duration else end),
+        }
+
+    def _show_example(self, name: str | None) -> dict[Any, Any]:
+        """Shows an example, with its question."""
+        if name is None:
+            return self._empty()
+        example = self.demo.examples[name]
+        changes = self._show(example.video, example.start, example.end) | {self.file: None}
+        if example.question:
+            changes |= {self.questions: example.question, self.candidates: "\n".join(example.candidates)}
+        if example.task in self.demo.kinds:
+            changes |= {self.kind: example.task}
+        return changes
+
+    def _mark(
+        self, path: str, film: np.ndarray, start: float, end: float, duration: float, player: str
+    ) -> tuple[Any, str]:
+        """Marks the span that the sliders say."""
+        try:
+            read_request(path, "?", "", None, start, end, duration)
+            return self.demo.span(path, film, start, min(end, duration), duration, player), ""
+        except Exception as error:
+            return gr.skip(), draw_notice(sentence(error))
+
+    def _answer(self, *fields: Any) -> dict[Any, Any]:
+        """Answers, and closes the look inside, which is of the question before."""
+        closed = {self.look: gr.Accordion(open=False, visible=False), self.inside: ""}
+        try:
+            request = read_request(*fields)
+            answers, timeline, warning = self.demo.answer(request, fields[-1])
+        except Exception as error:
+            said = draw_notice(sentence(error))
+            return closed | {self.notice: said, self.answers: "", self.timeline: "", self.request: None}
+        return closed | {
+            self.notice: draw_notice(warning),
+            self.answers: answers,
+            self.timeline: timeline,
+            self.look: gr.Accordion(open=False, visible=True),
+            self.request: request,
+        }
+
+    def _look_inside(self, request: Request | None) -> str:
+        """Runs the other clips, once they are asked for."""
+        if request is None:
+            return ""
+        try:
+            return self.demo.look_inside(request)
+        except Exception as error:
+            return draw_notice(sentence(error))
 
 
 def _player(file: gr.File, path: str) -> str:
@@ -390,12 +407,12 @@ def _player(file: gr.File, path: str) -> str:
     return f'<video controls muted preload="metadata" src="gradio_api/file={escape(quote(copy))}"></video>'
 
 
-def launch_page(page: gr.Blocks, **kwargs: Any) -> Any:
+def launch_page(page: Page, **kwargs: Any) -> Any:
     """
     Serves the page: uploads are limited in size, errors stay on the server, and nothing is asked of the internet.
 
     Args:
-        page (`gr.Blocks`): The page.
+        page ([`Page`]): The page.
         kwargs: Arguments of `gr.Blocks.launch`, over these.
 
     Returns:
@@ -409,7 +426,7 @@ def launch_page(page: gr.Blocks, **kwargs: Any) -> Any:
     )
     settings = {"max_file_size": MAX_UPLOAD, "show_error": False, "ssr_mode": False, "footer_links": []}
     settings["state_session_capacity"] = 256  # each session holds a few pictures
-    return page.queue(max_size=32).launch(**settings | {"theme": theme, "css_paths": STYLE} | kwargs)
+    return page.blocks.queue(max_size=32).launch(**settings | {"theme": theme, "css_paths": STYLE} | kwargs)
 
 
-__all__ = ["Demo", "Example", "build_page", "launch_page", "load_answerer", "load_examples"]
+__all__ = ["Demo", "Example", "Page", "launch_page", "load_answerer", "load_examples"]

@@ -38,13 +38,13 @@ def checkpoint(tiny_config, tokenizer, tmp_path) -> Path:
 @pytest.fixture
 def address(checkpoint, small_data) -> Iterator[str]:
     """Where the checkpoint's page is served, with uploads of at most 1 MB."""
-    from modeling_siasamrea.demo_siasamrea import Demo, build_page, launch_page, load_answerer, load_examples
+    from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_answerer, load_examples
 
     demo = Demo(load_answerer(checkpoint), load_examples(small_data / "rows.jsonl"))
-    page = build_page(demo, "tiny")
+    page = Page(demo, "tiny")
     _, local, _ = launch_page(page, prevent_thread_lock=True, quiet=True, max_file_size="1mb")
     yield local
-    page.close()
+    page.blocks.close()
 
 
 @pytest.fixture

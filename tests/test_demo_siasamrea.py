@@ -16,7 +16,7 @@ pytest.importorskip("gradio", reason="the page needs Gradio")
 
 from modeling_siasamrea.demo_siasamrea import (
     Demo,
-    build_page,
+    Page,
     launch_page,
     load_answerer,
     load_examples,
@@ -186,10 +186,10 @@ def test_the_command_explains_what_is_missing(monkeypatch):
 @pytest.fixture
 def address(make_demo):
     """Where the page is served, with uploads of at most 20 kB."""
-    page = build_page(make_demo("open_ended"), "checkpoint")
+    page = Page(make_demo("open_ended"), "checkpoint")
     _, local, _ = launch_page(page, prevent_thread_lock=True, quiet=True, max_file_size="20kb")
     yield local.rstrip("/")
-    page.close()
+    page.blocks.close()
 
 
 def test_uploads_are_limited_in_size(address):

@@ -47,14 +47,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError('The page needs Gradio: pip install "siasamrea[demo]".')
-    from modeling_siasamrea.demo_siasamrea import Demo, build_page, launch_page, load_answerer, load_examples
+    from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_answerer, load_examples
 
     examples = load_examples(arguments.examples)
     answerer = load_answerer(arguments.checkpoint)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service cleans up like Ctrl+C
     with tempfile.TemporaryDirectory(prefix="siasamrea_demo_") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
-        page = build_page(Demo(answerer, examples), Path(arguments.checkpoint).name)
+        page = Page(Demo(answerer, examples), Path(arguments.checkpoint).name)
         launch_page(page, server_name=arguments.host, server_port=arguments.port)
 
 
