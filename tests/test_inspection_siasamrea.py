@@ -22,6 +22,9 @@ def make(tiny_config, tokenizer):
     def make(**fields) -> tuple[SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor]:
         torch.manual_seed(0)
         model = SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=TASKS, id2label=VOCABULARY, **fields)).eval()
+        with torch.no_grad():  # large weights, so that the clips of a video answer differently
+            for weights in model.parameters():
+                weights.mul_(12 if weights.ndim > 1 else 1)
         if model.config.alpha > 0:
             torch.nn.init.normal_(model.siamese_reasoning.w1_logits)
             torch.nn.init.normal_(model.siamese_reasoning.w2_logits)
@@ -42,13 +45,14 @@ def test_the_soft_label_is_what_training_computes(make, video):
     inputs = processor(videos=video, text="what is it ?", num_eval_clips=3, return_tensors="pt")
     with torch.no_grad():
         trained = model.train()(**inputs, task="open_ended")
-    np.testing.assert_allclose(seen.soft_label, trained.soft_labels[0], atol=1e-5)
-    np.testing.assert_allclose(seen.affinity, trained.affinity[0], atol=1e-5)
-    np.testing.assert_allclose(seen.scores, trained.clip_logits[0].softmax(dim=-1), atol=1e-5)
+    np.testing.assert_allclose(seen.soft_label, trained.soft_labels[0], atol=1e-4)
+    np.testing.assert_allclose(seen.affinity, trained.affinity[0], atol=1e-4)
+    np.testing.assert_allclose(seen.scores, trained.clip_logits[0].softmax(dim=-1), atol=1e-4)
+    assert np.ptp(seen.scores, axis=0).max() > 0.01 and np.ptp(seen.affinity[0, 1:]) > 1e-3
     # Equations 3 to 5 once more, by hand.
     w1, w2 = (weights.detach().numpy() for weights in model.siamese_reasoning.weights(torch.device("cpu")))
     by_hand = 0.5 * w1 @ seen.affinity @ seen.scores + 0.5 * w2 @ seen.scores
-    np.testing.assert_allclose(seen.soft_label, by_hand, atol=1e-5)
+    np.testing.assert_allclose(seen.soft_label, by_hand, atol=1e-4)
 
 
 def test_the_anchor_is_the_one_that_answers(make, video):
@@ -57,7 +61,7 @@ def test_the_anchor_is_the_one_that_answers(make, video):
     inputs = processor(videos=video, text="what is it ?", start=1.0, end=4.0, return_tensors="pt")
     with torch.no_grad():
         probabilities = model(**inputs, task="open_ended").logits.softmax(dim=1)[0]
-    np.testing.assert_allclose(seen.scores[0], probabilities, atol=1e-5)
+    np.testing.assert_allclose(seen.scores[0], probabilities, atol=1e-4)
     assert seen.anchor_answer == VOCABULARY[int(probabilities.argmax())]
     frames, times = anchor_clip(processor.video_processor, video, 1.0, 4.0)
     np.testing.assert_array_equal(frames, seen.frames[0])
@@ -98,7 +102,7 @@ def test_candidates_and_counts(make, video):
     seen = inspect_video(model, processor, video, questions, candidates=["cat", "red dog"], task="multiple_choice")
     assert [one.question for one in seen] == questions
     assert seen[0].classes == ["cat", "red dog"] and seen[0].scores.shape == (3, 2)
-    np.testing.assert_allclose(seen[1].soft_label.sum(), 1, atol=1e-5)
+    np.testing.assert_allclose(seen[1].soft_label.sum(), 1, atol=1e-4)
     assert seen[1].anchor_answer == seen[1].classes[int(seen[1].scores[0].argmax())]
     (count,) = inspect_video(model, processor, video, ["how many ?"], task="count")
     assert count.classes == [] and count.scores.shape == (3, 1)
@@ -136,7 +140,7 @@ def test_a_checkpoint_without_siamese_loss_gets_uniform_weights(make, video, num
     clips = max(2, num_clips)
     even = np.full(clips, 1 / clips)
     by_hand = 0.5 * even @ seen.affinity @ seen.scores + 0.5 * even @ seen.scores
-    np.testing.assert_allclose(seen.soft_label, by_hand, atol=1e-5)
+    np.testing.assert_allclose(seen.soft_label, by_hand, atol=1e-4)
     assert model.config.num_clips == num_clips
 
 
@@ -155,7 +159,7 @@ def test_adapters(make, video, tmp_path):
     model.config.save_pretrained(tmp_path / "adapter")
     (before,) = inspect_video(adapted, processor, video, ["what is it ?"], task="open_ended")
     (after,) = inspect_video(load_lora(tmp_path / "adapter"), processor, video, ["what is it ?"], task="open_ended")
-    np.testing.assert_allclose(after.soft_label, before.soft_label, atol=1e-5)
+    np.testing.assert_allclose(after.soft_label, before.soft_label, atol=1e-4)
 
 
 def test_a_broken_video_is_named(make, tmp_path):
