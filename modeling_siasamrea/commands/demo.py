@@ -1,0 +1,62 @@
+"""A page in the browser: ask a checkpoint about a video, and see what the model sees."""
+
+import argparse
+import importlib.util
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+
+CHECKPOINT = os.environ.get("SIASAMREA_CHECKPOINT", "outputs/quickstart")
+SAMPLE_QUESTIONS = Path("outputs/sample_data/test.jsonl")
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; a mistake in it ends with a sentence and exit code 2."""
+    parser = argparse.ArgumentParser(prog="siasamrea demo", description=__doc__)
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        default=CHECKPOINT,
+        help="a SiaSamRea checkpoint or LoRA adapter: hub name or folder; default: the environment's "
+        "SIASAMREA_CHECKPOINT, or the quickstart's",
+    )
+    parser.add_argument(
+        "--examples",
+        default=SAMPLE_QUESTIONS if SAMPLE_QUESTIONS.is_file() else None,
+        help="what can be picked: a folder of videos, or a JSONL or CSV file of questions about videos beside it; "
+        "default: the quickstart's test questions, where they are",
+    )
+    parser.add_argument("--host", help="address to serve on; 0.0.0.0 for other machines too; default: 127.0.0.1")
+    parser.add_argument("--port", type=int, help="port to serve on; default: the first free one from 7860")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """
+    Serves the page until it is stopped; what users uploaded goes with it.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): The command line; that of the process by default.
+
+    Raises:
+        `ValueError`: If Gradio is not installed, the checkpoint cannot be loaded, or there are no such examples.
+    """
+    arguments = parse_arguments(argv)
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError('The page needs Gradio: pip install "siasamrea[demo]".')
+    from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_answerer, load_examples
+
+    examples = load_examples(arguments.examples)
+    answerer = load_answerer(arguments.checkpoint)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service cleans up like Ctrl+C
+    with tempfile.TemporaryDirectory(prefix="siasamrea_demo_") as uploads:
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        page = Page(Demo(answerer, examples), Path(arguments.checkpoint).name)
+        launch_page(page, server_name=arguments.host, server_port=arguments.port)
+
+
+if __name__ == "__main__":
+    main()
