@@ -141,22 +141,22 @@ def decode_packets(stream: VideoStream, packets: Iterator[Packet]) -> Iterator[V
 
 def _make_index(name: str, path: str, size: int) -> FrameIndex:
     with open_video(name, path, threads=1) as (container, stream):
-        packets, head, whole = _read_packets(name, container, stream, size)
-        if not head:
+        packets, first, head, whole = _read_packets(name, container, stream, size)
+        if first is None:
             raise VideoDecodingError(name, "it is damaged or no video (no frame of it can be decoded)")
-        shown = _shown_packets(packets, [frame.pts for frame in head]) if whole else None
+        shown = _shown_packets(packets, head) if whole else None
         # An AVI has no presentation times: frames that are coded in another order than shown must be counted.
         if shown is None or (container.format.name == "avi" and stream.codec_context.has_b_frames):
-            return _count_frames(name, path, head[0])
-        return _index_packets(name, container, stream, packets, shown, head[0])
+            return _count_frames(name, path, first)
+        return _index_packets(name, container, stream, packets, shown, first)
 
 
 def _read_packets(
     name: str, container: InputContainer, stream: VideoStream, size: int
-) -> tuple[Packets, list[VideoFrame], bool]:
-    """All packets in decoding order, the first frames that come of them, and whether the packets tell all frames."""
+) -> tuple[Packets, VideoFrame | None, list[int | None], bool]:
+    """All packets in decoding order, the first frame, the times of the first, and whether packets tell all frames."""
     columns = {column: [] for column in ("pts", "dts", "duration", "key", "hidden")}
-    head, whole, read = [], True, 0
+    first, head, whole, read = None, [], True, 0
     compared = 1 if container.format.name.startswith(TIMED_CONTAINERS) else COMPARED_FRAMES
     hides = {"vp8": _is_hidden_vp8, "vp9": _is_hidden_vp9}.get(stream.codec_context.codec.canonical_name)
     packets = read_packets(container, stream)
@@ -172,9 +172,11 @@ def _read_packets(
         if count == MAX_PACKETS or read > MAX_BYTES * size + (1 << 20):
             raise VideoDecodingError(name, "it is damaged: its tables tell of more frames than the file can hold")
         # The head is done with a frame that does not need what came before the first packet.
-        if len(head) < compared or (head[-1].pts or 0) < (columns["pts"][0] or 0):
+        if len(head) < compared or (head[-1] or 0) < (columns["pts"][0] or 0):
             try:
-                head += packet.decode()
+                for frame in packet.decode():
+                    first = first or frame
+                    head.append(frame.pts)
             except av.FFmpegError:
                 whole = False
         if packet.size:
@@ -185,7 +187,7 @@ def _read_packets(
             columns["key"].append(packet.is_keyframe)
             columns["hidden"].append(packet.is_discard or (hides is not None and hides(memoryview(packet))))
     whole = whole and bool(columns["pts"])
-    return {column: np.array(values) for column, values in columns.items()} if whole else {}, head, whole
+    return {column: np.array(values) for column, values in columns.items()} if whole else {}, first, head, whole
 
 
 def _is_hidden_vp8(packet: memoryview) -> bool:
