@@ -1,5 +1,7 @@
 """SiaSamRea for Transformers: siamese sampling and reasoning for video question answering."""
 
+from importlib.metadata import version
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -17,6 +19,8 @@ from .pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 
+
+__version__ = version("siasamrea")
 
 AutoConfig.register("siasamrea", SiaSamReaConfig)
 AutoModel.register(SiaSamReaConfig, SiaSamReaModel)

@@ -1,0 +1,162 @@
+"""
+Every code block of the README and the pages is run, in the order in which a reader meets it.
+
+Commands run as they are written, in a folder with what the pages presuppose: videos, rows, small encoders under the
+hub names that the pages use, and a checkpoint where the quickstart leaves one. Trainings are shortened by `SHORTER`.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from test_benchmarks import OFFICIAL
+from test_convert_clipbert_checkpoint import OPEN_ENDED, official_state
+from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
+
+from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
+from modeling_siasamrea.commands import siasamrea
+
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "examples/README.md", "examples/configs/README.md", "examples/ablation/README.md")
+PAGES += ("model_cards/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+# Commands that set a machine up, among them those that this test runs under.
+SET_UP = ("pip ", "python -m venv", "source ", "python -m pytest", "ruff ", "bash .ci/run")
+SHORT_RUN = "--max_steps 2 --use_cpu --report_to none --save_strategy no"
+# What is added to a command that has these words, so that it ends within seconds.
+SHORTER = {
+    "examples/configs/quickstart.json": f"""{SHORT_RUN} --dataloader_num_workers 0 --sample_data
+        '{{"train_videos": 4, "validation_videos": 2, "test_videos": 2}}' --output_dir outputs/short
+        --train_file outputs/short_data/train.jsonl --validation_file outputs/short_data/validation.jsonl
+        --test_file outputs/short_data/test.jsonl --video_folder outputs/short_data""",
+    "--do_train": f"""{SHORT_RUN} --video_processor '{{"size": {{"longest_edge": 64}}, "frames_per_clip": 2}}'""",
+    "examples/configs/msvd_qa.json": f"""{SHORT_RUN} --eval_strategy no --load_best_model_at_end false
+        --model_name_or_path outputs/quickstart --dataloader_num_workers 0 --image_encoder_learning_rate 1e-5
+        --video_processor '{{"size": {{"longest_edge": 64}}, "frames_per_clip": 2}}'""",
+    "siasamrea convert": "--num_attention_heads 2 --longest_edge 64",
+}
+
+
+def blocks() -> list:
+    """The fenced blocks of the pages with their language, as parameters of the test."""
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8") if (ROOT / page).is_file() else ""
+        for number, match in enumerate(re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)):
+            found.append(pytest.param(match[1], match[2], id=f"{page}-{number}-{match[1]}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    """A folder for a reader who has done what the pages presuppose."""
+    return tmp_path_factory.mktemp("reader")
+
+
+@pytest.fixture
+def reader(workspace, tiny_config, tokenizer, write_video, monkeypatch) -> Path:
+    """The workspace as the current folder."""
+    monkeypatch.chdir(workspace)
+    if (workspace / "examples").exists():
+        return workspace
+    (workspace / "examples").symlink_to(ROOT / "examples")
+    torch.manual_seed(0)
+    answers = {0: "onion", 1: "circle", 2: "cat1"}
+    config = tiny_config(tasks=["open_ended", "multiple_choice", "count"], id2label=answers)
+    SiaSamReaForVideoQuestionAnswering(config).save_pretrained("outputs/quickstart")
+    SiaSamReaProcessor(
+        SiaSamReaVideoProcessor(size={"longest_edge": 64}, frames_per_clip=2, num_clips=3), tokenizer
+    ).save_pretrained("outputs/quickstart")
+    ResNetModel(ResNetConfig(**config.vision_config.to_diff_dict())).save_pretrained("microsoft/resnet-50")
+    text = config.text_config.to_diff_dict() | {"vocab_size": len(tokenizer)}
+    BertModel(BertConfig(**text)).save_pretrained("google-bert/bert-base-uncased")
+    tokenizer.save_pretrained("google-bert/bert-base-uncased")
+    torch.save(official_state(OPEN_ENDED), "clipbert_image_text_pretrained.pt")
+    for video in ("outputs/sample_data/videos/test_00000.mp4", "cat.mp4", "videos/cooking/0001.mp4"):
+        write_video(workspace / video, frames=80)
+    write_video(workspace / "videos/cooking/0002.mp4", frames=400)
+    (workspace / "annotations/msvd_qa").mkdir(parents=True)
+    for video in OFFICIAL["msvd_qa"](workspace / "annotations/msvd_qa"):
+        write_video(workspace / "videos/msvd" / video, frames=16, codec="mpeg4")
+    return workspace
+
+
+def commands(block: str) -> list[list[str]]:
+    """The commands of a shell block but for those that set a machine up, split into words and shortened."""
+    lines = [line for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+    found = []
+    for command in (part.strip() for line in lines for part in line.split("&&")):
+        if command.startswith(SET_UP) or command.startswith("#"):
+            continue
+        words = shlex.split(command, comments=True)
+        for cause, added in SHORTER.items():
+            if cause in command:
+                words += shlex.split(added)
+                break
+        found.append(words)
+    return found
+
+
+def serves(words: list[str]) -> bool:
+    """Whether a command that goes on until it is stopped says where its page is."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modeling_siasamrea", *words[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    try:
+        return any("http://127.0.0.1" in line for line in process.stdout)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def run(words: list[str], example: Callable) -> None:
+    """Runs a command of the package or a script of `examples/` in this process."""
+    if words[:2] == ["siasamrea", "demo"]:
+        pytest.importorskip("gradio", reason="the page needs Gradio")
+        assert serves(words)
+    elif words[0] == "siasamrea":
+        assert siasamrea.main(words[1:]) in (0, None), shlex.join(words)
+    else:
+        assert words[0] == "python" and words[1].startswith("examples/"), f"unknown command: {shlex.join(words)}"
+        example(Path(words[1]).stem).main(words[2:])
+
+
+@pytest.mark.parametrize(("language", "block"), blocks())
+def test_code_blocks_run(language, block, reader, example):
+    if language == "json":
+        rows = [json.loads(line) for line in block.splitlines()]
+        for file in ("train.jsonl", "validation.jsonl", "test.jsonl"):
+            Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif language == "python":
+        short = block.replace("learning_rate=", 'max_steps=2, save_strategy="no", report_to="none", learning_rate=')
+        exec(compile(short, "block", "exec"), {"__name__": "__main__"})
+    elif language == "bash":
+        for words in commands(block):
+            run(words, example)
+    else:
+        assert not language, f"a block in {language} is not run by anything"
+
+
+def test_pages_name_files_that_exist():
+    for page in PAGES:
+        if not (ROOT / page).is_file():
+            continue
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}, which is not there"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150

@@ -1,0 +1,101 @@
+"""The wheel and the sdist do the whole job outside the clone."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory) -> dict[str, Path]:
+    """The wheel and the sdist, built from what is committed or would be."""
+    pytest.importorskip("build", reason="the distributions are built with `build`")
+    folder = tmp_path_factory.mktemp("distributions")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:
+        pytest.skip("the tests do not run in a clone, so there is nothing to build from")
+    for name in listed.stdout.split("\0"):
+        if (ROOT / name).is_file():
+            (folder / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "clone" / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(folder / "clone")]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return {suffix: next(folder.glob(f"*{suffix}")) for suffix in (".whl", ".tar.gz")}
+
+
+@pytest.fixture(scope="module")
+def environment(distributions, tmp_path_factory) -> Path:
+    """An environment with the wheel, and with the packages it needs from this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    packages = Path(
+        subprocess.check_output(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+        ).strip()
+    )
+    # A path in a .pth file brings packages along, but not the editable installation of the clone.
+    other = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(torch.__file__).parents[1])}
+    (packages / "others.pth").write_text("\n".join(sorted(other)) + "\n")
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--force-reinstall", "-q"]
+    subprocess.run([*command, "--no-index", str(distributions[".whl"])], check=True)
+    return folder
+
+
+def siasamrea(environment: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs the installed command in a folder, without what points to the clone."""
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [environment / "bin" / "siasamrea", *arguments], cwd=folder, capture_output=True, text=True, env=clean
+    )
+
+
+def test_the_wheel_answers_a_question(environment, tiny_config, tokenizer, write_video, tmp_path):
+    config = tiny_config(id2label={0: "cat", 1: "dog"})
+    SiaSamReaForVideoQuestionAnswering(config).save_pretrained(tmp_path / "model")
+    video_processor = SiaSamReaVideoProcessor(size={"longest_edge": 64}, frames_per_clip=2)
+    SiaSamReaProcessor(video_processor, tokenizer).save_pretrained(tmp_path / "model")
+    write_video(tmp_path / "v.mp4")
+    answered = siasamrea(environment, tmp_path, "ask", "v.mp4", "what is it ?", "--model", "model")
+    assert answered.returncode == 0 and answered.stdout.strip() in ("cat", "dog"), answered.stderr
+    where = subprocess.check_output(
+        [environment / "bin" / "python", "-c", "import modeling_siasamrea as m; print(m.__file__, m.__version__)"],
+        cwd=tmp_path,
+        text=True,
+    ).split()
+    assert (
+        Path(where[0]).is_relative_to(environment)
+        and f'version = "{where[1]}"' in (ROOT / "pyproject.toml").read_text()
+    )
+
+
+def test_the_wheel_runs_the_quickstart(environment, tmp_path):
+    data = '{"train_videos": 2, "validation_videos": 2, "test_videos": 2}'
+    short = ["--max_steps", "2", "--dataloader_num_workers", "0", "--sample_data", data]
+    trained = siasamrea(environment, tmp_path, "train", "quickstart", *short)
+    assert trained.returncode == 0, trained.stderr
+    folder = tmp_path / "outputs" / "quickstart"
+    assert (folder / "metrics.json").is_file() and (folder / "README.md").is_file()
+
+
+def test_the_sdist_has_what_the_wheel_is_built_from(distributions):
+    with tarfile.open(distributions[".tar.gz"]) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    assert {"processors/video_decoding.py", "examples/configs/quickstart.json", "model_cards/template.md"} <= names
+    assert {"README.md", "LICENSE", "pyproject.toml"} <= names
