@@ -3,6 +3,7 @@
 import json
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,8 +171,8 @@ class SiaSamReaTrainer(Trainer):
                 f"one process a GPU with `torchrun --nproc_per_node {args.n_gpu}`, or choose a GPU with "
                 "CUDA_VISIBLE_DEVICES."
             )
-        self.siasamrea_config: SiaSamReaConfig = model.config
-        collator = SiaSamReaDataCollator(processing_class, model.config.label2id, args.max_text_length)
+        self.siasamrea_config = self._method(model, processing_class)
+        collator = self._collator(model, args, processing_class)
         super().__init__(
             model=model,
             args=args,
@@ -195,6 +196,20 @@ class SiaSamReaTrainer(Trainer):
         for module in model.modules():
             if isinstance(module, SiameseReasoning):
                 module.register_forward_hook(self._note_reasoning_weights)
+
+    def _method(self, model: PreTrainedModel | nn.Module, processor: SiaSamReaProcessor) -> SiaSamReaConfig:
+        """What says how to train: the tasks and the fields of siamese reasoning."""
+        return model.config
+
+    def _collator(
+        self, model: PreTrainedModel | nn.Module, args: SiaSamReaTrainingArguments, processor: SiaSamReaProcessor
+    ) -> SiaSamReaDataCollator:
+        """What makes batches."""
+        return SiaSamReaDataCollator(processor, model.config.label2id, args.max_text_length)
+
+    def _vocabulary(self) -> Iterable[str] | None:
+        """The answers the open-ended head can give."""
+        return self.siasamrea_config.id2label.values()
 
     def _check_tasks(self, dataset: VideoQuestionDataset) -> None:
         missing = [task for task in dataset.tasks if task not in self.siasamrea_config.tasks]
@@ -493,7 +508,7 @@ class SiaSamReaTrainer(Trainer):
             ]
         )
         losses = [answer["loss"] for answer in answers.values() if not math.isnan(answer["loss"])]
-        metrics = score_predictions(questions, given, self.siasamrea_config.id2label.values())
+        metrics = score_predictions(questions, given, self._vocabulary())
         metrics |= {"loss": sum(losses) / len(losses)} if losses else {}
         metrics |= {"questions": len(questions), "unreadable": len(unreadable)}
         metrics |= {"truncated_texts": sum(gather_object([self._truncated]))}
