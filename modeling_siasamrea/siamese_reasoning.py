@@ -68,11 +68,11 @@ def siamese_knowledge_reasoning(
 
 def clip_weights(affinity: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, omega: float) -> torch.Tensor:
     r"""
-    The weight of each clip in the soft label, which is linear in the clips' probabilities: Q = sum of c_i P_i. So Q can
-    be summed clip by clip where all clips' probabilities together would not fit into memory.
+    The weight of each clip in the soft label, which is linear in the clips' probabilities: Q = sum of c_i P_i. So Q
+    can be summed clip by clip where all clips' probabilities together would not fit into memory.
 
     Args:
-        affinity (`torch.Tensor` of shape `(..., clips, clips)`): See [`siamese_knowledge_reasoning`], as are the others.
+        affinity (`torch.Tensor` of shape `(..., clips, clips)`): That of [`siamese_knowledge_generation`].
         w1 (`torch.Tensor` of shape `(clips,)`): Weights of the propagated knowledge.
         w2 (`torch.Tensor` of shape `(clips,)`): Weights of the clips' own knowledge.
         omega (`float`): Share of the propagated knowledge.

@@ -204,7 +204,7 @@ def test_memory_of_the_soft_label_does_not_grow_with_the_clips(monkeypatch):
 
     def count_rows(*args):
         """When all clips have been run and Q is whole: rows of all tensors as wide as the vocabulary."""
-        alive = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor) and thing.ndim > 1]
+        alive = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor and thing.ndim > 1]
         rows.append(sum(thing.numel() // vocabulary for thing in alive if thing.shape[-1] == vocabulary))
         return siamese_loss(*args)
 

@@ -1,4 +1,4 @@
-"""Tiny random video-language models of five families, with their processors, made in milliseconds and without a hub."""
+"""Tiny random video-language models of five families, with their processors, made without a hub."""
 
 from collections.abc import Callable
 

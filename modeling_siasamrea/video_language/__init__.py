@@ -1,5 +1,6 @@
 """Siamese sampling and reasoning for the video-language models of `AutoModelForImageTextToText`."""
 
+from .adapters import add_adapter
 from .processing import VideoLanguageProcessor
 from .settings import SETTINGS_NAME, VideoLanguageSettings
 from .trainer import VideoLanguageTrainer, VideoLanguageTrainingArguments
@@ -11,4 +12,5 @@ __all__ = [
     "VideoLanguageSettings",
     "VideoLanguageTrainer",
     "VideoLanguageTrainingArguments",
+    "add_adapter",
 ]

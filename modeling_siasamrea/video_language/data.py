@@ -1,4 +1,4 @@
-"""Batches for a video-language model: the clips of videos as frames with their times, and one processor call a clip."""
+"""Batches for a video-language model: clips as frames with their times, and one processor call a clip."""
 
 from typing import Any
 
@@ -71,8 +71,8 @@ class VideoClipDataset(VideoQuestionDataset):
         Decodes a video.
 
         Returns:
-            `dict`: `rows` and `questions`, with `clips` as [`read_clips`] gives them; or with `error`, the reason why the
-            video cannot be read.
+            `dict`: `rows` and `questions`, with `clips` as [`read_clips`] gives them; or with `error`, the reason why
+            the video cannot be read.
         """
         questions = [self.questions[row] for row in request.rows]
         item = {"rows": request.rows, "questions": questions, "training": request.epoch is not None}
@@ -95,8 +95,8 @@ class VideoLanguageDataCollator:
         processor ([`VideoLanguageProcessor`]): Writes and tokenizes the prompts.
 
     Returns:
-        `dict`: `rows`, `unreadable` (pairs of a row and the reason why its video could not be read), `truncated` (0: no
-        text is cut), `task`, and `parts`, each of which goes through the model on its own:
+        `dict`: `rows`, `unreadable` (pairs of a row and the reason why its video could not be read), `truncated` (0:
+        no text is cut), `task`, and `parts`, each of which goes through the model on its own:
 
         ```
         questions    the part's rows

@@ -16,7 +16,7 @@ from .settings import VideoLanguageSettings
 @dataclass
 class AnswerReasoningOutput:
     """
-    What a forward pass over the clips of some questions gives. `tokens` are those of all the answers, one after another.
+    What a pass over the clips of some questions gives. `tokens` are those of all the answers, one after another.
 
     Args:
         loss (`torch.Tensor`): The ground-truth loss L_gt: mean over the tokens of an answer, then over questions.
@@ -103,8 +103,8 @@ def run_clip(
         before_output (`Callable`, *optional*): Called with the output layer and its input, before it runs.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: logits `(questions, kept, vocabulary)` and the hidden states that the output
-        layer made them from, `(questions, kept, hidden_size)`.
+        `tuple[torch.Tensor, torch.Tensor]`: logits `(questions, kept, vocabulary)` and the hidden states that the
+        output layer made them from, `(questions, kept, hidden_size)`.
     """
     states = []
 
@@ -126,14 +126,14 @@ def reason_over_clips(
     label_smoothing: float = 0.0,
 ) -> AnswerReasoningOutput:
     r"""
-    The losses of equation 8 under teacher forcing. P is the next-token distribution at each answer token, f the hidden
-    state of the last prompt token (decision), and Q is summed clip by clip: of the siamese clips only the hidden states
-    of the answers' tokens stay in memory, and their probabilities are made one clip at a time.
+    The losses of equation 8 under teacher forcing. P is the next-token distribution at each answer token, f the
+    hidden state of the last prompt token (decision), and Q is summed clip by clip: of the siamese clips only the
+    hidden states of the answers' tokens stay in memory, and their probabilities are made one clip at a time.
 
     Args:
         model (`nn.Module`): The model, wrapped or not; in training each clip goes through its forward.
         output_layer (`nn.Module`): Its `get_output_embeddings()`.
-        clips (`list[BatchFeature]`): The model's inputs of each clip, the anchor first: prompts with the right answers.
+        clips (`list[BatchFeature]`): The model's inputs of each clip, the anchor first: prompts with right answers.
         answer_ids (`torch.LongTensor` of shape `(questions, longest answer)`):
             The answers' tokens, aligned at the right, -100 elsewhere.
         settings ([`VideoLanguageSettings`]): The method.
@@ -172,7 +172,7 @@ def reason_over_clips(
 
     @torch.no_grad()
     def soften(layer: nn.Module, kept_states: torch.Tensor) -> None:
-        """The siamese clips' share of Q. Inside the anchor's forward, where FSDP has the output layer's weights whole."""
+        """The siamese clips' share of Q, inside the anchor's forward: there FSDP has the layer's weights whole."""
         nonlocal affinity, weights, soft_labels
         reasoning = SiameseReasoning(settings)
         of_clips = torch.stack([tokens.last_of_prompt(kept_states), *features], dim=1).float()
@@ -217,8 +217,8 @@ def answer_log_likelihoods(
         answer_ids (`torch.LongTensor` of shape `(rows, longest answer)`): The answers' tokens.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: of each row the log-likelihood of the whole answer with the token that ends
-        it, which is not divided by its length (decision: so it is the logarithm of a probability), and its length.
+        `tuple[torch.Tensor, torch.Tensor]`: of each row the log-likelihood of the whole answer with the token that
+        ends it, not divided by its length (decision: so it is the logarithm of a probability), and its length.
     """
     tokens = AnswerTokens(answer_ids)
     logits = tokens.predicting(run_clip(model, output_layer, inputs, tokens.kept)[0])

@@ -55,25 +55,22 @@ class VideoLanguageProcessor:
 
     def question_text(self, question: VideoQuestion) -> str:
         """What is asked: the question, its candidates, and the form of the answer."""
-        return self.settings.prompt(question.task).format(
-            question=question.question, candidates="\n".join(self._listed(question))
-        )
-
-    def _listed(self, question: VideoQuestion) -> list[str]:
-        if self.settings.multiple_choice == "likelihood":
-            return list(question.candidates or ())
-        return [f"{letter}. {text}" for letter, text in zip(self.candidate_texts(question), question.candidates or ())]
+        listed = list(question.candidates or ())
+        if self.settings.multiple_choice == "letters":
+            listed = [f"{letter}. {text}" for letter, text in zip(self.candidate_texts(question), listed)]
+        return self.settings.prompt(question.task).format(question=question.question, candidates="\n".join(listed))
 
     def candidate_texts(self, question: VideoQuestion) -> list[str]:
-        """The answers that a multiple-choice question may have: its candidates or their letters."""
+        """The answers that a question may have: its candidates or their letters; none if it is not multiple choice."""
+        candidates = list(question.candidates or ())
         if self.settings.multiple_choice == "likelihood":
-            return list(question.candidates)
-        if len(question.candidates) > len(string.ascii_uppercase):
+            return candidates
+        if len(candidates) > len(string.ascii_uppercase):
             raise ValueError(
-                f"Question {question.question_id} has {len(question.candidates)} candidates, and there are letters for "
+                f"Question {question.question_id} has {len(candidates)} candidates, and there are letters for "
                 f"{len(string.ascii_uppercase)}. Use multiple_choice='likelihood'."
             )
-        return list(string.ascii_uppercase[: len(question.candidates)])
+        return list(string.ascii_uppercase[: len(candidates)])
 
     def answer_text(self, question: VideoQuestion) -> str:
         """The right answer as the model is to write it; a whole count without decimals."""
@@ -81,17 +78,23 @@ class VideoLanguageProcessor:
             return self.candidate_texts(question)[question.answer]
         return f"{question.answer:g}" if question.task == "count" else question.answer
 
-    def prompt(self, text: str) -> str:
-        """The chat with a video and a question, up to where the answer begins."""
+    def prompt(self, text: str, answer: str | None = None) -> str:
+        """The chat with a video and a question, up to where the answer begins, or with the answer."""
+        chat = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]}]
+        if answer is not None:
+            chat.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        # A model that thinks first would need hundreds of tokens for an answer of one word.
+        thinks = "enable_thinking" in str(self.processor.chat_template)
         return self.processor.apply_chat_template(
-            _chat(text), add_generation_prompt=True, tokenize=False, enable_thinking=False
+            chat,
+            add_generation_prompt=answer is None,
+            tokenize=False,
+            **({"enable_thinking": False} if thinks else {}),
         )
 
     def prompt_and_answer(self, text: str, answer: str) -> tuple[str, str]:
         """The prompt, and the answer as the template writes it, to the token that ends the turn."""
-        prompt = self.prompt(text)
-        reply = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-        chat = self.processor.apply_chat_template([*_chat(text), reply], tokenize=False, enable_thinking=False)
+        prompt, chat = self.prompt(text), self.prompt(text, answer)
         written = chat.removeprefix(prompt).rstrip() if chat.startswith(prompt) else answer
         end = self.tokenizer.eos_token
         return prompt, written if written.endswith(end) else written + end
@@ -181,10 +184,6 @@ class VideoLanguageProcessor:
         """
         settings = VideoLanguageSettings.from_pretrained(name_or_path, **fields)
         return cls(AutoProcessor.from_pretrained(name_or_path), settings)
-
-
-def _chat(text: str) -> list[dict]:
-    return [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]}]
 
 
 __all__ = ["VideoLanguageProcessor"]

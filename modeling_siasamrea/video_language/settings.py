@@ -1,4 +1,4 @@
-"""What changes an answer of a video-language model and is not in the model: sampling, method and wording, in one file."""
+"""What changes an answer of a video-language model and is not in it: sampling, method and wording, in one file."""
 
 import dataclasses
 import json
@@ -57,8 +57,8 @@ class VideoLanguageSettings(SiameseMethod):
             `"likelihood"`: the answer is the candidate's text, and the most likely one is chosen. `"letters"`: the
             answer is its letter. Either way the question lists the candidates (decision).
         prompts (`dict[str, str]`, *optional*):
-            What is asked, by the names `"open_ended"`, `"count"`, `"likelihood"` and `"letters"`, with `{question}` and
-            in the last two `{candidates}`. Those not given are ours (decision).
+            What is asked, by the names `"open_ended"`, `"count"`, `"likelihood"` and `"letters"`, with `{question}`
+            and in the last two `{candidates}`. Those not given are ours (decision).
         max_new_tokens (`int`, *optional*, defaults to 32): Longest generated answer in tokens (decision).
 
     Raises:

@@ -190,8 +190,8 @@ class VideoLanguageTrainer(SiaSamReaTrainer):
 
     def _answer(self, question: VideoQuestion, noted: dict[str, Any] | None) -> str | int | float | None:
         """
-        The answer as the annotations would write it: an open-ended one that differs from the right answer in case or in
-        a full stop alone is spelled like it, and a count is the first number of what was generated (decision).
+        The answer as the annotations would write it: an open-ended one that differs from the right answer in case or
+        in a full stop alone is spelled like it, and a count is the first number of what was generated (decision).
         """
         if noted is None or question.task == "multiple_choice":
             return None if noted is None else noted["answer"]
