@@ -11,7 +11,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from tiny_video_language_models import FAMILIES, tiny
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
@@ -23,6 +22,7 @@ from modeling_siasamrea.video_language import (
     add_adapter,
 )
 from modeling_siasamrea.video_language.data import VideoClipDataset
+from tiny_video_language_models import FAMILIES, tiny
 
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), "white": (240, 240, 240)}

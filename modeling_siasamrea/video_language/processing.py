@@ -44,6 +44,8 @@ class VideoLanguageProcessor:
         self.processor = processor
         self.settings = settings
         self.video_processor = settings.video_sampler()
+        added = processor.tokenizer.added_tokens_decoder.values()
+        self._special_tokens = [token.content for token in added if token.special]
         # Qwen3-VL asks to be told whether a short clip's frames may be as large as a long video's budget allows.
         if getattr(processor.video_processor, "cap_pixels_per_frame", False) is None:
             processor.video_processor.cap_pixels_per_frame = True
@@ -58,6 +60,14 @@ class VideoLanguageProcessor:
         listed = list(question.candidates or ())
         if self.settings.multiple_choice == "letters":
             listed = [f"{letter}. {text}" for letter, text in zip(self.candidate_texts(question), listed)]
+        reserved = [
+            token for token in self._special_tokens if any(token in part for part in (question.question, *listed))
+        ]
+        if reserved:
+            raise ValueError(
+                f"Question {question.question_id} contains {reserved[0]!r}, which in this model's prompts stands for "
+                "something else than text, such as a video. Write it otherwise."
+            )
         return self.settings.prompt(question.task).format(question=question.question, candidates="\n".join(listed))
 
     def candidate_texts(self, question: VideoQuestion) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers.utils import cached_file
 
 from ..configuration_siasamrea import TASKS, SiameseMethod
@@ -138,7 +139,10 @@ class VideoLanguageSettings(SiameseMethod):
         if unknown:
             raise ValueError(f"There is no setting {', '.join(unknown)}; there are {', '.join(known)}.")
         prompts = saved.get("prompts", {}) | fields.get("prompts", {})
-        return cls(**(saved | fields | {"prompts": prompts}))
+        try:
+            return cls(**(saved | fields | {"prompts": prompts}))
+        except StrictDataclassFieldValidationError as error:
+            raise ValueError(f"The settings of {name_or_path}: {error.__cause__}.") from None
 
 
 __all__ = ["SETTINGS_NAME", "VideoLanguageSettings"]
