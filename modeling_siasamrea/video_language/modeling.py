@@ -38,7 +38,7 @@ class AnswerReasoningOutput:
 
 
 @contextmanager
-def _before(layer: nn.Module, do: Callable[[nn.Module, torch.Tensor], None]) -> Iterator[None]:
+def before(layer: nn.Module, do: Callable[[nn.Module, torch.Tensor], None]) -> Iterator[None]:
     """Runs `do` on the layer and its input whenever the layer runs."""
     handle = layer.register_forward_pre_hook(lambda module, inputs: do(module, inputs[0]))
     try:
@@ -112,7 +112,7 @@ def run_clip(
         states.append(kept_states)
         before_output(layer, kept_states)
 
-    with _before(output_layer, look):
+    with before(output_layer, look):
         logits = model(**inputs, logits_to_keep=kept, use_cache=False).logits
     return logits, states[0]
 
@@ -230,6 +230,7 @@ __all__ = [
     "AnswerReasoningOutput",
     "AnswerTokens",
     "answer_log_likelihoods",
+    "before",
     "reason_over_clips",
     "run_clip",
 ]
