@@ -26,35 +26,8 @@ CUSTOM_PIPELINES = {
 }
 
 
-class SiameseMethod:
-    """What every configuration of siamese reasoning has in common, whatever the network."""
-
-    @property
-    def siamese_clips_trained(self) -> bool:
-        """Whether training runs the siamese clips at all: for their soft label, or because they are supervised."""
-        return self.alpha > 0 or self.supervised_clips != "anchor"
-
-    def check_method(self) -> None:
-        """Raises a `ValueError` if a field of the method is outside its range."""
-        if not 0 <= self.omega <= 1:
-            raise ValueError(
-                f"omega weighs propagated against own knowledge and must lie in [0, 1]; got {self.omega}."
-            )
-        if self.alpha < 0:
-            raise ValueError(f"alpha, the weight of the siamese loss, must be 0 or more; got {self.alpha}.")
-        if self.affinity_temperature <= 0:
-            raise ValueError(f"affinity_temperature must be above 0; got {self.affinity_temperature}.")
-        if self.num_clips < 1:
-            raise ValueError(f"num_clips must be 1 or more; got {self.num_clips}.")
-        if self.siamese_clips_trained and self.num_clips < 2:
-            raise ValueError(
-                "Siamese reasoning needs at least 2 clips, an anchor and a siamese clip; got "
-                f"num_clips={self.num_clips}. Set alpha=0 to train the baseline on the anchor clip alone."
-            )
-
-
 @strict
-class SiaSamReaConfig(SiameseMethod, PreTrainedConfig):
+class SiaSamReaConfig(PreTrainedConfig):
     r"""
     Configuration of a [`SiaSamReaModel`] or a [`SiaSamReaForVideoQuestionAnswering`]: the ClipBERT network (an image
     encoder and a BERT text model), the tasks it has heads for, and siamese sampling and reasoning (Yu et al., NeurIPS
@@ -193,10 +166,33 @@ class SiaSamReaConfig(SiameseMethod, PreTrainedConfig):
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks must be among {list(TASKS)}, each once; got {self.tasks}.")
-        for name in ("siamese_chunk_size", "classifier_hidden_scale", "max_grid_rows", "max_grid_columns"):
+        if not 0 <= self.omega <= 1:
+            raise ValueError(
+                f"omega weighs propagated against own knowledge and must lie in [0, 1]; got {self.omega}."
+            )
+        if self.alpha < 0:
+            raise ValueError(f"alpha, the weight of the siamese loss, must be 0 or more; got {self.alpha}.")
+        if self.affinity_temperature <= 0:
+            raise ValueError(f"affinity_temperature must be above 0; got {self.affinity_temperature}.")
+        for name in (
+            "num_clips",
+            "siamese_chunk_size",
+            "classifier_hidden_scale",
+            "max_grid_rows",
+            "max_grid_columns",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more; got {getattr(self, name)}.")
-        self.check_method()
+        if self.siamese_clips_trained and self.num_clips < 2:
+            raise ValueError(
+                "Siamese reasoning needs at least 2 clips, an anchor and a siamese clip; got "
+                f"num_clips={self.num_clips}. Set alpha=0 to train the baseline on the anchor clip alone."
+            )
+
+    @property
+    def siamese_clips_trained(self) -> bool:
+        """Whether training runs the siamese clips at all: for their soft label, or because they are supervised."""
+        return self.alpha > 0 or self.supervised_clips != "anchor"
 
 
 __all__ = ["SiaSamReaConfig"]

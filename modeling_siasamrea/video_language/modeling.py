@@ -174,7 +174,7 @@ def reason_over_clips(
     def soften(layer: nn.Module, kept_states: torch.Tensor) -> None:
         """The siamese clips' share of Q, inside the anchor's forward: there FSDP has the layer's weights whole."""
         nonlocal affinity, weights, soft_labels
-        reasoning = SiameseReasoning(settings)
+        reasoning = SiameseReasoning(settings.method())
         of_clips = torch.stack([tokens.last_of_prompt(kept_states), *features], dim=1).float()
         with torch.autocast(kept_states.device.type, enabled=False):
             affinity = reasoning.affinity(of_clips)  # (questions, clips, clips)

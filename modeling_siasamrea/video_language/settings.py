@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers.utils import cached_file
 
-from ..configuration_siasamrea import TASKS, SiameseMethod
+from ..configuration_siasamrea import TASKS, SiaSamReaConfig
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 
 
@@ -20,12 +20,21 @@ PROMPTS = {
     "likelihood": "{question}\n{candidates}\nAnswer with the right one of them.",
     "letters": "{question}\n{candidates}\nAnswer with the letter of the right one.",
 }
+METHOD = (
+    "num_clips",
+    "alpha",
+    "omega",
+    "affinity",
+    "affinity_temperature",
+    "reasoning_weights",
+    "supervised_clips",
+)
 SAMPLING = ("num_clips", "frames_per_clip", "min_frames", "max_frames", "sampling", "window", "fps")
 
 
 @strict
 @dataclasses.dataclass
-class VideoLanguageSettings(SiameseMethod):
+class VideoLanguageSettings:
     r"""
     Siamese sampling and reasoning over a video-language model, and how questions are put to it. Saved beside each
     adapter or checkpoint as `siamese_reasoning.json`.
@@ -84,7 +93,7 @@ class VideoLanguageSettings(SiameseMethod):
     max_new_tokens: int = 32
 
     def __post_init__(self):
-        self.check_method()
+        self.method()
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be 1 or more; got {self.max_new_tokens}.")
         unknown = [name for name in self.prompts if name not in PROMPTS]
@@ -101,6 +110,15 @@ class VideoLanguageSettings(SiameseMethod):
     def prompt(self, task: str) -> str:
         """The wording of a task's questions."""
         return self.prompts[self.multiple_choice if task == "multiple_choice" else task]
+
+    def method(self) -> SiaSamReaConfig:
+        """The fields of siamese sampling and reasoning, as the small network's configuration checks and names them."""
+        return SiaSamReaConfig(**{name: getattr(self, name) for name in METHOD})
+
+    @property
+    def siamese_clips_trained(self) -> bool:
+        """Whether training runs the siamese clips at all."""
+        return self.method().siamese_clips_trained
 
     @property
     def tasks(self) -> list[str]:
