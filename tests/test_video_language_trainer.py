@@ -20,12 +20,14 @@ from modeling_siasamrea.modeling_siasamrea import NonFiniteError
 from modeling_siasamrea.video_language import (
     VideoLanguageProcessor,
     VideoLanguageSettings,
-    VideoLanguageTrainer,
-    VideoLanguageTrainingArguments,
     add_adapter,
 )
 from modeling_siasamrea.video_language.data import VideoClipDataset
-from modeling_siasamrea.video_language.trainer import written_answer
+from modeling_siasamrea.video_language.trainer import (
+    VideoLanguageTrainer,
+    VideoLanguageTrainingArguments,
+    written_answer,
+)
 from tiny_video_language_models import FAMILIES, tiny
 
 
@@ -261,6 +263,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from tiny_video_language_models import tiny
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
 from modeling_siasamrea.video_language import *
+from modeling_siasamrea.video_language.trainer import *
 from modeling_siasamrea.video_language.data import VideoClipDataset
 
 model, processor = tiny("qwen3_vl")
