@@ -154,9 +154,14 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         if batches:
             yield from answers_in_order(super().__call__(batches, **parameters))
 
+    @property
+    def tasks(self) -> list[str]:
+        """The kinds of questions that the model answers."""
+        return self.model.config.tasks
+
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
         """The head that answers: the one asked for, or the one that the request leaves open."""
-        heads = self.model.config.tasks
+        heads = self.tasks
         fitting = [head for head in heads if (head == "multiple_choice") == (candidates is not None)]
         if task is not None:
             fitting = [head for head in fitting if head == task]

@@ -80,3 +80,26 @@ def test_a_question_of_no_task_is_a_sentence(tmp_path, video):
         answer(video=video, question="which ?", task="multiple_choice")
     with pytest.raises(ValueError, match="with candidates cannot be of the task 'count'"):
         answer(video=video, question="which ?", task="count", candidates=CANDIDATES)
+
+
+def test_requests_of_every_form_and_what_is_saved(tmp_path, video):
+    folder = saved("smolvlm", tmp_path / "model")
+    answer = pipeline("video-question-answering", model=folder, dtype=torch.bfloat16, candidates=CANDIDATES)
+    assert answer.model.dtype == torch.bfloat16
+    (first, *_) = asked = answer(video=video, question="which ?")
+    sources = [open(video, "rb").read(), {"path": video}, {"path": "v", "bytes": open(video, "rb").read()}]
+    for (best, *_), source in zip(answer([{"video": source, "question": "which ?"} for source in sources]), sources):
+        assert best["score"] == pytest.approx(first["score"], rel=1e-2), source
+    stream = answer(({"video": video, "question": "which ?", "start": start} for start in (0.0, 2.0)), batch_size=2)
+    assert [len(answers) for answers in stream] == [3, 3]
+    answer.save_pretrained(tmp_path / "saved")
+    assert not list((tmp_path / "saved").glob("*.py"))
+    again = pipeline("video-question-answering", model=str(tmp_path / "saved"), candidates=CANDIDATES)
+    assert [one["answer"] for one in again(video=video, question="which ?")] == [one["answer"] for one in asked]
+
+
+def test_a_model_that_takes_no_videos_is_refused(tmp_path):
+    model, processor = tiny("qwen3_vl")
+    processor.video_processor = None
+    with pytest.raises(ValueError, match="takes no videos"):
+        pipeline("video-question-answering", model=model, processor=processor)

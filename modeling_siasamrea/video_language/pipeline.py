@@ -59,9 +59,14 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
             settings = VideoLanguageSettings.from_pretrained(model.name_or_path)
             self.processor = VideoLanguageProcessor(processor, settings)
 
+    @property
+    def tasks(self) -> list[str]:
+        """The kinds of questions that the model answers: all."""
+        return list(TASKS)
+
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
         """The task asked for, or the one that the request leaves open."""
-        fitting = [name for name in TASKS if (name == "multiple_choice") == (candidates is not None)]
+        fitting = [name for name in self.tasks if (name == "multiple_choice") == (candidates is not None)]
         if task is not None and task not in fitting:
             raise ValueError(
                 f"a question with{'' if candidates else 'out'} candidates cannot be of the task {task!r}; it is "

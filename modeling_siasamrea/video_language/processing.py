@@ -30,10 +30,13 @@ class VideoLanguageProcessor:
 
     Attributes:
         video_processor ([`SiaSamReaVideoProcessor`]): Samples the clips.
+        num_truncated (`int`): Texts that were cut: none ever is.
 
     Raises:
         `ValueError`: If the processor takes no videos.
     """
+
+    num_truncated = 0
 
     def __init__(self, processor: ProcessorMixin, settings: VideoLanguageSettings):
         if getattr(processor, "video_processor", None) is None:
