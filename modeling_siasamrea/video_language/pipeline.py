@@ -53,11 +53,14 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
         super().__init__(model, *args, processor=processor, **kwargs)
         if isinstance(processor, VideoLanguageProcessor):
             return
-        if model.name_or_path and is_adapter(model.name_or_path):
-            self.processor = VideoLanguageProcessor.from_pretrained(model.name_or_path)
+        source = model.name_or_path  # none of a model that was made here
+        if source and is_adapter(source):
+            self.processor = VideoLanguageProcessor.from_pretrained(source)
         else:
-            settings = VideoLanguageSettings.from_pretrained(model.name_or_path)
+            settings = VideoLanguageSettings.from_pretrained(source) if source else VideoLanguageSettings()
             self.processor = VideoLanguageProcessor(processor, settings)
+            # `pipeline()` hands the tokenizer the model's precision, with which it could not be saved.
+            self.processor.tokenizer.init_kwargs.pop("dtype", None)
 
     @property
     def tasks(self) -> list[str]:
