@@ -91,13 +91,16 @@ def test_all_weights_train_where_that_is_asked_for(script, write_config, tmp_pat
     assert not (tmp_path / "run" / "adapter_config.json").exists()
 
 
-def test_arguments_that_make_no_sense_are_sentences(write_config, capsys):
+def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, tmp_path, capsys):
+    own_network = str(tmp_path / "own")
+    tiny_config().save_pretrained(own_network)
     for overrides, said in (
         ({"method": {"num_clip": 2}}, "did you mean num_clips"),
         ({"full_training": True, "lora_target_modules": ["q_proj"]}, "not both"),
         ({"lora_rank": 0}, "must be 1 or more"),
         ({"method": {"omega": 3.0}}, "omega"),
         ({"model_name_or_path": None}, "Which model"),
+        ({"model_name_or_path": own_network}, "is a SiaSamRea checkpoint"),
         ({"model_name_or_path": "/no/such/folder"}, "/no/such/folder cannot be loaded"),
         ({"family_video_processor": {"edge": 3}}, "edge"),
     ):

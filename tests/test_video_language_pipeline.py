@@ -1,5 +1,9 @@
 """The pipeline over video-language models: the same requests and answers as over the small network."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from peft import PeftModel
@@ -103,3 +107,16 @@ def test_a_model_that_takes_no_videos_is_refused(tmp_path):
     processor.video_processor = None
     with pytest.raises(ValueError, match="takes no videos"):
         pipeline("video-question-answering", model=model, processor=processor)
+
+
+def test_a_model_in_the_hubs_cache_answers_without_a_network(tmp_path, video):
+    repository = tmp_path / "hub" / "models--maker--model"
+    saved("qwen3_vl", repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    program = "import modeling_siasamrea, transformers\n"
+    program += "answer = transformers.pipeline('video-question-answering', model='maker/model')\n"
+    program += f"print(len(answer(video={video!r}, question='which ?', candidates=['a', 'b'])))"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "2", done.stderr[-2000:]

@@ -4,20 +4,16 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
-from transformers.utils import cached_file
 
 from ..model_loading_siasamrea import explained
 from .processing import VideoLanguageProcessor
-
-
-def has_file(name_or_path: str | Path, file: str) -> bool:
-    """Whether a folder or a repository of the hub has a file."""
-    return cached_file(str(name_or_path), file, _raise_exceptions_for_missing_entries=False) is not None
+from .settings import optional_file
 
 
 def is_adapter(name_or_path: str | Path) -> bool:
     """Whether a folder or hub name is that of an adapter of a video-language model: it has no configuration."""
-    return has_file(name_or_path, "adapter_config.json") and not has_file(name_or_path, "config.json")
+    files = [optional_file(name_or_path, name) for name in ("adapter_config.json", "config.json")]
+    return files[0] is not None and files[1] is None
 
 
 def is_video_language_model(name_or_path: str | Path) -> bool:
@@ -52,6 +48,8 @@ def load_video_language_model(
         `ValueError`: If it cannot be loaded, takes no videos, or a setting does not exist.
     """
     with explained(f"The video-language model {name_or_path} cannot be loaded"):
+        if not is_video_language_model(name_or_path):
+            raise ValueError("it is a SiaSamRea checkpoint, which `siasamrea train` trains.")
         processor = VideoLanguageProcessor.from_pretrained(name_or_path, **settings)
         if not is_adapter(name_or_path):
             return AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype), processor

@@ -32,6 +32,12 @@ METHOD = (
 SAMPLING = ("num_clips", "frames_per_clip", "min_frames", "max_frames", "sampling", "window", "fps")
 
 
+def optional_file(name_or_path: str | Path, file: str) -> str | None:
+    """The path of a file of a folder or hub repository (offline, of its copy here); `None` where there is none."""
+    optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    return cached_file(str(name_or_path), file, **optional)
+
+
 @strict
 @dataclasses.dataclass
 class VideoLanguageSettings:
@@ -147,7 +153,7 @@ class VideoLanguageSettings:
         Raises:
             `ValueError`: If the file is not one of settings, or a field does not exist.
         """
-        path = cached_file(str(name_or_path), SETTINGS_NAME, _raise_exceptions_for_missing_entries=False)
+        path = optional_file(name_or_path, SETTINGS_NAME)
         try:
             saved = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
@@ -163,4 +169,4 @@ class VideoLanguageSettings:
             raise ValueError(f"The settings of {name_or_path}: {error.__cause__}.") from None
 
 
-__all__ = ["SETTINGS_NAME", "VideoLanguageSettings"]
+__all__ = ["SETTINGS_NAME", "VideoLanguageSettings", "optional_file"]
