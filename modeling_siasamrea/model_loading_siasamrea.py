@@ -120,8 +120,8 @@ def load_model(
         model_type = SiaSamReaConfig.get_config_dict(name_or_path)[0].get("model_type")
         if model_type != SiaSamReaConfig.model_type:
             raise ValueError(
-                f"it is not a SiaSamRea checkpoint: its model type is {model_type!r}. Video-language models are trained "
-                "by `siasamrea train_vlm`."
+                f"it is not a SiaSamRea checkpoint: its model type is {model_type!r}. For video-language models "
+                "there is `siasamrea train_vlm`."
             )
         old = SiaSamReaConfig.from_pretrained(name_or_path)
         processor = SiaSamReaProcessor.from_pretrained(name_or_path)

@@ -4,10 +4,10 @@ Evaluates a checkpoint without training it: rows are answered and scored as at t
     siasamrea evaluate my-model --test_file test.jsonl --video_folder videos
     siasamrea evaluate my-model --benchmarks msvd_qa --annotations annotations/msvd_qa --video_folder videos/msvd
 
-After the checkpoint come the arguments of `siasamrea train`, or for a video-language model those of
-`siasamrea train_vlm`. `--validation_file` and `--test_file` (whose answers may
-be missing) are evaluated, of a benchmark or data set the test split; `--do_eval` and `--do_predict` choose otherwise.
-Scores and answers go to the folder `evaluation`, or `--output_dir`.
+After the checkpoint come the arguments of `siasamrea train`, or for a video-language model those of `siasamrea
+train_vlm`. `--validation_file` and `--test_file` (whose answers may be missing) are evaluated, of a benchmark or data
+set the test split; `--do_eval` and `--do_predict` choose otherwise. Scores and answers go to the folder `evaluation`,
+or `--output_dir`.
 """
 
 import argparse
