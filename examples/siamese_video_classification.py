@@ -43,6 +43,7 @@ def siamese_step(
     """
     with torch.no_grad():
         siamese = [score_clip(model, clip) for clip in clips[:, 1:].unbind(dim=1)]
+    torch.clear_autocast_cache()  # under autocast: weights cast without gradient are not for the anchor
     anchor = score_clip(model, clips[:, 0])
     features, logits = (torch.stack(parts, dim=1) for parts in zip(anchor, *siamese))  # (videos, clips, ...)
     soft_labels, _ = reasoning(features, logits)

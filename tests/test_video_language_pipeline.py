@@ -76,6 +76,13 @@ def test_an_adapters_folder_answers_with_its_own_settings(tmp_path, video):
     plain.model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), tmp_path / "adapter")
     for one, other in zip(plain(video=video, question="which ?", candidates=CANDIDATES), ours):
         assert one["answer"] == other["answer"] and one["score"] == pytest.approx(other["score"], rel=1e-4)
+    # An adapter made with peft alone has neither a processor nor settings.
+    model.save_pretrained(tmp_path / "bare")
+    bare = pipeline("video-question-answering", model=str(tmp_path / "bare"))
+    assert bare.processor.settings == VideoLanguageSettings()
+    bare.processor = answer.processor
+    for one, other in zip(bare(video=video, question="which ?", candidates=CANDIDATES), ours):
+        assert one["answer"] == other["answer"] and one["score"] == pytest.approx(other["score"], rel=1e-4)
 
 
 def test_a_question_of_no_task_is_a_sentence(tmp_path, video):

@@ -1,5 +1,6 @@
 """Questions about clips as a video-language model reads them: chat template, frames with their times, answers."""
 
+import json
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 from transformers.utils import logging
 
 from ..annotations_siasamrea import VideoQuestion
-from .settings import VideoLanguageSettings
+from .settings import VideoLanguageSettings, optional_file
 
 
 logger = logging.get_logger(__name__)
@@ -196,7 +197,16 @@ class VideoLanguageProcessor:
             fields: Fields of [`VideoLanguageSettings`], over those saved.
         """
         settings = VideoLanguageSettings.from_pretrained(name_or_path, **fields)
-        return cls(AutoProcessor.from_pretrained(name_or_path), settings)
+        return cls(AutoProcessor.from_pretrained(processor_source(name_or_path)), settings)
 
 
-__all__ = ["VideoLanguageProcessor"]
+def processor_source(name_or_path: str | Path) -> str:
+    """Where a processor lies: beside the model, or, for an adapter that has none, beside the model that it is over."""
+    adapter = optional_file(name_or_path, "adapter_config.json")
+    own = [optional_file(name_or_path, name) for name in ("processor_config.json", "preprocessor_config.json")]
+    if adapter is None or any(own):
+        return str(name_or_path)
+    return json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"]
+
+
+__all__ = ["VideoLanguageProcessor", "processor_source"]
