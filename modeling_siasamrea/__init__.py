@@ -18,6 +18,7 @@ from .modeling_siasamrea_pretraining import SiaSamReaForPreTraining
 from .pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from .video_language_auto import AutoVideoLanguageModel
 
 
 __version__ = version("siasamrea")
@@ -34,6 +35,11 @@ PIPELINE_REGISTRY.register_pipeline(
     pt_model=AutoModelForVisualQuestionAnswering,
     type="multimodal",
 )
+# A saved checkpoint names the model's class of the registration above; here the pipeline loads other models too.
+PIPELINE_REGISTRY.supported_tasks["video-question-answering"] = {
+    **PIPELINE_REGISTRY.supported_tasks["video-question-answering"],
+    "pt": (AutoModelForVisualQuestionAnswering, AutoVideoLanguageModel),
+}
 
 # Saved checkpoints take the code along, so that they load with `trust_remote_code=True` without this package.
 SiaSamReaConfig.register_for_auto_class()

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -94,32 +94,38 @@ class VideoQuestionDataset(Dataset):
         Decodes a video.
 
         Returns:
-            `dict`: `rows` and `questions`, with `pixel_values_videos` `(clips, frames, 3, height, width)` (whole
-            pixel values as uint8 where the video processor rounds frames, else normalised floats) and `frame_mask`
-            `(frames,)`; or with `error`, the reason why the video cannot be read.
+            `dict`: `rows`, `questions` and `training`, with `pixel_values_videos` `(clips, frames, 3, height, width)`
+            (whole pixel values as uint8 where the video processor rounds frames, else normalised floats) and
+            `frame_mask` `(frames,)`; or with `error`, the reason why the video cannot be read.
         """
         questions = [self.questions[row] for row in request.rows]
-        item = {"rows": request.rows, "questions": questions}
+        item = {"rows": request.rows, "questions": questions, "training": request.epoch is not None}
         first = self.questions[self.groups[questions[0].video_group][0]]
-        training = request.epoch is not None
-        as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
-        clips = {} if request.num_clips is None else {"num_clips": request.num_clips}
+        sampling = {
+            "training": item["training"],
+            "seed": frame_seed(request.seed, request.epoch or 0, first.question_id),
+            "eval_offsets": request.eval_offsets,
+        }
+        if request.num_clips is not None:
+            sampling["num_clips"] = request.num_clips
         take_in_hand(self.in_hand, first.video)
         try:
-            video = self.video_processor(
-                [first.video_source],
-                training=training,
-                seed=frame_seed(request.seed, request.epoch or 0, first.question_id),
-                eval_offsets=request.eval_offsets,
-                start=first.start,
-                end=first.end,
-                return_tensors="pt",
-                **clips,
-                **as_pixels,
-            )
+            return item | self._read(first, sampling)
         except VideoDecodingError as error:
             return item | {"error": str(error)}
-        return item | {"pixel_values_videos": video["pixel_values_videos"][0], "frame_mask": video["frame_mask"][0]}
+
+    def _read(self, question: VideoQuestion, sampling: dict[str, Any]) -> dict[str, Any]:
+        """What an item holds of the video that a question is about."""
+        as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
+        video = self.video_processor(
+            [question.video_source],
+            start=question.start,
+            end=question.end,
+            return_tensors="pt",
+            **sampling,
+            **as_pixels,
+        )
+        return {"pixel_values_videos": video["pixel_values_videos"][0], "frame_mask": video["frame_mask"][0]}
 
     def __getitems__(self, requests: list[VideoRequest]) -> list[dict]:
         """

@@ -15,11 +15,11 @@ from transformers import pipeline
 from .annotations_siasamrea import load_video_questions
 from .inspection_drawing import STYLE, draw_answers, draw_inspections, draw_notice, draw_span, draw_timeline
 from .inspection_siasamrea import anchor_clip, inspect_video, video_film
-from .lora_siasamrea import load_lora
 from .pipeline_siasamrea import VideoQuestionAnsweringPipeline
-from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_decoding import VIDEO_SUFFIXES
 from .processors.video_source import VideoDecodingError
+from .video_language.loading import is_video_language_model
+from .video_language.pipeline import VideoLanguagePipeline
 
 
 logger = logging.getLogger(__name__)
@@ -68,15 +68,13 @@ def load_answerer(checkpoint: str | Path) -> VideoQuestionAnsweringPipeline:
     The pipeline of a checkpoint.
 
     Args:
-        checkpoint (`str` or `Path`): A SiaSamRea checkpoint or LoRA adapter: hub name or folder.
+        checkpoint (`str` or `Path`): A checkpoint or LoRA adapter of either kind of model: hub name or folder.
 
     Raises:
         `ValueError`: If it cannot be loaded.
     """
     try:
-        if (Path(checkpoint) / "adapter_config.json").is_file():
-            processor = SiaSamReaProcessor.from_pretrained(checkpoint)
-            return pipeline("video-question-answering", model=load_lora(checkpoint), processor=processor)
+        is_video_language_model(checkpoint)  # an error that says what is missing, before the pipeline's long one
         return pipeline("video-question-answering", model=str(checkpoint))
     except OSError as error:
         reason = str(error).splitlines()[0]
@@ -178,7 +176,7 @@ class Demo:
         self.answerer = answerer
         self.examples = {example.name: example for example in examples}
         # The heads that a question without candidates leaves open.
-        self.kinds = [task for task in answerer.model.config.tasks if task in KINDS]
+        self.kinds = [task for task in answerer.tasks if task in KINDS]
 
     def span(self, video: str, film: np.ndarray, start: float, end: float, duration: float, player: str) -> str:
         """The span marked on the film."""
@@ -204,7 +202,9 @@ class Demo:
         return draw_answers(request.questions, answers), draw_timeline(frames, times, *span, duration), warning
 
     def look_inside(self, request: Request) -> str:
-        """The siamese clips, their answers, affinity, soft label and other starts."""
+        """The siamese clips, their answers, affinity, soft label and other starts; of SiaSamRea's own network."""
+        if isinstance(self.answerer, VideoLanguagePipeline):
+            return draw_notice("Siamese clips, affinity and soft label are shown of SiaSamRea's own network only.")
         inspections = inspect_video(
             self.answerer.model,
             self.answerer.processor,

@@ -14,6 +14,11 @@ from .modeling_siasamrea import NonFiniteError, SiaSamReaVideoQuestionAnsweringO
 NAMED = 3  # questions
 
 
+def finite_rows(outputs: SiaSamReaVideoQuestionAnsweringOutput, labels: torch.Tensor) -> torch.Tensor:
+    """Whether the scores of all clips and the label of each row are finite: `(questions,)`."""
+    return torch.isfinite(outputs.clip_logits).flatten(1).all(dim=1) & torch.isfinite(labels.float())
+
+
 class FiniteSteps:
     """
     Looks at the loss, the scores and the gradient of each optimizer step. It waits for the device once a step.
@@ -27,15 +32,8 @@ class FiniteSteps:
         # Rows, loss and, for each row, whether its scores and label are finite; for each batch of the step.
         self.batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
-    def note(
-        self,
-        rows: torch.Tensor,
-        loss: torch.Tensor,
-        outputs: SiaSamReaVideoQuestionAnsweringOutput,
-        labels: torch.Tensor,
-    ) -> None:
-        """Notes a batch of the step: its rows `(questions,)`, its loss, its output, and its labels `(questions,)`."""
-        finite = torch.isfinite(outputs.clip_logits).flatten(1).all(dim=1) & torch.isfinite(labels.float())
+    def note(self, rows: torch.Tensor, loss: torch.Tensor, finite: torch.Tensor) -> None:
+        """Notes a batch of the step: its rows `(questions,)`, its loss, and which rows' numbers are finite."""
         self.batches.append((rows, loss.detach(), finite))
 
     def check(self, gradient_norm: torch.Tensor | float | None, step: int, questions: Sequence[VideoQuestion]) -> None:
@@ -86,4 +84,4 @@ class FiniteSteps:
         return sentences
 
 
-__all__ = ["FiniteSteps"]
+__all__ = ["FiniteSteps", "finite_rows"]

@@ -39,7 +39,8 @@ def draw_answers(questions: list[str], answers: list[list[dict[str, Any]]]) -> s
         if "score" in ranked[0]:
             bars = "".join(_bar(str(one["answer"]), one["score"]) for one in ranked)
         else:
-            bars = f"<p>The model counts {ranked[0]['value']:.2f}.</p>"
+            value = ranked[0]["value"]
+            bars = "<p>That is no number.</p>" if value is None else f"<p>The model counts {value:.2f}.</p>"
         head = (
             f'<p class="question">{escape(question)}</p><div class="answer">{escape(str(ranked[0]["answer"]))}</div>'
         )

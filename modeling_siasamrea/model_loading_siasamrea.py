@@ -119,7 +119,10 @@ def load_model(
     with explained(f"The checkpoint {name_or_path} cannot be loaded"):
         model_type = SiaSamReaConfig.get_config_dict(name_or_path)[0].get("model_type")
         if model_type != SiaSamReaConfig.model_type:
-            raise ValueError(f"it is not a SiaSamRea checkpoint: its model type is {model_type!r}.")
+            raise ValueError(
+                f"it is not a SiaSamRea checkpoint: its model type is {model_type!r}. For video-language models "
+                "there is `siasamrea train_vlm`."
+            )
         old = SiaSamReaConfig.from_pretrained(name_or_path)
         processor = SiaSamReaProcessor.from_pretrained(name_or_path)
         if video_processor:

@@ -427,6 +427,9 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         with self._siamese_context():
             for chunk in clips[1:]:
                 scores.append(self._clip_scores(self.model(chunk, **text), task))
+            if scores and self.training and not torch.is_grad_enabled():
+                # Autocast keeps the weights it has cast without gradient; the anchor needs its own.
+                torch.clear_autocast_cache()
         anchor = self.model(clips[0], **text, **kwargs)
         scores.insert(0, self._clip_scores(anchor, task))
         clip_features, clip_logits = (torch.cat(parts, dim=1) for parts in zip(*scores))  # (questions, clips, ...)

@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Pipeline
+from transformers import Pipeline, PreTrainedModel
 
 from .video_question_requests import (
     FIELDS,
@@ -25,7 +26,8 @@ from .video_question_requests import (
 
 class VideoQuestionAnsweringPipeline(Pipeline):
     r"""
-    Answers questions about videos with a [`SiaSamReaForVideoQuestionAnswering`].
+    Answers questions about videos with a [`SiaSamReaForVideoQuestionAnswering`], or, as a [`VideoLanguagePipeline`],
+    with a model of `AutoModelForImageTextToText` that takes videos.
 
     A video is decoded and encoded once for all questions about it that are given together.
 
@@ -51,6 +53,13 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     _load_image_processor = False
     _load_video_processor = False
     _load_feature_extractor = False
+
+    def __new__(cls, model: PreTrainedModel, *args, **kwargs) -> "VideoQuestionAnsweringPipeline":
+        """The pipeline that fits the model: video-language models have one of their own, in the installed package."""
+        if cls is VideoQuestionAnsweringPipeline and model.config.model_type != "siasamrea":
+            # By name, because this file also travels with checkpoints, without that package.
+            cls = import_module("modeling_siasamrea.video_language.pipeline").VideoLanguagePipeline
+        return super().__new__(cls)
 
     def __init__(self, *args, **kwargs):
         self.defaults = {name: kwargs.pop(name) for name in FIELDS if name in kwargs and name != "task"}
@@ -145,9 +154,14 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         if batches:
             yield from answers_in_order(super().__call__(batches, **parameters))
 
+    @property
+    def tasks(self) -> list[str]:
+        """The kinds of questions that the model answers."""
+        return self.model.config.tasks
+
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
         """The head that answers: the one asked for, or the one that the request leaves open."""
-        heads = self.model.config.tasks
+        heads = self.tasks
         fitting = [head for head in heads if (head == "multiple_choice") == (candidates is not None)]
         if task is not None:
             fitting = [head for head in fitting if head == task]

@@ -66,6 +66,25 @@ def siamese_knowledge_reasoning(
     return omega * propagated.squeeze(-2) + (1 - omega) * own
 
 
+def clip_weights(affinity: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, omega: float) -> torch.Tensor:
+    r"""
+    The weight of each clip in the soft label, which is linear in the clips' probabilities: Q = sum of c_i P_i. So Q
+    can be summed clip by clip where all clips' probabilities together would not fit into memory.
+
+    Args:
+        affinity (`torch.Tensor` of shape `(..., clips, clips)`): That of [`siamese_knowledge_generation`].
+        w1 (`torch.Tensor` of shape `(clips,)`): Weights of the propagated knowledge.
+        w2 (`torch.Tensor` of shape `(clips,)`): Weights of the clips' own knowledge.
+        omega (`float`): Share of the propagated knowledge.
+
+    Returns:
+        `torch.Tensor` of shape `(..., clips)`: c = omega W1 A + (1 - omega) W2, summing to 1.
+
+    Origin: paper, equations 3 to 5, with P factored out.
+    """
+    return omega * (w1 @ affinity) + (1 - omega) * w2
+
+
 class SiameseReasoning(nn.Module):
     """
     The soft label of each question from the features and logits of its clips; owns W1 and W2.
@@ -93,6 +112,13 @@ class SiameseReasoning(nn.Module):
             weights = (torch.arange(self.config.num_clips, device=device) == 0).float()
         return weights, weights
 
+    def affinity(self, features: torch.Tensor) -> torch.Tensor:
+        """The affinity `(questions, clips, clips)` of float32 features `(questions, clips, dim)`."""
+        if self.config.affinity == "knowledge":
+            return siamese_knowledge_generation(features, self.config.affinity_temperature)
+        questions, clips, _ = features.shape
+        return average_affinity(clips, features.device).expand(questions, clips, clips)
+
     def forward(self, features: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
@@ -118,10 +144,7 @@ class SiameseReasoning(nn.Module):
 
         # Autocast would round the soft label to half precision, so that it no longer sums to 1.
         with torch.autocast(logits.device.type, enabled=False):
-            if self.config.affinity == "knowledge":
-                affinity = siamese_knowledge_generation(features, self.config.affinity_temperature)
-            else:
-                affinity = average_affinity(clips, features.device).expand(len(features), clips, clips)
+            affinity = self.affinity(features)
             # One class is a count: the number itself is propagated (decision).
             probabilities = logits.softmax(dim=-1) if logits.shape[-1] > 1 else logits
             soft_labels = siamese_knowledge_reasoning(

@@ -1,7 +1,7 @@
 """How the Trainer evaluates: the answers it notes batch by batch, and what they make when all processes are done."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import denumpify_detensorize
 
 from .annotations_siasamrea import VideoQuestion
+from .configuration_siasamrea import SiaSamReaConfig
 from .consistency_siasamrea import Answer, score_consistency
 from .evaluation_siasamrea import prediction_row, score_predictions
 from .loss_siasamrea import ground_truth_loss
@@ -33,7 +34,32 @@ class EvaluationAnswers:
         self.truncated = 0
 
     def note(
-        self, rows: torch.Tensor, task: str, logits: torch.Tensor, labels: torch.Tensor | None, choice_loss: str
+        self,
+        row: int,
+        answers: Sequence[Answer | None],
+        scores: Sequence[float | None],
+        loss: float,
+        finite: bool = True,
+    ) -> None:
+        r"""
+        Notes the answers to a row.
+
+        Args:
+            row (`int`): Row of the data set.
+            answers (`Sequence`): The answer of each pass, as the annotations would write it.
+            scores (`Sequence[float | None]`): Their probabilities; `None` for counts.
+            loss (`float`): The ground-truth loss of the first pass; NaN where the right answer is not known.
+            finite (`bool`, *optional*, defaults to `True`): Whether the scores behind the answers are finite numbers.
+        """
+        self.answers[row] = {"answers": answers, "scores": scores, "loss": loss, "finite": finite}
+
+    def note_logits(
+        self,
+        rows: torch.Tensor,
+        task: str,
+        logits: torch.Tensor,
+        labels: torch.Tensor | None,
+        config: SiaSamReaConfig,
     ) -> None:
         r"""
         Notes the answers of a batch.
@@ -43,20 +69,22 @@ class EvaluationAnswers:
             task (`str`): Their task.
             logits (`torch.Tensor` of shape `(questions, passes, classes)`): The model's scores.
             labels (`torch.Tensor` of shape `(questions,)`, *optional*): The right answers.
-            choice_loss (`str`): The configuration's `multiple_choice_loss`.
+            config ([`SiaSamReaConfig`]): Its `id2label` and `multiple_choice_loss`.
         """
         if task == "count":
             answers, scores = logits.squeeze(2).tolist(), [[None] * self.passes] * len(logits)
         else:
             scores, answers = (values.tolist() for values in logits.softmax(dim=2).max(dim=2))
+        if task == "open_ended":
+            answers = [[config.id2label.get(answer) for answer in of_row] for of_row in answers]
         losses = logits.new_full((len(logits),), float("nan"))
         if labels is not None:
-            losses = ground_truth_loss(logits[:, 0], labels, task, choice_loss)
+            losses = ground_truth_loss(logits[:, 0], labels, task, config.multiple_choice_loss)
             if task == "open_ended":
                 losses = losses.masked_fill(labels == -100, float("nan"))
         finite = torch.isfinite(logits).flatten(1).all(dim=1)
-        for row, *values in zip(rows.tolist(), answers, scores, losses.tolist(), finite.tolist()):
-            self.answers[row] = dict(zip(("answers", "scores", "loss", "finite"), values))
+        for noted in zip(rows.tolist(), answers, scores, losses.tolist(), finite.tolist()):
+            self.note(*noted)
 
     def gather(self) -> None:
         """Takes over what the other processes noted."""
@@ -67,7 +95,7 @@ class EvaluationAnswers:
             truncated += of_process
         self.truncated = truncated
 
-    def predictions(self, questions: Sequence[VideoQuestion], id2label: dict[int, str]) -> list[dict]:
+    def predictions(self, questions: Sequence[VideoQuestion]) -> list[dict]:
         r"""
         A line of a predictions file for each row, in their order, see [`prediction_row`]; with several anchor starts
         it has `answers`, one from each, and `shuffled_answer`.
@@ -83,20 +111,20 @@ class EvaluationAnswers:
                 "Its weights have grown out of bounds: take an earlier checkpoint, or lower the learning rate."
             )
         lines = []
-        for row, (question, (answers, scores)) in enumerate(zip(questions, self._given(questions, id2label))):
+        for row, (question, (answers, scores)) in enumerate(zip(questions, self._given(questions))):
             lines.append(prediction_row(question, answers[0], scores[0], self.unreadable.get(row)))
             if self.offsets > 1:
                 lines[-1] |= {"answers": answers[: self.offsets], "shuffled_answer": answers[self.offsets]}
         return lines
 
-    def metrics(self, questions: Sequence[VideoQuestion], id2label: dict[int, str]) -> dict[str, float]:
+    def metrics(self, questions: Sequence[VideoQuestion], vocabulary: Iterable[str] | None) -> dict[str, float]:
         """
         The scores of [`score_predictions`] and [`score_consistency`], the mean loss of known rows, and counts of rows
         and cut texts.
         """
-        answers, scores = zip(*self._given(questions, id2label))
+        answers, scores = zip(*self._given(questions))
         losses = [noted["loss"] for noted in self.answers.values() if not math.isnan(noted["loss"])]
-        metrics = score_predictions(questions, [given[0] for given in answers], id2label.values())
+        metrics = score_predictions(questions, [given[0] for given in answers], vocabulary)
         metrics |= score_consistency(
             questions,
             [given[: self.offsets] for given in answers],
@@ -108,17 +136,12 @@ class EvaluationAnswers:
         return metrics | {"truncated_texts": self.truncated}
 
     def _given(
-        self, questions: Sequence[VideoQuestion], id2label: dict[int, str]
-    ) -> list[tuple[list[Answer | None], list[float | None]]]:
-        """Each row's answers as the annotations would write them, and their scores; `None` if unreadable."""
-        given = []
-        for row, question in enumerate(questions):
-            noted = self.answers.get(row, {"answers": [None] * self.passes, "scores": [None] * self.passes})
-            answers = noted["answers"]
-            if question.task == "open_ended":
-                answers = [id2label.get(answer) for answer in answers]
-            given.append((answers, noted["scores"]))
-        return given
+        self, questions: Sequence[VideoQuestion]
+    ) -> list[tuple[Sequence[Answer | None], Sequence[float | None]]]:
+        """Each row's answers and their scores; `None` if unreadable."""
+        none = {"answers": [None] * self.passes, "scores": [None] * self.passes}
+        noted = [self.answers.get(row, none) for row in range(len(questions))]
+        return [(of_row["answers"], of_row["scores"]) for of_row in noted]
 
 
 def metrics_of_user(

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .data_siasamrea import (
     TrainingBatchSampler,
     VideoQuestionDataset,
 )
-from .finite_steps_siasamrea import FiniteSteps
+from .finite_steps_siasamrea import FiniteSteps, finite_rows
 from .loader_workers_siasamrea import end_with_parent, naming_dead_workers
 from .loss_siasamrea import mean_over_known, siamese_loss
 from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput, check_weights
@@ -87,15 +88,11 @@ class SiaSamReaTrainer(Trainer):
         **kwargs,
     ):
         refuse_what_is_not_used(model, args, processing_class, kwargs)
-        self.siasamrea_config: SiaSamReaConfig = model.config
-        self.siasamrea_config.check_vocabulary()
-        collator = SiaSamReaDataCollator(
-            processing_class, model.config.label2id, longest_text(args, model.config, processing_class)
-        )
+        self.siasamrea_config = self._method(model, processing_class)
         super().__init__(
             model=model,
             args=args,
-            data_collator=collator,
+            data_collator=self._collator(model, processing_class, args),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
@@ -127,6 +124,25 @@ class SiaSamReaTrainer(Trainer):
             self.is_fsdp_enabled = True
         if self.is_fsdp_enabled:
             choose_sharded_layers(self.accelerator.state.fsdp_plugin, self.model)
+
+    def _method(self, model: nn.Module, processor: SiaSamReaProcessor) -> SiaSamReaConfig:
+        """What says how to train: the tasks and the fields of siamese reasoning."""
+        model.config.check_vocabulary()
+        return model.config
+
+    def _collator(self, model: nn.Module, processor: SiaSamReaProcessor, args: SiaSamReaTrainingArguments) -> Any:
+        """What makes batches."""
+        return SiaSamReaDataCollator(processor, model.config.label2id, longest_text(args, model.config, processor))
+
+    def _vocabulary(self) -> Iterable[str] | None:
+        """The answers the model can give to an open-ended question, where they are limited."""
+        return self.siasamrea_config.id2label.values()
+
+    @staticmethod
+    def _count_rows(batch: dict[str, Any]) -> torch.Tensor:
+        """Rows of a training batch whose answer is known, and all its rows: `(2,)`."""
+        labels = batch["labels"]
+        return torch.stack([(labels != -100).sum(), torch.tensor(len(labels), device=labels.device)])
 
     def _check_tasks(self, dataset: VideoQuestionDataset) -> None:
         missing = [task for task in dataset.tasks if task not in self.siasamrea_config.tasks]
@@ -256,8 +272,7 @@ class SiaSamReaTrainer(Trainer):
         """
         counts = torch.zeros(2, 2)  # (asked for or substitutes, known or all)
         for batch in batch_samples:
-            known = (batch["labels"] != -100).sum()
-            counts[int(self._is_substitute(batch))] += torch.stack([known, torch.tensor(len(batch["labels"]))])
+            counts[int(self._is_substitute(batch))] += self._count_rows(batch)
         counts = self.accelerator.reduce(counts.to(device), reduction="sum")
         self._substitutes_count = counts[0, 1].item() == 0
         return counts[int(self._substitutes_count)]
@@ -299,10 +314,7 @@ class SiaSamReaTrainer(Trainer):
         """
         outputs = model(**inputs)
         task, labels = inputs["task"], inputs["labels"]
-        rows = torch.stack([(labels != -100).sum(), torch.tensor(len(labels), device=labels.device)]) * self._counted
-        shares = torch.ones(2, device=labels.device)
-        if num_items_in_batch is not None:
-            shares = rows / num_items_in_batch.clamp(min=1) * self.args.world_size
+        rows, shares = self._shares(inputs, num_items_in_batch)
         loss = shares[0] * self._smooth(outputs, task, labels)
         if outputs.soft_labels is not None:
             loss_siamese = siamese_loss(outputs.logits, outputs.soft_labels, task).mean()
@@ -311,8 +323,15 @@ class SiaSamReaTrainer(Trainer):
         self._log.note(f"loss_gt/{task}", outputs.loss, rows[0])
         self._log.note_outputs(outputs, task, labels, rows[1])
         if num_items_in_batch is not None:
-            self._finite_steps.note(self._rows, loss, outputs, labels)
+            self._finite_steps.note(self._rows, loss, finite_rows(outputs, labels))
         return (loss, outputs) if return_outputs else loss
+
+    def _shares(self, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """Of known and of all rows: those of this batch that count, and their share in the optimizer step; `(2,)`."""
+        rows = self._count_rows(inputs).to(self.args.device) * self._counted
+        if num_items_in_batch is None:
+            return rows, torch.ones_like(rows, dtype=torch.float)
+        return rows, rows / num_items_in_batch.clamp(min=1) * self.args.world_size
 
     def _alpha(self) -> float:
         """The weight of the siamese loss at this step, see `alpha_warmup_steps`."""
@@ -424,7 +443,7 @@ class SiaSamReaTrainer(Trainer):
             with torch.no_grad(), self.compute_loss_context_manager():
                 logits.append(model(**batch).logits.float())
         logits = torch.stack(logits, dim=1)  # (questions, passes, classes)
-        self._answers.note(inputs["rows"], batch["task"], logits, labels, self.siasamrea_config.multiple_choice_loss)
+        self._answers.note_logits(inputs["rows"], batch["task"], logits, labels, self.siasamrea_config)
         return logits.new_zeros(()), None, None
 
     def evaluation_loop(
@@ -450,7 +469,7 @@ class SiaSamReaTrainer(Trainer):
             [`LoaderWorkerError`]: If a worker process of the data loader died.
         """
         self._answers = EvaluationAnswers(self.args.eval_offsets)
-        dataset, id2label = dataloader.dataset, self.siasamrea_config.id2label
+        dataset = dataloader.dataset
         # FSDP2 shards a model together with its optimizer: before training, each process has the model whole.
         unsharded = self.is_fsdp_enabled and not self.accelerator._models
         if unsharded:
@@ -460,9 +479,9 @@ class SiaSamReaTrainer(Trainer):
             output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
         self.is_fsdp_enabled |= unsharded
         self._answers.gather()
-        predictions = self._answers.predictions(dataset.questions, id2label)
+        predictions = self._answers.predictions(dataset.questions)
         answers = [question.answer for question in dataset.questions]
-        metrics = self._answers.metrics(dataset.questions, id2label)
+        metrics = self._answers.metrics(dataset.questions, self._vocabulary())
         if self.compute_metrics is not None:
             metrics |= metrics_of_user(self.compute_metrics, predictions, answers)
         prefixed = {

@@ -1,5 +1,6 @@
 """The page without a browser: its fields, its sentences, and what its server does not do."""
 
+import html
 import json
 import threading
 from socketserver import BaseRequestHandler, TCPServer
@@ -23,6 +24,7 @@ from modeling_siasamrea.demo_siasamrea import (
     read_request,
     sentence,
 )
+from tiny_video_language_models import tiny
 
 
 VOCABULARY = {0: "cat", 1: "dog", 2: "<b>red</b>", 3: "blue"}
@@ -237,3 +239,17 @@ def _events(address: str) -> list[str]:
             if "close_stream" in line:
                 return lines
     return lines
+
+
+def test_a_video_language_model_answers_and_says_what_is_not_shown(video, tmp_path):
+    model, processor = tiny("smolvlm")
+    model.save_pretrained(tmp_path / "checkpoint")
+    processor.save_pretrained(tmp_path / "checkpoint")
+    demo = Demo(load_answerer(tmp_path / "checkpoint"), [])
+    assert demo.kinds == ["open_ended", "count"]
+    request = read_request(video, "what ?", "cat, dog", None, 0, 5.0, 5.0)
+    answers, timeline, warning = demo.answer(request, 5.0)
+    assert "cat" in answers and "dog" in answers and "<image" in timeline and warning == ""
+    assert "SiaSamRea's own network only" in html.unescape(demo.look_inside(request))
+    counted = read_request(video, "how many ?", "", "count", 0, 5.0, 5.0)
+    assert "how many ?" in demo.answer(counted, 5.0)[0]

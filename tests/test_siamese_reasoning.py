@@ -9,6 +9,7 @@ from modeling_siasamrea import SiaSamReaConfig
 from modeling_siasamrea.siamese_reasoning import (
     SiameseReasoning,
     average_affinity,
+    clip_weights,
     siamese_knowledge_generation,
     siamese_knowledge_reasoning,
 )
@@ -49,6 +50,18 @@ def test_soft_label_by_hand():
     # A P = [[.375, .625], [.75, .25], [1, 0]]; W1 A P = [.5625, .4375]; W2 P = [.45, .55]
     expected = torch.tensor([0.2 * 0.5625 + 0.8 * 0.45, 0.2 * 0.4375 + 0.8 * 0.55])
     torch.testing.assert_close(siamese_knowledge_reasoning(probabilities, affinity, w1, w2, 0.2), expected)
+
+
+def test_clip_weights_by_hand_and_as_the_soft_label_has_them():
+    affinity = torch.tensor([[0.0, 0.25, 0.75], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
+    w1, w2 = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.2, 0.3, 0.5])
+    # W1 A = [.25, .125, .625]
+    expected = 0.2 * torch.tensor([0.25, 0.125, 0.625]) + 0.8 * w2
+    weights = clip_weights(affinity, w1, w2, 0.2)
+    torch.testing.assert_close(weights, expected)
+    probabilities = torch.rand(4, 3, 5).softmax(dim=-1)
+    summed = (weights[:, None] * probabilities).sum(dim=1)
+    torch.testing.assert_close(summed, siamese_knowledge_reasoning(probabilities, affinity, w1, w2, 0.2))
 
 
 def reasoning(**kwargs) -> SiameseReasoning:

@@ -16,6 +16,7 @@ from ..configuration_siasamrea import TASKS, SiaSamReaConfig
 from ..packaged_files import CONFIGS
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessorKwargs
 from ..sample_data import SampleData
+from ..video_language.settings import VideoLanguageSettings
 
 
 def refuse_unknown(given: Collection[str], known: Collection[str], where: str, kind: str) -> None:
@@ -74,11 +75,22 @@ def check_sample_data(given: Mapping[str, Any]) -> None:
             raise ValueError(f"sample_data: {name} must be of type {hints[name].__name__}; got {value!r}.")
 
 
+def check_method(given: Mapping[str, Any]) -> None:
+    """Refuses settings that [`VideoLanguageSettings`] lacks."""
+    refuse_unknown(given, {item.name for item in fields(VideoLanguageSettings)}, "method", "settings")
+
+
+def check_family_video_processor(given: Mapping[str, Any]) -> None:
+    """Refuses nothing: which settings there are is known when the model is."""
+
+
 # Arguments that are JSON objects, merged key by key over those of a file, and what refuses their unknown names.
 DICTIONARIES = {
     "model_config": check_model_config,
     "video_processor": check_video_processor,
     "sample_data": check_sample_data,
+    "method": check_method,
+    "family_video_processor": check_family_video_processor,
 }
 
 

@@ -27,9 +27,10 @@ from typing import Any
 import torch
 from torch import distributed
 from tqdm import tqdm
-from transformers import Pipeline, PreTrainedConfig, pipeline
+from transformers import Pipeline, pipeline
 
 from ..model_loading_siasamrea import NOT_LOADED
+from ..video_language.loading import is_video_language_model
 from .arguments import ArgumentParser, fits, refuse_unknown
 
 
@@ -111,7 +112,7 @@ def load_answerer(model: str) -> Pipeline:
     if model == DEFAULT_MODEL and not Path(model).exists():
         raise ValueError(f"There is no {model}: give --model, or make it by `siasamrea train quickstart`.")
     try:
-        PreTrainedConfig.get_config_dict(model)
+        is_video_language_model(model)  # an error that says what is missing, before the pipeline's long one
         device = int(os.environ.get("LOCAL_RANK", 0)) if torch.cuda.is_available() else None
         return pipeline("video-question-answering", model=model, device=device)
     except NOT_LOADED as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ..annotations_siasamrea import VideoQuestion
-from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 
 
 FRAME_SIDE = 112
@@ -13,20 +13,17 @@ MARGIN = 6
 TEXT_HEIGHT = 16
 
 
-def draw_answer(row: VideoQuestion, answer: str, processor: SiaSamReaProcessor, path: Path) -> Path:
+def draw_answer(row: VideoQuestion, answer: str, video_processor: SiaSamReaVideoProcessor, path: Path) -> None:
     """
     Saves a picture: a row of frames a clip, as training samples them, the anchor clip first and framed.
 
     Args:
         row (`VideoQuestion`): The question, its video and its annotated answer.
         answer (`str`): The model's answer.
-        processor ([`SiaSamReaProcessor`]): Samples the clips.
+        video_processor ([`SiaSamReaVideoProcessor`]): Samples the clips.
         path (`Path`): Where the picture goes.
-
-    Returns:
-        `Path`: where it is.
     """
-    video = processor.video_processor(
+    video = video_processor(
         [row.video_source],
         training=True,
         seed=0,
@@ -56,4 +53,3 @@ def draw_answer(row: VideoQuestion, answer: str, processor: SiaSamReaProcessor, 
                 corner = (x + FRAME_SIDE, y + TEXT_HEIGHT + FRAME_SIDE)
                 draw.rectangle(((x - 1, y + TEXT_HEIGHT - 1), corner), outline="crimson", width=2)
     picture.save(path)
-    return path

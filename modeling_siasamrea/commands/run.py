@@ -1,4 +1,4 @@
-"""What every training command does alike: start, train or resume, evaluate, and report."""
+"""What every training command does alike: start, train or resume, evaluate, report, and finish."""
 
 import json
 import logging
@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import TrainingArguments, pipeline, set_seed
 
 from ..checkpoints_siasamrea import last_whole_checkpoint
 from ..evaluation_siasamrea import majority_baseline, question_only_baseline, score_predictions
+from ..model_card_siasamrea import write_model_card
+from ..processors.video_decoding import VideoDecodingError
+from ..trainer_siasamrea import SiaSamReaTrainer
 from .arguments import DataArguments
+from .draw_answer import draw_answer
 from .rows import Rows, RunRows, load_rows
 
 
@@ -40,12 +44,12 @@ def make_output_folder(training: TrainingArguments) -> None:
         raise ValueError(f"The output folder {training.output_dir} cannot be made: {error.strerror}.") from None
 
 
-def run(trainer: Trainer, rows: RunRows, make_dataset: Callable[[Rows], Dataset]) -> Report:
+def run(trainer: SiaSamReaTrainer, rows: RunRows, make_dataset: Callable[[Rows], Dataset]) -> Report:
     r"""
     Trains, resuming from the last whole checkpoint where there is one, and evaluates, as the arguments ask for.
 
     Args:
-        trainer ([`~transformers.Trainer`]): The trainer; its predictions are dictionaries, one a row.
+        trainer ([`SiaSamReaTrainer`] or [`VideoLanguageTrainer`]): The trainer.
         rows ([`RunRows`]): The questions.
         make_dataset (`Callable`): Makes a data set of rows to evaluate.
 
@@ -60,7 +64,7 @@ def run(trainer: Trainer, rows: RunRows, make_dataset: Callable[[Rows], Dataset]
             logger.warning(f"The run resumes from {last}.")
         result = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint or last)
         trainer.save_model()
-        trainer.model.config.save_pretrained(output_dir)  # beside a LoRA adapter too, which has none of its own
+        trainer.siasamrea_config.save_pretrained(output_dir)  # beside a LoRA adapter too, which has none of its own
         trainer.save_state()
         report["train"] = {"scores": result.metrics}
     report |= evaluate(trainer, rows.validation, make_dataset, rows.train, "validation")
@@ -71,7 +75,7 @@ def run(trainer: Trainer, rows: RunRows, make_dataset: Callable[[Rows], Dataset]
 
 
 def evaluate(
-    trainer: Trainer, rows: dict[str, Rows], make_dataset: Callable[[Rows], Dataset], train: Rows, split: str
+    trainer: SiaSamReaTrainer, rows: dict[str, Rows], make_dataset: Callable[[Rows], Dataset], train: Rows, split: str
 ) -> Report:
     """Answers the rows, writes the answers beside the checkpoint, and returns scores and those of the baselines."""
     report = {}
@@ -117,4 +121,64 @@ def print_scores(title: str, scores: dict[str, float], baselines: dict[str, dict
             print(f"{name:{width}s}" + "".join(cells))
 
 
-__all__ = ["Report", "make_output_folder", "run", "start_run"]
+def finish_run(
+    trainer: SiaSamReaTrainer, rows: RunRows, report: Report, data: DataArguments, started_from: str | None
+) -> None:
+    r"""
+    Writes the model card of a training run, shows an example and pushes to the hub, as the arguments ask for.
+
+    Args:
+        trainer ([`SiaSamReaTrainer`] or [`VideoLanguageTrainer`]): The trainer.
+        rows ([`RunRows`]): The questions.
+        report (`dict[str, dict]`): What [`run`] returned.
+        data ([`DataArguments`]): Where the questions came from.
+        started_from (`str`, *optional*): Hub name or folder of the model that was trained or evaluated.
+    """
+    training = trainer.args
+    if trainer.is_world_process_zero():
+        if training.do_train:
+            write_card(trainer, report, data, started_from)
+        if data.show_example and (rows.test or rows.validation):
+            checkpoint = training.output_dir if training.do_train else started_from
+            show_example(trainer, checkpoint, next(iter((rows.test or rows.validation).values())))
+    if training.push_to_hub:
+        trainer.push_to_hub()
+
+
+def write_card(trainer: SiaSamReaTrainer, report: Report, data: DataArguments, base_model: str | None) -> None:
+    """Writes the model card into the output folder, with the scores of the last split that was evaluated."""
+    split, last_report = list(report.items())[-1]
+    datasets = data.benchmarks or [data.dataset_name or Path(data.train_file).resolve().parent.name]
+    write_model_card(
+        Path(trainer.args.output_dir) / "README.md",
+        config=trainer.siasamrea_config,
+        arguments=trainer.args,
+        dataset=", ".join(datasets),
+        split=split,
+        scores=last_report["scores"] if split != "train" else {},
+        baselines=last_report.get("baselines", {}),
+        base_model=base_model,
+    )
+
+
+def show_example(trainer: SiaSamReaTrainer, checkpoint: str, rows: Rows) -> None:
+    """Asks a checkpoint about the first readable held-out video through the pipeline, and draws its clips."""
+    answerer = pipeline("video-question-answering", model=checkpoint)
+    for row in rows:
+        request = {"video": row.video_source, "question": row.question, "task": row.task}
+        request |= {"start": row.start, "end": row.end}
+        if row.candidates is not None:
+            request["candidates"] = list(row.candidates)
+        try:
+            answer = str(answerer(**request)[0]["answer"])
+        except VideoDecodingError:
+            continue
+        annotated = row.answer if row.candidates is None else row.candidates[row.answer]
+        print(f"\n{row.video}\nQ: {row.question}\nA: {answer} (annotated: {annotated})")
+        picture = Path(trainer.args.output_dir) / "example.png"
+        draw_answer(row, answer, trainer.processing_class.video_processor, picture)
+        print(f"Its clips with the answer: {picture}")
+        return
+
+
+__all__ = ["Report", "finish_run", "make_output_folder", "run", "start_run"]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 # Subcommand: its module, whose `main` gets the rest of the command line, and what it does.
 COMMANDS = {
     "train": ("modeling_siasamrea.commands.train", "fine-tune and evaluate; `train quickstart` makes its own data"),
+    "train_vlm": ("modeling_siasamrea.commands.train_vlm", "the same for a video-language model, such as Qwen3-VL"),
     "evaluate": ("modeling_siasamrea.commands.evaluate", "answer and score the rows of a file or benchmark"),
     "ask": ("modeling_siasamrea.commands.ask", "ask a checkpoint about a video, or about many"),
     "check": ("modeling_siasamrea.commands.check", "find the videos of a data set that cannot be used"),

@@ -17,21 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import pipeline
 
 from ..configuration_siasamrea import SiaSamReaConfig
 from ..data_siasamrea import VideoQuestionDataset
 from ..lora_siasamrea import add_lora
-from ..model_card_siasamrea import write_model_card
 from ..model_loading_siasamrea import build_model, known_answers, load_model
 from ..processors.processing_siasamrea import SiaSamReaProcessor
-from ..processors.video_decoding import VideoDecodingError
 from ..trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 from ..vocabulary_siasamrea import vocabulary_coverage
 from .arguments import DataArguments, read_arguments
-from .draw_answer import draw_answer
 from .rows import Rows, RunRows
-from .run import Report, run, start_run
+from .run import Report, finish_run, run, start_run
 
 
 logger = logging.getLogger(__name__)
@@ -122,41 +118,6 @@ def log_coverage(rows: RunRows, config: SiaSamReaConfig) -> None:
             logger.info(f"The vocabulary of {config.num_labels} answers covers {coverage:.1%} of {name} answers.")
 
 
-def write_card(trainer: SiaSamReaTrainer, report: Report, data: DataArguments, base_model: str | None) -> None:
-    """Writes the model card into the output folder, with the scores of the last split that was evaluated."""
-    split, last_report = list(report.items())[-1]
-    datasets = data.benchmarks or [data.dataset_name or Path(data.train_file).resolve().parent.name]
-    write_model_card(
-        Path(trainer.args.output_dir) / "README.md",
-        config=trainer.siasamrea_config,
-        arguments=trainer.args,
-        dataset=", ".join(datasets),
-        split=split,
-        scores=last_report["scores"] if split != "train" else {},
-        baselines=last_report.get("baselines", {}),
-        base_model=base_model,
-    )
-
-
-def show_example(checkpoint: str, output_dir: Path, rows: Rows) -> None:
-    """Asks a checkpoint about the first readable held-out video through the pipeline, and draws its clips."""
-    answerer = pipeline("video-question-answering", model=checkpoint)
-    for row in rows:
-        request = {"video": row.video_source, "question": row.question, "task": row.task}
-        request |= {"start": row.start, "end": row.end}
-        if row.candidates is not None:
-            request["candidates"] = list(row.candidates)
-        try:
-            answer = str(answerer(**request)[0]["answer"])
-        except VideoDecodingError:
-            continue
-        annotated = row.answer if row.candidates is None else row.candidates[row.answer]
-        print(f"\n{row.video}\nQ: {row.question}\nA: {answer} (annotated: {annotated})")
-        path = draw_answer(row, answer, SiaSamReaProcessor.from_pretrained(checkpoint), output_dir / "example.png")
-        print(f"Its clips with the answer: {path}")
-        return
-
-
 def train(arguments: ModelArguments, data: VocabularyDataArguments, training: SiaSamReaTrainingArguments) -> Report:
     r"""
     Runs what the arguments ask for.
@@ -187,15 +148,7 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
         processing_class=processor,
     )
     report = run(trainer, rows, make_dataset)
-    if trainer.is_world_process_zero():
-        if training.do_train:
-            write_card(trainer, report, data, arguments.model_name_or_path or arguments.vision_model)
-        if data.show_example and (rows.test or rows.validation):
-            checkpoint = training.output_dir if training.do_train else arguments.model_name_or_path
-            held_out = next(iter((rows.test or rows.validation).values()))
-            show_example(checkpoint, Path(training.output_dir), held_out)
-    if training.push_to_hub:
-        trainer.push_to_hub()
+    finish_run(trainer, rows, report, data, arguments.model_name_or_path or arguments.vision_model)
     return report
 
 

@@ -1,0 +1,134 @@
+"""
+Fine-tunes and evaluates a video-language model, such as Qwen3-VL, with siamese reasoning: LoRA, or all its weights.
+
+    siasamrea train_vlm qwen3_vl_2b --train_file train.jsonl --validation_file validation.jsonl --video_folder videos
+    siasamrea train_vlm config.json --method '{"alpha": 0}'
+
+Rows, benchmarks, skip lists, resuming and reports are those of `siasamrea train`. The dictionaries `method` (fields of
+VideoLanguageSettings), `family_video_processor` and `sample_data` are merged key by key over the file's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ..video_language.adapters import add_adapter
+from ..video_language.data import VideoClipDataset
+from ..video_language.loading import load_video_language_model
+from ..video_language.processing import VideoLanguageProcessor
+from ..video_language.trainer import VideoLanguageTrainer, VideoLanguageTrainingArguments
+from .arguments import DataArguments, read_arguments, refuse_unknown
+from .run import Report, finish_run, run, start_run
+
+
+@dataclass
+class VideoLanguageModelArguments:
+    """The model, how questions are put to it, and what of it trains."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "A model of AutoModelForImageTextToText that takes videos, or an adapter: name or folder."},
+    )
+    method: dict | str | None = field(
+        default=None, metadata={"help": "Fields of VideoLanguageSettings as JSON; over those saved beside the model."}
+    )
+    family_video_processor: dict | str | None = field(
+        default=None, metadata={"help": "Settings of the family's own video processor as JSON, such as its size."}
+    )
+    full_training: bool = field(default=False, metadata={"help": "Whether all weights are trained, in float32."})
+    lora_rank: int = field(default=16, metadata={"help": "Rank of the LoRA layers, if not all weights are trained."})
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Endings of the names of linear layers that get one. Default: all of the language model."},
+    )
+
+    def __post_init__(self):
+        if self.model_name_or_path is None:
+            raise ValueError("Which model? Give --model_name_or_path, such as Qwen/Qwen3-VL-2B-Instruct.")
+        if self.lora_rank < 1:
+            raise ValueError(
+                f"--lora_rank must be 1 or more; got {self.lora_rank}. --full_training trains all weights."
+            )
+        if self.full_training and self.lora_target_modules:
+            raise ValueError("Give --full_training or --lora_target_modules, not both.")
+
+
+def prepare_model(
+    arguments: VideoLanguageModelArguments, trains: bool
+) -> tuple[PreTrainedModel, VideoLanguageProcessor]:
+    """The model, with LoRA layers where they are to be trained and it has none, and its processor."""
+    name_or_path = arguments.model_name_or_path
+    if Path(name_or_path).is_dir():
+        name_or_path = str(Path(name_or_path).resolve())  # an adapter names it, and may be loaded from elsewhere
+    whole = trains and arguments.full_training
+    model, processor = load_video_language_model(
+        name_or_path, dtype="float32" if whole else "auto", trainable=trains, **(arguments.method or {})
+    )
+    is_adapter = not isinstance(model, PreTrainedModel)
+    if whole and is_adapter:
+        raise ValueError(f"{name_or_path} is an adapter; --full_training needs a model, such as the one it is over.")
+    if trains and not whole and not is_adapter:
+        model = add_adapter(model, arguments.lora_rank, arguments.lora_target_modules)
+    configure_family(processor.processor.video_processor, arguments.family_video_processor or {})
+    return model, processor
+
+
+def configure_family(video_processor: Any, given: dict[str, Any]) -> None:
+    """Changes settings of the family's own video processor; they are saved with the model."""
+    name = type(video_processor).__name__
+    refuse_unknown(given, video_processor.valid_kwargs.__annotations__.keys(), f"The family's {name}", "settings")
+    for setting, value in given.items():
+        setattr(video_processor, setting, value)
+
+
+def train(
+    arguments: VideoLanguageModelArguments, data: DataArguments, training: VideoLanguageTrainingArguments
+) -> Report:
+    r"""
+    Runs what the arguments ask for.
+
+    Args:
+        arguments ([`VideoLanguageModelArguments`]): The model.
+        data ([`DataArguments`]): The questions.
+        training ([`VideoLanguageTrainingArguments`]): What is done with them.
+
+    Returns:
+        `dict[str, dict]`: what metrics.json holds.
+
+    Raises:
+        `ValueError`: If arguments, rows and model do not fit each other.
+    """
+    rows = start_run(data, training)
+    model, processor = prepare_model(arguments, training.do_train)
+    make_dataset = partial(VideoClipDataset, processor=processor)
+    evaluation = {name: make_dataset(of_source) for name, of_source in rows.validation.items()}
+    trainer = VideoLanguageTrainer(
+        model=model,
+        args=training,
+        train_dataset=make_dataset(rows.train) if training.do_train else None,
+        eval_dataset=evaluation.get("", evaluation) or None,
+        processing_class=processor,
+    )
+    report = run(trainer, rows, make_dataset)
+    finish_run(trainer, rows, report, data, arguments.model_name_or_path)
+    return report
+
+
+def parse_arguments(
+    argv: Sequence[str] | None = None, description: str = __doc__, **defaults: Any
+) -> tuple[VideoLanguageModelArguments, DataArguments, VideoLanguageTrainingArguments]:
+    """The arguments of a run, see [`read_arguments`]."""
+    classes = (VideoLanguageModelArguments, DataArguments, VideoLanguageTrainingArguments)
+    return read_arguments(argv, classes, description, **defaults)
+
+
+def main(argv: Sequence[str] | None = None) -> Report:
+    """Command line; returns what metrics.json holds."""
+    return train(*parse_arguments(argv))
+
+
+__all__ = ["VideoLanguageModelArguments", "main", "parse_arguments", "train"]

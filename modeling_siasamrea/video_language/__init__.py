@@ -1,0 +1,8 @@
+"""Siamese sampling and reasoning for the video-language models of `AutoModelForImageTextToText`."""
+
+from .adapters import add_adapter
+from .processing import VideoLanguageProcessor
+from .settings import SETTINGS_NAME, VideoLanguageSettings
+
+
+__all__ = ["SETTINGS_NAME", "VideoLanguageProcessor", "VideoLanguageSettings", "add_adapter"]

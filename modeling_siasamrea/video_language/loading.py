@@ -1,0 +1,63 @@
+"""A video-language model and its processor: from the hub, a folder, or an adapter over either."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+
+from ..model_loading_siasamrea import explained
+from .processing import VideoLanguageProcessor
+from .settings import optional_file
+
+
+def is_adapter(name_or_path: str | Path) -> bool:
+    """Whether a folder or hub name is that of an adapter of a video-language model: it has no configuration."""
+    files = [optional_file(name_or_path, name) for name in ("adapter_config.json", "config.json")]
+    return files[0] is not None and files[1] is None
+
+
+def is_video_language_model(name_or_path: str | Path) -> bool:
+    r"""
+    Whether a folder or hub name is that of a video-language model, or an adapter of one, rather than a SiaSamRea
+    checkpoint.
+
+    Raises:
+        `OSError`: If it is neither.
+    """
+    if is_adapter(name_or_path):
+        return True
+    return PreTrainedConfig.get_config_dict(str(name_or_path))[0].get("model_type") != "siasamrea"
+
+
+def load_video_language_model(
+    name_or_path: str | Path, dtype: str | torch.dtype = "auto", trainable: bool = False, **settings
+) -> tuple[PreTrainedModel, VideoLanguageProcessor]:
+    r"""
+    Loads a model of `AutoModelForImageTextToText`, or an adapter over one, with its processor and settings.
+
+    Args:
+        name_or_path (`str` or `Path`): Folder or hub name.
+        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): Precision; the checkpoint's own by default.
+        trainable (`bool`, *optional*, defaults to `False`): Whether an adapter's layers go on training.
+        settings: Fields of [`VideoLanguageSettings`], over those saved beside the model.
+
+    Returns:
+        `tuple(PreTrainedModel, VideoLanguageProcessor)`: the model (a `PeftModel` for an adapter).
+
+    Raises:
+        `ValueError`: If it cannot be loaded, takes no videos, or a setting does not exist.
+    """
+    with explained(f"The video-language model {name_or_path} cannot be loaded"):
+        if not is_video_language_model(name_or_path):
+            raise ValueError("it is a SiaSamRea checkpoint, which `siasamrea train` trains.")
+        processor = VideoLanguageProcessor.from_pretrained(name_or_path, **settings)
+        if not is_adapter(name_or_path):
+            return AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype), processor
+        from peft import PeftConfig, PeftModel  # an optional dependency
+
+        base = PeftConfig.from_pretrained(str(name_or_path)).base_model_name_or_path
+        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
+        return PeftModel.from_pretrained(model, str(name_or_path), is_trainable=trainable), processor
+
+
+__all__ = ["is_adapter", "is_video_language_model", "load_video_language_model"]

@@ -1,0 +1,172 @@
+"""What changes an answer of a video-language model and is not in it: sampling, method and wording, in one file."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+from transformers.utils import cached_file
+
+from ..configuration_siasamrea import TASKS, SiaSamReaConfig
+from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+
+
+SETTINGS_NAME = "siamese_reasoning.json"
+PROMPTS = {
+    "open_ended": "{question}\nAnswer with a single word or a short phrase.",
+    "count": "{question}\nAnswer with a single number.",
+    "likelihood": "{question}\n{candidates}\nAnswer with the right one of them.",
+    "letters": "{question}\n{candidates}\nAnswer with the letter of the right one.",
+}
+METHOD = (
+    "num_clips",
+    "alpha",
+    "omega",
+    "affinity",
+    "affinity_temperature",
+    "reasoning_weights",
+    "supervised_clips",
+)
+SAMPLING = ("num_clips", "frames_per_clip", "min_frames", "max_frames", "sampling", "window", "fps")
+
+
+def optional_file(name_or_path: str | Path, file: str) -> str | None:
+    """The path of a file of a folder or hub repository (offline, of its copy here); `None` where there is none."""
+    optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    return cached_file(str(name_or_path), file, **optional)
+
+
+@strict
+@dataclasses.dataclass
+class VideoLanguageSettings:
+    r"""
+    Siamese sampling and reasoning over a video-language model, and how questions are put to it. Saved beside each
+    adapter or checkpoint as `siamese_reasoning.json`.
+
+    Args:
+        num_clips (`int`, *optional*, defaults to 4):
+            N, the clips of a video in training. Paper: 9. Decision: 4, because these models are large: the siamese
+            clips of a step with N = 9 cost three times more than its anchor clip does.
+        alpha (`float`, *optional*, defaults to 1.0): Weight of the siamese loss in equation 8 (paper). 0: baseline.
+        omega (`float`, *optional*, defaults to 0.5): Weight of the propagated knowledge in equations 3 to 5 (paper).
+        affinity (`str`, *optional*, defaults to `"knowledge"`):
+            `"knowledge"`: equations 1 and 2. `"average"`: the paper's "w/ SKR".
+        affinity_temperature (`float`, *optional*, defaults to 1.0): Temperature of equation 2; 1.0 is the paper's.
+        reasoning_weights (`str`, *optional*, defaults to `"uniform"`):
+            W1 and W2 of equations 3 to 5. Decision: fixed, `"uniform"` or `"anchor"`; learned ones would be parameters
+            of ours in a model that is to load without us.
+        supervised_clips (`str`, *optional*, defaults to `"anchor"`):
+            What the ground-truth loss is taken on: `"anchor"`, or `"all"` clips (with `alpha=0` the baseline of equal
+            compute).
+        frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
+            Frames of a clip, or one a second from `min_frames` to `max_frames`. A fixed number lets clips of different
+            videos share a forward pass.
+        min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
+        max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
+        sampling (`str`, *optional*, defaults to `"siamese"`): `"siamese"`, `"copies"`, `"anywhere"` or
+            `"random_windows"`, see [`SiaSamReaVideoProcessor`].
+        window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals.
+        fps (`float`, *optional*, defaults to 1.0): Frames a second of a clip of `"random_windows"`.
+        multiple_choice (`str`, *optional*, defaults to `"likelihood"`):
+            `"likelihood"`: the answer is the candidate's text, and the most likely one is chosen. `"letters"`: the
+            answer is its letter. Either way the question lists the candidates (decision).
+        prompts (`dict[str, str]`, *optional*):
+            What is asked, by the names `"open_ended"`, `"count"`, `"likelihood"` and `"letters"`, with `{question}`
+            and in the last two `{candidates}`. Those not given are ours (decision).
+        max_new_tokens (`int`, *optional*, defaults to 32): Longest generated answer in tokens (decision).
+
+    Raises:
+        `ValueError`: If a field is outside its range or a prompt has no place for the question.
+    """
+
+    num_clips: int = 4
+    alpha: float | int = 1.0
+    omega: float | int = 0.5
+    affinity: Literal["knowledge", "average"] = "knowledge"
+    affinity_temperature: float | int = 1.0
+    reasoning_weights: Literal["uniform", "anchor"] = "uniform"
+    supervised_clips: Literal["anchor", "all"] = "anchor"
+    frames_per_clip: int | Literal["adaptive"] = "adaptive"
+    min_frames: int = 5
+    max_frames: int = 16
+    sampling: Literal["siamese", "copies", "anywhere", "random_windows"] = "siamese"
+    window: float | int = 0.5
+    fps: float | int = 1.0
+    multiple_choice: Literal["likelihood", "letters"] = "likelihood"
+    prompts: dict[str, str] = dataclasses.field(default_factory=dict)
+    max_new_tokens: int = 32
+
+    def __post_init__(self):
+        self.method()
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be 1 or more; got {self.max_new_tokens}.")
+        unknown = [name for name in self.prompts if name not in PROMPTS]
+        if unknown:
+            raise ValueError(f"There are prompts for {', '.join(PROMPTS)}; there is none for {', '.join(unknown)}.")
+        self.prompts = PROMPTS | self.prompts
+        for name, prompt in self.prompts.items():
+            missing = [
+                place for place in ("{question}", "{candidates}") if place in PROMPTS[name] and place not in prompt
+            ]
+            if missing:
+                raise ValueError(f"The prompt {name!r} must say where {' and '.join(missing)} goes; got {prompt!r}.")
+
+    def prompt(self, task: str) -> str:
+        """The wording of a task's questions."""
+        return self.prompts[self.multiple_choice if task == "multiple_choice" else task]
+
+    def method(self) -> SiaSamReaConfig:
+        """The fields of siamese sampling and reasoning, as the small network's configuration checks and names them."""
+        return SiaSamReaConfig(**{name: getattr(self, name) for name in METHOD})
+
+    @property
+    def siamese_clips_trained(self) -> bool:
+        """Whether training runs the siamese clips at all."""
+        return self.method().siamese_clips_trained
+
+    @property
+    def tasks(self) -> list[str]:
+        """A video-language model answers questions of every task."""
+        return list(TASKS)
+
+    def video_sampler(self) -> SiaSamReaVideoProcessor:
+        """What samples the clips."""
+        return SiaSamReaVideoProcessor(**{name: getattr(self, name) for name in SAMPLING})
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the settings into a folder."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        (Path(folder) / SETTINGS_NAME).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **fields) -> "VideoLanguageSettings":
+        r"""
+        Reads the settings beside a model; one that has none, such as a model nobody fine-tuned, gets the defaults.
+
+        Args:
+            name_or_path (`str` or `Path`): Folder or hub name of the model or adapter.
+            fields: Settings over those of the file; `prompts` are merged.
+
+        Raises:
+            `ValueError`: If the file is not one of settings, or a field does not exist.
+        """
+        path = optional_file(name_or_path, SETTINGS_NAME)
+        try:
+            saved = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not JSON: {error}.") from None
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = [name for name in saved | fields if name not in known]
+        if unknown:
+            raise ValueError(f"There is no setting {', '.join(unknown)}; there are {', '.join(known)}.")
+        prompts = saved.get("prompts", {}) | fields.get("prompts", {})
+        try:
+            return cls(**(saved | fields | {"prompts": prompts}))
+        except StrictDataclassFieldValidationError as error:
+            raise ValueError(f"The settings of {name_or_path}: {error.__cause__}.") from None
+
+
+__all__ = ["SETTINGS_NAME", "VideoLanguageSettings", "optional_file"]
