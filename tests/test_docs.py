@@ -22,20 +22,27 @@ from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands import siasamrea
+from tiny_video_language_models import tiny
 
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "examples/README.md", "examples/configs/README.md", "examples/ablation/README.md")
 PAGES += ("model_cards/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+VIDEO_LANGUAGE_MODELS = {"qwen3_vl": "Qwen/Qwen3-VL-2B-Instruct", "smolvlm": "HuggingFaceTB/SmolVLM2-2.2B-Instruct"}
 # Commands that set a machine up, among them those that this test runs under.
 SET_UP = ("pip ", "python -m venv", "source ", "python -m pytest", "ruff ", "bash .ci/run")
 SHORT_RUN = "--max_steps 2 --use_cpu --report_to none --save_strategy no"
+SHORT_VLM = f"""{SHORT_RUN} --dataloader_num_workers 0 --bf16 false --gradient_checkpointing false --lora_rank 2
+    --method '{{"num_clips": 2, "frames_per_clip": 4, "max_new_tokens": 4}}'"""
 # What is added to a command that has these words, so that it ends within seconds.
 SHORTER = {
     "examples/configs/quickstart.json": f"""{SHORT_RUN} --dataloader_num_workers 0 --sample_data
         '{{"train_videos": 4, "validation_videos": 2, "test_videos": 2}}' --output_dir outputs/short
         --train_file outputs/short_data/train.jsonl --validation_file outputs/short_data/validation.jsonl
         --test_file outputs/short_data/test.jsonl --video_folder outputs/short_data""",
+    "train_vlm qwen3_vl_2b": f"""{SHORT_VLM} --output_dir my-adapter
+        --family_video_processor '{{"size": {{"shortest_edge": 2048, "longest_edge": 65536}}}}'""",
+    "examples/configs/smolvlm2_2b.json": SHORT_VLM,
     "--do_train": f"""{SHORT_RUN} --video_processor '{{"size": {{"longest_edge": 64}}, "frames_per_clip": 2}}'""",
     "examples/configs/msvd_qa.json": f"""{SHORT_RUN} --eval_strategy no --load_best_model_at_end false
         --model_name_or_path outputs/quickstart --dataloader_num_workers 0 --image_encoder_learning_rate 1e-5
@@ -78,10 +85,15 @@ def reader(workspace, tiny_config, tokenizer, write_video, monkeypatch) -> Path:
     text = config.text_config.to_diff_dict() | {"vocab_size": len(tokenizer)}
     BertModel(BertConfig(**text)).save_pretrained("google-bert/bert-base-uncased")
     tokenizer.save_pretrained("google-bert/bert-base-uncased")
+    for family, name in VIDEO_LANGUAGE_MODELS.items():
+        for part in tiny(family):
+            part.save_pretrained(name)
     torch.save(official_state(OPEN_ENDED), "clipbert_image_text_pretrained.pt")
     for video in ("outputs/sample_data/videos/test_00000.mp4", "cat.mp4", "videos/cooking/0001.mp4"):
         write_video(workspace / video, frames=80)
     write_video(workspace / "videos/cooking/0002.mp4", frames=400)
+    (workspace / "data").mkdir()
+    (workspace / "data/videos").symlink_to(workspace / "videos")
     (workspace / "annotations/msvd_qa").mkdir(parents=True)
     for video in OFFICIAL["msvd_qa"](workspace / "annotations/msvd_qa"):
         write_video(workspace / "videos/msvd" / video, frames=16, codec="mpeg4")
@@ -122,7 +134,9 @@ def serves(words: list[str]) -> bool:
 
 
 def run(words: list[str], example: Callable) -> None:
-    """Runs a command of the package or a script of `examples/` in this process."""
+    """Runs a command of the package or a script of `examples/` in this process, as one process where several share."""
+    if words[:2] == ["torchrun", "--nproc_per_node"]:
+        words = ["python", *words[3:]]
     if words[:2] == ["siasamrea", "demo"]:
         pytest.importorskip("gradio", reason="the page needs Gradio")
         assert serves(words)
@@ -137,7 +151,7 @@ def run(words: list[str], example: Callable) -> None:
 def test_code_blocks_run(language, block, reader, example):
     if language == "json":
         rows = [json.loads(line) for line in block.splitlines()]
-        for file in ("train.jsonl", "validation.jsonl", "test.jsonl"):
+        for file in ("train.jsonl", "validation.jsonl", "data/train.jsonl", "data/validation.jsonl"):
             Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     elif language == "python":
         short = block.replace("learning_rate=", 'max_steps=2, save_strategy="no", report_to="none", learning_rate=')
