@@ -219,6 +219,8 @@ def _read_decord(name: str, path: str, index: FrameIndex, unique: np.ndarray) ->
         reader = decord.VideoReader(path, num_threads=_decoder_threads())
         if len(reader) != len(index.times):
             raise VideoDecodingError(name, f"decord finds {len(reader)} of its {len(index.times)} frames")
+        if reader.get_key_indices() != np.searchsorted(index.pts, index.entries[:, 0]).tolist():
+            raise VideoDecodingError(name, "decord takes other frames for key frames")
         for number in unique.tolist():
             yield reader[number].asnumpy()
         del reader  # an idle reader keeps decoding ahead
@@ -278,6 +280,8 @@ def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -
                 frame = next(frames, None)
                 if frame is None or frame.pts is None or (frame.is_corrupt and frame.pts >= pts):
                     raise _LostFrameError
+                if frame.pts == pts and index.entry[number] > 0 and not frame.key_frame:
+                    raise _LostFrameError  # it was called a key frame, but is none
                 position = _position(index, frame, reached)
                 reached = reached if position is None else position
             if reached > number:
