@@ -19,7 +19,10 @@ from .frames_in_memory import count_frames, is_frames, pick_frames
 from .video_source import VideoDecodingError, VideoSource, local_file, source_name
 
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".vob", ".wmv", ".asf", ".flv", ".3gp", ".ogv"),
+)
 BYTES_AT_FULL_SIZE = 1 << 25  # of frames that wait to be transformed, or one frame
 # Frames that are rather decoded than skipped: a seek costs about as much.
 SEEK_OVER = 4
