@@ -352,9 +352,8 @@ def decoding(repeats: int) -> list[Row]:
 
 def prepared(repeats: int) -> list[Row]:
     """Sampling a 720p video's clips from its fast copy (prepare_videos.py), against the original."""
-    from prepare_videos import prepare_video
-
     from modeling_siasamrea import SiaSamReaVideoProcessor
+    from modeling_siasamrea.commands.prepare import prepare_video
 
     processor = SiaSamReaVideoProcessor(size={"longest_edge": 224}, do_rescale=False, do_normalize=False)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,6 @@
 """The frames of a video file that a player shows, with their times: found by reading packets, without decoding."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,17 @@ COMPARED_FRAMES = 32
 # What decord reads as a player shows it where pictures are coded in closed groups (tried, frame by frame).
 PLAIN_CONTAINERS = ("mov,mp4", "matroska")
 PLAIN_CODECS = ("h264", "hevc", "mpeg4", "vp8", "vp9", "mjpeg")
+COMPOSING_CODECS = ("apng", "gif")  # their pictures are drawn over earlier ones, whatever is marked as a key frame
+
+# Containers that hold their own frames. Others are lists of files and addresses, which a video must not have opened,
+# text that is drawn, or need a library that follows links.
+CONTAINERS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,asf_o,ogg,gif,apng,rm,mxf,nut,dv,wtv,nsv,nuv,gxf,lxf,swf,dhav,ivf,"
+    "av1,obu,h261,h263,h264,hevc,vvc,m4v,mpegvideo,mjpeg,mjpeg_2000,mpjpeg,vc1,vc1test,dirac,yuv4mpegpipe,bink,smk,"
+    "flic,roq,film_cpk,pva,ty,bmp_pipe,jpeg_pipe,png_pipe,ppm_pipe,tiff_pipe,webp_pipe,jpegxl_anim,webp"
+)
+# Before version 19, PyAV refuses files whose metadata are not UTF-8 unless it is told to ignore that.
+LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 Packets = dict[str, np.ndarray]
 
@@ -94,12 +106,15 @@ def frame_index(name: str, path: str) -> FrameIndex:
 def open_video(name: str, path: str, threads: int) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A file and its video stream, decoded by so many threads (0: the decoder chooses), with one kind of error."""
     try:
-        with av.open(path, metadata_errors="ignore") as container:
+        with av.open(
+            path, options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}, **LENIENT
+        ) as container:
             streams = container.streams.video
             if not streams:
                 raise VideoDecodingError(name, "it has no video stream")
-            # A cover picture is a stream too.
-            stream = next((s for s in streams if not s.disposition & s.disposition.attached_pic), streams[0])
+            stream = next((s for s in streams if not s.disposition & s.disposition.attached_pic), None)
+            if stream is None:
+                raise VideoDecodingError(name, "it has no video stream, but a cover picture")
             if stream.codec_context is None:
                 raise VideoDecodingError(name, "there is no decoder for its codec")
             if stream.width * stream.height > MAX_PIXELS:
@@ -110,6 +125,8 @@ def open_video(name: str, path: str, threads: int) -> Iterator[tuple[InputContai
             stream.thread_type, stream.thread_count = ("SLICE", 1) if threads == 1 else ("AUTO", threads)
             yield container, stream
     except av.FFmpegError as error:
+        if error.errno == errno.EINVAL:
+            raise VideoDecodingError(name, "it is damaged or of a kind that is no video") from None
         raise VideoDecodingError(name, f"it is damaged or no video ({error.strerror})") from None
 
 
@@ -145,9 +162,9 @@ def _make_index(name: str, path: str, size: int) -> FrameIndex:
         if first is None:
             raise VideoDecodingError(name, "it is damaged or no video (no frame of it can be decoded)")
         shown = _shown_packets(packets, head) if whole else None
-        # An AVI has no presentation times: frames that are coded in another order than shown must be counted.
+        # An AVI tells when frames are shown, but not which: if they are coded in another order, they must be counted.
         if shown is None or (container.format.name == "avi" and stream.codec_context.has_b_frames):
-            return _count_frames(name, path, first)
+            return _count_frames(name, path, first, packets.get("pts"))
         return _index_packets(name, container, stream, packets, shown, first)
 
 
@@ -157,6 +174,7 @@ def _read_packets(
     """All packets in decoding order, the first frame, the times of the first, and whether packets tell all frames."""
     columns = {column: [] for column in ("pts", "dts", "duration", "key", "hidden")}
     first, head, whole, read = None, [], True, 0
+    first_key = None  # its time; what comes before may be the end of something that is cut away
     compared = 1 if container.format.name.startswith(TIMED_CONTAINERS) else COMPARED_FRAMES
     hides = {"vp8": _is_hidden_vp8, "vp9": _is_hidden_vp9}.get(stream.codec_context.codec.canonical_name)
     packets = read_packets(container, stream)
@@ -171,16 +189,18 @@ def _read_packets(
         read += packet.size
         if count == MAX_PACKETS or read > MAX_BYTES * size + (1 << 20):
             raise VideoDecodingError(name, "it is damaged: its tables tell of more frames than the file can hold")
-        # The head is done with a frame that does not need what came before the first packet.
-        if len(head) < compared or (head[-1] or 0) < (columns["pts"][0] or 0):
+        if first_key is None and packet.is_keyframe and packet.size:
+            first_key = packet.pts or 0
+        # The head is done with a frame that does not need what came before the first key frame.
+        if len(head) < compared or first_key is None or (head[-1] or 0) < first_key:
             try:
                 for frame in packet.decode():
                     first = first or frame
                     head.append(frame.pts)
             except av.FFmpegError:
-                whole = False
+                whole = whole and first_key is None
         if packet.size:
-            whole = whole and packet.pts is not None and not packet.is_corrupt
+            whole = whole and packet.pts is not None and (first_key is None or not packet.is_corrupt)
             columns["pts"].append(packet.pts)
             columns["dts"].append(packet.pts if packet.dts is None else packet.dts)
             columns["duration"].append(packet.duration or 0)
@@ -206,8 +226,10 @@ def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | Non
     shown = np.flatnonzero(~packets["hidden"])
     shown = shown[np.argsort(pts[shown], kind="stable")]
     # Pictures before the first key frame may need what was cut away: then the decoder leaves them out.
-    shown = shown[(pts[shown] >= pts[0]) | np.isin(pts[shown], [time for time in head if time is not None])]
-    return shown if pts[shown[: len(head)]].tolist() == head else None
+    first_key = pts[np.argmax(packets["key"])]
+    shown = shown[(pts[shown] >= first_key) | np.isin(pts[shown], [time for time in head if time is not None])]
+    told = (np.diff(pts[shown]) > 0).all() and pts[shown[: len(head)]].tolist() == head
+    return shown if told else None
 
 
 def _index_packets(
@@ -218,6 +240,8 @@ def _index_packets(
     shown: np.ndarray,
     first: VideoFrame,
 ) -> FrameIndex:
+    if stream.codec_context.codec.canonical_name in COMPOSING_CODECS:
+        packets["key"][1:] = False
     pts, keys = packets["pts"], np.flatnonzero(packets["key"])
     ticks = pts[shown]
     if int(ticks[-1]) - int(ticks[0]) >= 1 << 52:
@@ -247,26 +271,29 @@ def _index_packets(
         entries,
         plain=container.format.name.startswith(PLAIN_CONTAINERS)
         and stream.codec_context.codec.canonical_name in PLAIN_CODECS
-        and stream.frames in (0, len(pts))  # decord aborts the process if the header tells of absurdly many
+        # decord aborts the process if the header tells of absurdly many, and errs where it tells none (fragments).
+        and stream.frames == (0 if container.format.name.startswith("matroska") else len(pts))
         and len(shown) == len(pts)
         and not leading.any()
         and bool(packets["key"][0])
         and (matrix == np.eye(2)).all()
-        and bool((np.diff(ticks) > 0).all())
         and duration < 86400,
     )
 
 
-def _count_frames(name: str, path: str, first: VideoFrame) -> FrameIndex:
+def _count_frames(name: str, path: str, first: VideoFrame, packet_times: np.ndarray | None) -> FrameIndex:
     """The index of a file whose packets do not tell its frames: it is decoded once."""
     with open_video(name, path, threads=1) as (container, stream):
         ticks = [frame.pts for frame in decode_packets(stream, read_packets(container, stream)) if frame is not None]
-        rate, tick = stream.average_rate or 25, stream.time_base
-        times = np.arange(len(ticks)) / float(rate)
-        if None not in ticks and (len(ticks) == 1 or 0 < min(np.diff(ticks)) <= max(np.diff(ticks)) < 1 << 40):
-            times = (np.array(ticks) - ticks[0]) * tick.numerator / tick.denominator
         if not ticks:
             raise VideoDecodingError(name, "it is damaged or no video (no frame of it can be decoded)")
+        if container.format.name == "avi" and packet_times is not None and len(packet_times) == len(ticks):
+            ticks = np.sort(packet_times).tolist()
+        tick = stream.time_base
+        times = np.arange(len(ticks)) / float(stream.average_rate or 25)
+        steps = [0] if None in ticks else np.diff(ticks)
+        if len(steps) and min(steps) >= 0 and 0 < max(steps) < 1 << 40:
+            times = (np.array(ticks) - ticks[0]) * tick.numerator / tick.denominator
         duration = float(times[-1]) + _last_duration(times, 0.0, stream)
         fps = _average_rate(len(times), duration, stream)
     nothing = np.zeros(len(ticks), dtype=np.int64)
@@ -279,7 +306,8 @@ def _last_duration(times: np.ndarray, declared: float, stream: VideoStream) -> f
     """How long the last frame is shown: as declared, or as long as others."""
     if 0 < declared < 86400:
         return declared
-    return float(np.median(np.diff(times))) if len(times) > 1 else 1 / float(stream.average_rate or 25)
+    steps = np.diff(times)
+    return float(np.median(steps[steps > 0])) if (steps > 0).any() else 1 / float(stream.average_rate or 25)
 
 
 def _average_rate(frames: int, duration: float, stream: VideoStream) -> float:

@@ -19,7 +19,10 @@ from .frames_in_memory import count_frames, is_frames, pick_frames
 from .video_source import VideoDecodingError, VideoSource, local_file, source_name
 
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".gif", ".mov", ".m4v", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".vob", ".wmv", ".asf", ".flv", ".3gp", ".ogv"),
+)
 BYTES_AT_FULL_SIZE = 1 << 25  # of frames that wait to be transformed, or one frame
 # Frames that are rather decoded than skipped: a seek costs about as much.
 SEEK_OVER = 4
@@ -219,6 +222,8 @@ def _read_decord(name: str, path: str, index: FrameIndex, unique: np.ndarray) ->
         reader = decord.VideoReader(path, num_threads=_decoder_threads())
         if len(reader) != len(index.times):
             raise VideoDecodingError(name, f"decord finds {len(reader)} of its {len(index.times)} frames")
+        if reader.get_key_indices() != np.searchsorted(index.pts, index.entries[:, 0]).tolist():
+            raise VideoDecodingError(name, "decord takes other frames for key frames")
         for number in unique.tolist():
             yield reader[number].asnumpy()
         del reader  # an idle reader keeps decoding ahead
@@ -278,6 +283,8 @@ def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -
                 frame = next(frames, None)
                 if frame is None or frame.pts is None or (frame.is_corrupt and frame.pts >= pts):
                     raise _LostFrameError
+                if frame.pts == pts and index.entry[number] > 0 and not frame.key_frame:
+                    raise _LostFrameError  # it was called a key frame, but is none
                 position = _position(index, frame, reached)
                 reached = reached if position is None else position
             if reached > number:

@@ -142,10 +142,13 @@ def _existing(name: str) -> str:
 
 @contextmanager
 def _plain(path: str) -> Iterator[str]:
-    """A path that decoders take: one that is not UTF-8 gets another name for the time."""
+    """A path that decoders take: one that is not UTF-8, or that they could take for a pattern, gets another name."""
     try:
         path.encode()
+        plain = "%" not in path
     except UnicodeEncodeError:
+        plain = False
+    if not plain:
         with tempfile.TemporaryDirectory() as folder:
             link = os.path.join(folder, "video")
             os.symlink(path, link)

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from modeling_siasamrea.processors import frame_index as frame_index_module
 from modeling_siasamrea.processors import video_decoding
@@ -78,7 +79,7 @@ def copy_packets(
 
 def decoded_from_the_start(path: Path) -> list[np.ndarray]:
     """What a player shows: a decode in the order of presentation, which leaves discarded frames out."""
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with av.open(str(path), **frame_index_module.LENIENT) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
@@ -364,6 +365,113 @@ def test_a_lost_frame_leaves_the_one_before_on_the_screen(tmp_path):
     assert metadata.total_num_frames == 60 and [number(frame) for frame in frames] == [39, 39, 41]
     with pytest.raises(VideoDecodingError, match="most of the frames asked for cannot be decoded"):
         decode_frames(tmp_path / "lost.avi", [40])
+
+
+@pytest.mark.parametrize("kind", ["h264_closed", "mpeg2_b"])
+def test_a_stream_that_begins_anywhere_is_read_by_its_index(tmp_path, kind):
+    codec, options, stream = KINDS[kind]
+    data = write(tmp_path / "whole.ts", codec, options, **stream).read_bytes()
+    (tmp_path / "begins.ts").write_bytes(data[len(data) // 3 :])  # not even at the start of a packet
+    index = frame_index("begins", str(tmp_path / "begins.ts"))
+    assert index.pts is not None and 20 <= len(index.times) < 50
+    check_every_frame(tmp_path / "begins.ts", len(index.times))
+    frames, _ = decode_frames(tmp_path / "begins.ts", np.arange(len(index.times)))
+    assert [number(frame) for frame in frames] == list(range(FRAMES - len(index.times), FRAMES))
+
+
+def test_frames_of_one_time_are_told_apart_by_decoding(tmp_path):
+    """Matroska rounds times to milliseconds, here of four frames each."""
+    path = write(tmp_path / "video.mkv", "libx264", CLOSED, rate=4000)
+    check_every_frame(path, FRAMES)
+    frames, metadata = decode_frames(path, np.arange(FRAMES))
+    assert [number(frame) for frame in frames] == list(range(FRAMES))
+    assert (np.diff(metadata.times) >= 0).all() and metadata.duration > metadata.times[-1]
+
+
+def test_times_of_an_avi_with_reordered_frames(tmp_path):
+    """Its packets' times are those of the frames, in order; the rate that it declares may be that of empty packets."""
+    path = write(tmp_path / "video.avi", "libx264", CLOSED, times=[40 * i for i in range(FRAMES)])
+    check_every_frame(path, FRAMES)
+    frames, metadata = decode_frames(path, [0], start=1.0)
+    assert number(frames[0]) in (24, 25, 26) and metadata.times[0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_key_frames_that_are_none(tmp_path):
+    """An AVI whose table calls every frame a key frame."""
+    data = bytearray(write(tmp_path / "video.avi", "wmv2", gop_size=12).read_bytes())
+    place = data.rindex(b"idx1") + 8
+    while data[place : place + 4] == b"00dc":
+        data[place + 4] |= 0x10
+        place += 16
+    (tmp_path / "all_keys.avi").write_bytes(data)
+    assert frame_index("all", str(tmp_path / "all_keys.avi")).entry[-1] == FRAMES - 1
+    check_every_frame(tmp_path / "all_keys.avi", FRAMES)
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "dash+frag_every_frame"])
+def test_fragments(tmp_path, flags, backend):
+    whole = write(tmp_path / "video.mp4", "libx264", CLOSED)
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "f.mp4"), "w", options={"movflags": flags}) as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    check_every_frame(tmp_path / "f.mp4", FRAMES, backend=backend, closeness=1)
+
+
+@pytest.mark.parametrize("disposal", [1, 2, 3])
+def test_gifs_are_drawn_over_what_was_there(tmp_path, disposal):
+    pictures = []
+    for index in range(20):
+        rgba = np.dstack([picture(index), np.full((48, 96), 255, dtype=np.uint8)])
+        rgba[30:, : 40 if index % 3 else 0, 3] = 0
+        pictures.append(Image.fromarray(rgba))
+    save = {"save_all": True, "append_images": pictures[1:], "duration": [50, 300] * 10, "disposal": disposal}
+    pictures[0].save(tmp_path / "video.gif", **save)
+    reference = decoded_from_the_start(tmp_path / "video.gif")
+    check_every_frame(tmp_path / "video.gif", len(reference))
+    apng = write(tmp_path / "video.apng", "apng", pix_fmt="rgb24")
+    check_every_frame(apng, FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{video}\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile {video}\n"),
+        ("session.mp4", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"),
+        ("drawing.svg", '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="{video}"/></svg>'),
+        ("words.txt", "Text is drawn by some decoders.\n" * 50),
+    ],
+)
+def test_what_names_other_files_or_is_drawn_is_no_video(tmp_path, name, text):
+    video = write(tmp_path / "video.ts", "libx264", CLOSED)
+    (tmp_path / name).write_text(text.format(video=video))
+    with pytest.raises(VideoDecodingError, match="no video"):
+        decode_frames(tmp_path / name, [0])
+
+
+def test_a_name_is_no_pattern_of_names(tmp_path):
+    write(tmp_path / "video.gif", "gif", pix_fmt="rgb8").rename(tmp_path / "50%d.gif")
+    assert decode_frames(tmp_path / "50%d.gif", [59])[1].total_num_frames == FRAMES
+
+
+def test_a_cover_is_no_video(tmp_path):
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        sound = container.add_stream("aac", rate=16000)
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 96, 48, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), dtype=np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture(5), format="rgb24")))
+        container.mux(cover.encode())
+    with pytest.raises(VideoDecodingError, match="no video stream, but a cover picture"):
+        decode_frames(tmp_path / "song.mp4", [0])
 
 
 RIGHT = {  # the number that each file's frame 0 shows, how many frames it has

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,21 +13,14 @@ import av
 import numpy as np
 import pytest
 
+from modeling_siasamrea.commands import prepare
 from modeling_siasamrea.processors.video_decoding import decode_frames
 
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-
-
-@pytest.fixture(scope="module")
-def script(example):
-    return example("prepare_videos")
-
-
-def test_the_copy_has_the_same_frames_smaller_and_without_audio(script, tmp_path, write_video):
+def test_the_copy_has_the_same_frames_smaller_and_without_audio(tmp_path, write_video):
     source, target = tmp_path / "videos", tmp_path / "fast"
     write_video(source / "a" / "v.mkv", frames=40, height=96, width=128)
-    assert script.prepare_videos(source, target, short_side=48) == []
+    assert prepare.prepare_videos(source, target, short_side=48) == []
     everything = lambda metadata: np.arange(metadata.total_num_frames)  # noqa: E731
     original, before = decode_frames(source / "a" / "v.mkv", everything)
     copy, after = decode_frames(target / "a" / "v.mp4", everything)
@@ -39,39 +33,39 @@ def test_the_copy_has_the_same_frames_smaller_and_without_audio(script, tmp_path
     assert keys[0] and keys[8] and sum(keys) >= 5
 
 
-def test_small_videos_are_not_enlarged_and_sizes_are_even(script):
-    assert script.new_size(1280, 720, 256) == (456, 256)
-    assert script.new_size(64, 48, 256) == (64, 48)
-    assert script.new_size(721, 1281, 256) == (256, 454)
+def test_small_videos_are_not_enlarged_and_sizes_are_even():
+    assert prepare.new_size(1280, 720, 256) == (456, 256)
+    assert prepare.new_size(64, 48, 256) == (64, 48)
+    assert prepare.new_size(721, 1281, 256) == (256, 454)
 
 
-def test_what_is_finished_is_not_done_again_and_failures_are_named(script, tmp_path, write_video):
+def test_what_is_finished_is_not_done_again_and_failures_are_named(tmp_path, write_video):
     source, target = tmp_path / "videos", tmp_path / "fast"
     write_video(source / "good.mp4")
     (source / "broken.mp4").write_bytes(b"not a video")
-    (failure,) = script.prepare_videos(source, target)
+    (failure,) = prepare.prepare_videos(source, target)
     assert failure["video"] == "broken.mp4" and failure["error"]
     assert json.loads((target / "failures.jsonl").read_text()) == failure
     os.utime(target / "good.mp4", (1, 1))
     # An unfinished file, as a killed run leaves it, is no copy.
     (target / ".broken.mp4.part").write_bytes(b"half")
     write_video(source / "broken.mp4")
-    assert script.prepare_videos(source, target) == []
+    assert prepare.prepare_videos(source, target) == []
     assert (target / "good.mp4").stat().st_mtime == 1
     assert sorted(path.name for path in target.iterdir()) == ["broken.mp4", "failures.jsonl", "good.mp4"]
 
 
-def test_names_that_would_collide_are_refused(script, tmp_path, write_video):
+def test_names_that_would_collide_are_refused(tmp_path, write_video):
     write_video(tmp_path / "v.mp4")
     write_video(tmp_path / "v.mkv")
     with pytest.raises(ValueError, match=r"would both become .*v\.mp4"):
-        script.prepare_videos(tmp_path, tmp_path / "fast")
+        prepare.prepare_videos(tmp_path, tmp_path / "fast")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no videos"):
-        script.prepare_videos(tmp_path / "empty", tmp_path / "fast")
+        prepare.prepare_videos(tmp_path / "empty", tmp_path / "fast")
 
 
-def test_the_copy_keeps_times_and_turns_frames(script, tmp_path):
+def test_the_copy_keeps_times_and_turns_frames(tmp_path):
     source = tmp_path / "telephone.mp4"
     ticks = [500 + 40 * i if i < 20 else 1300 + 200 * (i - 20) for i in range(40)]  # variable, from half a second on
     with av.open(str(source), "w") as container:
@@ -86,7 +80,7 @@ def test_the_copy_keeps_times_and_turns_frames(script, tmp_path):
             frame.pts, frame.time_base = tick, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    assert script.prepare_video(source, tmp_path / "copy.mp4", short_side=32, group=8, crf=20) is None
+    assert prepare.prepare_video(source, tmp_path / "copy.mp4", short_side=32, group=8, crf=20) is None
     everything = lambda metadata: np.arange(metadata.total_num_frames)  # noqa: E731
     original, before = decode_frames(source, everything)
     copy, after = decode_frames(tmp_path / "copy.mp4", everything)
@@ -101,9 +95,22 @@ def test_the_copy_keeps_times_and_turns_frames(script, tmp_path):
         assert first.rotation == 0 and first.time == pytest.approx(0.5)
 
 
-def test_a_video_that_ends_its_worker_fails_alone(script, tmp_path):
+def test_copies_inside_the_folder_are_not_copied(tmp_path, write_video):
+    write_video(tmp_path / "v.ts", frames=3)
+    for _ in range(2):
+        prepare.main([str(tmp_path), str(tmp_path / "fast"), "--workers", "1"])
+    assert [path.name for path in tmp_path.rglob("*.mp4")] == ["v.mp4"]
+
+
+def test_arguments_that_make_no_sense_get_a_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        prepare.main([str(tmp_path), str(tmp_path / "fast"), "--workers", "0"])
+    assert "--workers must be above 0" in capsys.readouterr().err
+
+
+def test_a_video_that_ends_its_worker_fails_alone(tmp_path):
     todo = {tmp_path / f"v{number}.mp4": tmp_path / f"copy{number}.mp4" for number in range(9)}
-    results = dict(script._in_workers(die_of_video_3, todo, workers=2))
+    results = dict(prepare._in_workers(die_of_video_3, todo, workers=2))
     assert results.keys() == todo.keys()
     assert {path.name: error for path, error in results.items() if error} == {
         "v3.mp4": "its decoder ends the whole process"
@@ -112,19 +119,19 @@ def test_a_video_that_ends_its_worker_fails_alone(script, tmp_path):
 
 def die_of_video_3(path, copy):
     if path.name == "v3.mp4":
-        os.abort()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     """The parent prints its workers' ids, sleeps, and is killed."""
     program = tmp_path / "parent.py"
     program.write_text(
-        f"import sys, time, os; sys.path.insert(0, {str(EXAMPLES)!r})\n"
-        "import prepare_videos\n"
+        "import time, os\n"
+        "from modeling_siasamrea.commands.prepare import _in_workers\n"
         "def work(path, copy):\n"
         "    print(os.getpid(), flush=True)\n"
         "    time.sleep(60)\n"
-        "list(prepare_videos._in_workers(work, {1: 1, 2: 2}, 2))\n"
+        "list(_in_workers(work, {1: 1, 2: 2}, 2))\n"
     )
     parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
     workers = [int(parent.stdout.readline()) for _ in range(2)]

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("modeling_siasamrea.commands.evaluate", "answer and score the rows of a file or benchmark"),
     "ask": ("modeling_siasamrea.commands.ask", "ask a checkpoint about a video, or about many"),
     "check": ("modeling_siasamrea.commands.check", "find the videos of a data set that cannot be used"),
+    "prepare": ("modeling_siasamrea.commands.prepare", "make small copies of large videos, same frames and times"),
     "demo": ("modeling_siasamrea.commands.demo", "open a page in the browser that shows what a checkpoint sees"),
     "convert": ("modeling_siasamrea.convert_clipbert_checkpoint", "turn ClipBERT's weights into a checkpoint"),
 }
