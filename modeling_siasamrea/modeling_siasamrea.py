@@ -166,6 +166,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
 
     def __init__(self, config: SiaSamReaConfig):
         super().__init__(config)
+        config.check()
         self.image_encoder = SiaSamReaImageEncoder(config)
         self.visual_embeddings = SiaSamReaVisualEmbeddings(config)
         self.text_model = AutoModel.from_config(config.text_config)

@@ -88,7 +88,7 @@ class SiaSamReaTrainer(Trainer):
     ):
         refuse_what_is_not_used(model, args, processing_class, kwargs)
         self.siasamrea_config: SiaSamReaConfig = model.config
-        self.siasamrea_config.check_vocabulary()
+        self.siasamrea_config.check()
         collator = SiaSamReaDataCollator(
             processing_class, model.config.label2id, longest_text(args, model.config, processing_class)
         )
