@@ -103,7 +103,7 @@ class SiaSamReaTrainer(Trainer):
         )
         for dataset in (train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])):
             if dataset is not None:
-                self._check_tasks(dataset)
+                self._check_questions(dataset)
         self._log = TrainingLog(self.accelerator, args.device)
         self._skipped = SkippedVideos(Path(args.output_dir) / SKIPPED_VIDEOS_NAME, self.is_world_process_zero())
         self._finite_steps = FiniteSteps(self.accelerator)
@@ -128,13 +128,14 @@ class SiaSamReaTrainer(Trainer):
         if self.is_fsdp_enabled:
             choose_sharded_layers(self.accelerator.state.fsdp_plugin, self.model)
 
-    def _check_tasks(self, dataset: VideoQuestionDataset) -> None:
+    def _check_questions(self, dataset: VideoQuestionDataset) -> None:
         missing = [task for task in dataset.tasks if task not in self.siasamrea_config.tasks]
         if missing:
             raise ValueError(
                 f"The data has questions of the task {' and '.join(map(repr, missing))}, but the model has heads for "
                 f"{self.siasamrea_config.tasks} only. Make the model with a head for each task, or leave the rows out."
             )
+        self.data_collator.check_candidates(dataset.questions)
 
     # Data
 
@@ -176,7 +177,7 @@ class SiaSamReaTrainer(Trainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("Evaluation needs an eval_dataset.")
-        self._check_tasks(dataset)
+        self._check_questions(dataset)
         sampler = EvaluationBatchSampler(
             dataset,
             self.args.eval_batch_size,
