@@ -363,6 +363,8 @@ class SiaSamReaTrainer(Trainer):
             self.model.__class__ = sharded.__bases__[1]
         super()._save(output_dir, state_dict)
         self.model.__class__ = sharded
+        # Tasks and answer vocabulary, beside a LoRA adapter too, whose base model may have had others.
+        self.siasamrea_config.save_pretrained(output_dir or self.args.output_dir)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # `trainer_state.json` is written last and says that a checkpoint is whole: an old one must not say it of a

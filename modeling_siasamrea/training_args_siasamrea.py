@@ -144,15 +144,17 @@ class SiaSamReaTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        switches = [name for name, kind in TrainingArguments.__annotations__.items() if kind in (bool, "bool")]
+        for name in switches:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}.")
         self.check()
         super().__post_init__()
 
     def check(self) -> None:
-        """Raises a `ValueError` if an argument has a value that it cannot have; the Trainer asks once more."""
+        """Raises a `ValueError` if a number is one that its argument cannot have; the Trainer asks once more."""
         for argument in fields(self):
             value = getattr(self, argument.name)
-            if argument.type in (bool, "bool") and not isinstance(value, bool):
-                raise ValueError(f"{argument.name} must be True or False; got {value!r}.")
             if value is not None or argument.default is not None:
                 _check_range(argument.name, value)
 

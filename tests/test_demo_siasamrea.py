@@ -18,11 +18,11 @@ from modeling_siasamrea.demo_siasamrea import (
     Demo,
     Page,
     launch_page,
-    load_answerer,
     load_examples,
     read_request,
     sentence,
 )
+from modeling_siasamrea.model_loading_siasamrea import load_answerer
 
 
 VOCABULARY = {0: "cat", 1: "dog", 2: "<b>red</b>", 3: "blue"}

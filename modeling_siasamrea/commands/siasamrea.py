@@ -21,6 +21,7 @@ COMMANDS = {
     "ask": ("modeling_siasamrea.commands.ask", "ask a checkpoint about a video, or about many"),
     "check": ("modeling_siasamrea.commands.check", "find the videos of a data set that cannot be used"),
     "demo": ("modeling_siasamrea.commands.demo", "open a page in the browser that shows what a checkpoint sees"),
+    "export": ("modeling_siasamrea.commands.export", "write a programme that answers without this package"),
     "convert": ("modeling_siasamrea.convert_clipbert_checkpoint", "turn ClipBERT's weights into a checkpoint"),
 }
 
