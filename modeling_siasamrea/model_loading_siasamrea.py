@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer, Pipeline, PreTrainedConfig, pipeline
+from transformers import AutoTokenizer, Pipeline, pipeline
 from transformers.utils import logging
 
 from .annotations_siasamrea import VideoQuestion
@@ -56,8 +56,10 @@ def load_answerer(checkpoint: str | Path, device: int | None = None) -> Pipeline
     """
     with explained(f"The checkpoint {checkpoint} cannot be loaded"):
         refuse_missing_folder(checkpoint)
-        PreTrainedConfig.get_config_dict(str(checkpoint))  # the pipeline would say less of a folder without one
-        return pipeline("video-question-answering", model=str(checkpoint), device=device)
+        # Not by its name: the pipeline would put a traceback into its message.
+        model = SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint)
+        processor = SiaSamReaProcessor.from_pretrained(checkpoint)
+    return pipeline("video-question-answering", model=model, processor=processor, device=device)
 
 
 def build_model(
