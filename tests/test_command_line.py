@@ -220,6 +220,20 @@ def test_a_killed_list_goes_on_where_it_stopped(counting, tmp_path):
     assert siasamrea.main(command) == 2
 
 
+def test_a_file_that_holds_no_answers_is_left_as_it_is(counting, tmp_path, capsys):
+    (tmp_path / "list.jsonl").write_text(json.dumps({"video": "a", "question": "?"}) + "\n")
+    asked = counting()
+    for content in (b"\x00\xd0\xff\nvideo", b"a text", b"{}", b"[1]\n", b"notes\n"):
+        (tmp_path / "mine").write_bytes(content)
+        code, _, err = run(capsys, "ask", str(tmp_path / "list.jsonl"), "--output", str(tmp_path / "mine"))
+        assert code == 2 and "Choose another --output" in err and len(err.splitlines()) == 1
+        assert (tmp_path / "mine").read_bytes() == content
+    code, _, err = run(capsys, "ask", str(tmp_path / "list.jsonl"), "--output", str(tmp_path / "list.jsonl"))
+    assert code == 2 and "--output is the list itself" in err
+    code, _, err = run(capsys, "ask", str(tmp_path / "list.jsonl"), "--output", str(tmp_path / "mine" / "answers"))
+    assert code == 2 and "cannot be written" in err and len(err.splitlines()) == 1 and not asked
+
+
 def test_the_answers_of_other_numbers_of_processes_count(counting, tmp_path):
     lines = [json.dumps({"video": name, "question": "?"}) for name in "abcd"]
     (tmp_path / "list.jsonl").write_text("\n".join(lines))

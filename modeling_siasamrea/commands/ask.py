@@ -148,13 +148,19 @@ def load_answerer(model: str) -> Pipeline:
 # A long list, shared by processes
 
 
-def read_whole_lines(path: Path) -> list[Any]:
-    """The JSON lines of a file; half a last line, which a kill left, is removed from it."""
+def read_lines(path: Path) -> list[Any]:
+    """The JSON lines of a file, without half a last line, which a kill left; a `ValueError` if it has others."""
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(path, len(whole))
-    return [json.loads(line) for line in whole.decode("utf-8").split("\n")[:-1]]
+    try:
+        return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]]
+    except ValueError:
+        raise ValueError(f"{path} is not a file of answers. Choose another --output.") from None
+
+
+def drop_half_line(part: Path) -> None:
+    """Removes half a last line, so that a process can write on."""
+    if part.exists():
+        os.truncate(part, part.read_bytes().rfind(b"\n") + 1)
 
 
 def part_files(output: Path) -> list[Path]:
@@ -169,14 +175,21 @@ def read_answered(output: Path, lines: Sequence[str]) -> dict[int, dict]:
     Raises:
         `ValueError`: If the files hold answers to other requests.
     """
-    answered = dict(enumerate(read_whole_lines(output))) if output.exists() else {}
+    answered = dict(enumerate(read_lines(output))) if output.exists() else {}
     for part in part_files(output):
-        answered |= dict(read_whole_lines(part))
+        answered |= dict(read_lines(part))
+    is_whole = not output.exists() or output.read_bytes().endswith(b"\n") or output.stat().st_size == 0
+    if not is_whole or not all(isinstance(answer, dict) for answer in answered.values()):
+        raise ValueError(f"{output} is not a file of answers. Choose another --output.")
     for place, answer in answered.items():
-        asked = {name: value for name, value in answer.items() if name not in ANSWER_FIELDS}
-        if place >= len(lines) or asked != read_request(lines[place]):
+        if place >= len(lines) or without_answers(answer) != without_answers(read_request(lines[place])):
             raise ValueError(f"{output} has answers to other requests than these. Choose another --output.")
     return answered
+
+
+def without_answers(answer: dict[str, Any]) -> dict[str, Any]:
+    """The request that an answer belongs to."""
+    return {name: value for name, value in answer.items() if name not in ANSWER_FIELDS}
 
 
 def write_whole(output: Path, answered: dict[int, dict]) -> None:
@@ -208,10 +221,12 @@ def answer_list(source: str, output: Path, model: str, top_k: int) -> None:
     if processes > 1:
         distributed.init_process_group("gloo")
     if rank == 0:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        shared[0] = list(read_source(source))
         try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            shared[0] = list(read_source(source))
             shared[1] = read_answered(output, shared[0])
+        except OSError as error:
+            shared[1] = f"The file {output} cannot be written: {error.strerror}."
         except ValueError as error:
             shared[1] = str(error)
     if processes > 1:
@@ -223,7 +238,9 @@ def answer_list(source: str, output: Path, model: str, top_k: int) -> None:
     parts = list(together(todo, lambda place: span(lines[place])))[rank::processes]
     if parts:
         answerer = load_answerer(model)
-        with open(output.with_name(f"{output.name}.part{rank}"), "a", encoding="utf-8") as file:
+        part = output.with_name(f"{output.name}.part{rank}")
+        drop_half_line(part)
+        with open(part, "a", encoding="utf-8") as file:
             progress = tqdm(total=sum(map(len, parts)), desc="Answering", unit="request", disable=rank > 0)
             for places in parts:
                 answers = answer_lines(answerer, [lines[place] for place in places], top_k)
@@ -278,6 +295,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--output is for a list of requests.")
     if is_list and arguments.video != "-" and not Path(arguments.video).is_file():
         parser.error(f"The list {arguments.video} does not exist.")
+
+    if arguments.output is not None and arguments.output.resolve() == Path(arguments.video).resolve():
+        parser.error("--output is the list itself. Choose another --output.")
 
     if arguments.output is not None:
         answer_list(arguments.video, arguments.output, arguments.model, arguments.top_k)
