@@ -2,12 +2,16 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError, StrictDataclassFieldValidationError
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 
 
@@ -41,6 +45,33 @@ LEAST = {
     "max_grid_columns": 1,
     "pixel_random_sampling_size": 1,
     "grid_channels": 1,
+}
+# The same for numbers of an encoder's configuration, or lists of them.
+LEAST_OF_ENCODERS = {
+    "hidden_size": 1,
+    "hidden_sizes": 1,
+    "embedding_size": 1,
+    "intermediate_size": 1,
+    "depths": 1,
+    "num_hidden_layers": 0,
+    "num_attention_heads": 1,
+    "num_channels": 1,
+    "vocab_size": 1,
+    "max_position_embeddings": 1,
+    "type_vocab_size": 1,
+    "hidden_dropout_prob": 0,
+    "attention_probs_dropout_prob": 0,
+    "initializer_range": 0,
+    "layer_norm_eps": 0,
+}
+# What a field's value must be, by the field's type.
+KINDS = {
+    int: "a whole number",
+    int | None: "a whole number or None",
+    float | int: "a number",
+    bool: "True or False",
+    list[str] | tuple[str, ...]: "a list of texts",
+    PreTrainedConfig | dict | None: "a configuration or a dictionary of its fields",
 }
 # What Transformers and its tools write into any configuration beside its fields.
 NAMES_OF_TRANSFORMERS = (
@@ -81,6 +112,69 @@ def refuse_unknown_names(owner: str, given: Iterable[str], names: list[str], als
             raise ValueError(f"{owner} has no field {name!r}. Did you mean {nearest!r}?")
 
 
+def _check_answers(id2label: Any) -> None:
+    """Raises a `ValueError` unless an answer vocabulary maps 0, 1, 2, ... to texts that differ."""
+    if not isinstance(id2label, Mapping) or not all(str(index).isdecimal() for index in id2label):
+        raise ValueError(f'id2label must be a dictionary such as {{0: "cat", 1: "dog"}}; got {id2label!r:.100}.')
+    ids, answers = sorted(int(index) for index in id2label), list(id2label.values())
+    if ids != list(range(len(ids))):
+        raise ValueError(f"The keys of id2label must be 0 to {len(ids) - 1}, each once; got {ids[:10]}.")
+    no_text = [answer for answer in answers if not isinstance(answer, str) or not answer.strip()]
+    if no_text:
+        raise ValueError(f"The answers of id2label must be texts that are not blank; got {no_text[0]!r}.")
+    if len(set(answers)) < len(answers):
+        repeated = min(answer for answer, times in Counter(answers).items() if times > 1)
+        raise ValueError(f"id2label has the answer {repeated!r} more than once; each answer must have one id.")
+
+
+def _is_finite(value: float | int) -> bool:
+    """Whether a number is one that a float can hold."""
+    return abs(value) <= sys.float_info.max
+
+
+def _check_encoder(part: str, config: PreTrainedConfig) -> None:
+    """Raises a `ValueError` if a number of an encoder's configuration is none that it can have."""
+    for name, value in config.to_dict().items():
+        least = LEAST_OF_ENCODERS.get(name, -math.inf)
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            if not _is_finite(number):
+                raise ValueError(f"{name} of {part} must be a finite number; got {number!s:.20}.")
+            if number < least:
+                raise ValueError(f"{name} of {part} must be {least} or more; got {number}.")
+    act = getattr(config, "hidden_act", None)
+    if isinstance(act, str) and act not in ACT2FN:
+        (nearest,) = difflib.get_close_matches(act, list(ACT2FN), n=1, cutoff=0.0)
+        raise ValueError(f"hidden_act of {part} is {act!r}, which does not exist. Did you mean {nearest!r}?")
+
+
+class SiaSamReaConfigError(StrictDataclassFieldValidationError, ValueError):
+    """Raised when a field has a value of another type than its own, or a word that it does not know."""
+
+    def __init__(self, message: str):
+        Exception.__init__(self, message)
+
+
+def with_sentences(config_class: type["SiaSamReaConfig"]) -> type["SiaSamReaConfig"]:
+    """Lets a configuration say in one sentence what `strict` refuses when a field is set."""
+    set_strictly = config_class.__setattr__
+    hints = {field.name: field.type for field in fields(config_class)}
+
+    def set_with_sentence(self, name: str, value: Any) -> None:
+        try:
+            set_strictly(self, name, value)
+        except StrictDataclassFieldValidationError as error:
+            hint = hints[name]
+            words = f"one of {', '.join(map(repr, get_args(hint)))}" if get_origin(hint) is Literal else None
+            kind = words or KINDS.get(hint) or " ".join(str(error).split())
+            raise SiaSamReaConfigError(f"{name} must be {kind}; got {value!r}.") from None
+
+    config_class.__setattr__ = set_with_sentence
+    return config_class
+
+
+@with_sentences
 @strict
 class SiaSamReaConfig(PreTrainedConfig):
     r"""
@@ -212,22 +306,28 @@ class SiaSamReaConfig(PreTrainedConfig):
                 self._check_names_of_part(part, getattr(self, part))
         self.tasks = list(self.tasks)
         self.frozen_image_encoder_modules = list(self.frozen_image_encoder_modules)
+        if self.id2label is None and self.label2id is not None:
+            self.id2label = {index: answer for answer, index in self.label2id.items()}
         num_labels, given = kwargs.get("num_labels"), self.id2label
-        super().__post_init__(**kwargs)
+        try:
+            super().__post_init__(**kwargs)
+        except StrictDataclassError as error:  # of an encoder's configuration
+            raise SiaSamReaConfigError(f"An encoder cannot be configured: {' '.join(str(error).split())}.") from None
         if self.label2id is None:
             self.label2id = {answer: index for index, answer in self.id2label.items()}
         if given is not None and num_labels not in (None, len(given)):
             raise ValueError(
                 f"num_labels is {num_labels}, but id2label has {len(given)} answers. Give id2label alone."
             )
-        self.check_vocabulary()
-        self._check_ranges()
+        self.check()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets a field; a word that is almost a field's name is refused, for nothing would read it."""
         if not hasattr(type(self), name):
             self._refuse_misspelt([name])
         self._check_range(name, value)
+        if name == "id2label" and value is not None:
+            _check_answers(value)
         super().__setattr__(name, value)
         if name == "id2label" and value is not None and getattr(self, "_post_init_done", False):
             self.label2id = {answer: int(index) for index, answer in value.items()}
@@ -250,13 +350,23 @@ class SiaSamReaConfig(PreTrainedConfig):
             cls._refuse_misspelt(kwargs)
         else:
             refuse_unknown_names("SiaSamReaConfig", kwargs, cls._names(), NAMES_OF_TRANSFORMERS)
-        return super().from_dict(config_dict, **kwargs)
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"This is the configuration of a {model_type!r} model, not of a {cls.model_type!r} model."
+            )
+        for part in cls.sub_configs_defaults:
+            if isinstance(kwargs.get(part), dict):
+                cls._check_names_of_part(part, kwargs[part])
+        made = super().from_dict(config_dict, **kwargs)
+        (made[0] if isinstance(made, tuple) else made).check()  # fields of `kwargs` were set one by one
+        return made
 
-    def _check_names_of_part(self, part: str, given: dict[str, Any]) -> None:
+    @classmethod
+    def _check_names_of_part(cls, part: str, given: dict[str, Any]) -> None:
         """Refuses a misspelt name of an encoder's configuration, which may else hold names of older checkpoints."""
-        config_class = self.sub_configs_defaults[part].get_config_class(
-            given.get("model_type", self.sub_configs_defaults[part].model_type)
-        )
+        specification = cls.sub_configs_defaults[part]
+        config_class = specification.get_config_class(given.get("model_type", specification.model_type))
         names = [field.name for field in fields(config_class)]
         properties = dir(config_class)  # as a backbone's out_indices is
         for name in given:
@@ -268,48 +378,46 @@ class SiaSamReaConfig(PreTrainedConfig):
         """The fields, with what a checkpoint says of the code that travels with it."""
         return super().to_dict() | {"auto_map": dict(AUTO_MAP), "custom_pipelines": CUSTOM_PIPELINES}
 
-    def check_vocabulary(self) -> None:
-        """Raises a `ValueError` if answers and their ids do not fit each other: labels would mean other answers."""
-        ids, answers = sorted(self.id2label), list(self.id2label.values())
-        if ids != list(range(len(ids))):
-            raise ValueError(f"The keys of id2label must be 0 to {len(ids) - 1}, each once; got {ids[:10]}.")
-        repeated = (
-            sorted({answer for answer in answers if answers.count(answer) > 1}) if len(set(answers)) < len(ids) else []
-        )
-        if repeated:
-            raise ValueError(f"id2label has the answer {repeated[0]!r} more than once; each answer must have one id.")
+    def check(self) -> None:
+        """
+        Raises a `ValueError` if fields do not fit each other, wherever they were set: the model and the Trainer ask.
+        """
+        _check_answers(self.id2label)
         if {answer: int(index) for answer, index in self.label2id.items()} != {
             answer: index for index, answer in self.id2label.items()
         }:
             raise ValueError("label2id must be id2label the other way round. Give id2label alone, and it will be.")
+        for part in self.sub_configs_defaults:
+            _check_encoder(part, getattr(self, part))
+        lacking = [name for name in ("hidden_dropout_prob", "layer_norm_eps") if not hasattr(self.text_config, name)]
+        if lacking:
+            raise ValueError(
+                f"The text model must be of BERT's architecture; a {self.text_config.model_type!r} model has no "
+                f"{lacking[0]}."
+            )
+        if self.siamese_clips_trained and self.num_clips < 2:
+            raise ValueError(
+                "Siamese reasoning needs at least 2 clips, an anchor and a siamese clip; got "
+                f"num_clips={self.num_clips}. Set alpha=0 to train the baseline on the anchor clip alone."
+            )
 
     @staticmethod
     def _check_range(name: str, value: Any) -> None:
-        """Raises a `ValueError` if a number is not one that the field can have."""
+        """Raises a `ValueError` if a value is not one that the field can have."""
+        if name == "num_labels" and not (type(value) is int and value >= 1):
+            raise ValueError(f"num_labels must be a whole number from 1; got {value!r}.")
+        if name == "tasks" and (set(value) - set(TASKS) or len(set(value)) < len(value)):
+            raise ValueError(f"tasks must be among {list(TASKS)}, each once; got {list(value)}.")
         if name not in LEAST or not isinstance(value, int | float):
             return
-        if not math.isfinite(value):
-            raise ValueError(f"{name} must be a finite number; got {value}.")
+        if not _is_finite(value):
+            raise ValueError(f"{name} must be a finite number; got {value!s:.20}.")
         if name == "omega" and not 0 <= value <= 1:
             raise ValueError(f"omega weighs propagated against own knowledge and must lie in [0, 1]; got {value}.")
         if name == "affinity_temperature" and value <= 0:
             raise ValueError(f"affinity_temperature must be above 0; got {value}.")
         if value < LEAST[name]:
             raise ValueError(f"{name} must be {LEAST[name]} or more; got {value}.")
-
-    def _check_ranges(self) -> None:
-        for part in self.sub_configs_defaults:
-            for name, value in getattr(self, part).to_dict().items():
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise ValueError(f"{name} of {part} must be a finite number; got {value}.")
-        unknown = [task for task in self.tasks if task not in TASKS]
-        if unknown or len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"tasks must be among {list(TASKS)}, each once; got {self.tasks}.")
-        if self.siamese_clips_trained and self.num_clips < 2:
-            raise ValueError(
-                "Siamese reasoning needs at least 2 clips, an anchor and a siamese clip; got "
-                f"num_clips={self.num_clips}. Set alpha=0 to train the baseline on the anchor clip alone."
-            )
 
     @property
     def siamese_clips_trained(self) -> bool:

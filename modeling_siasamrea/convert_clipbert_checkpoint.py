@@ -9,7 +9,6 @@ Widths, depths, vocabulary and task are read from the shapes of the weights.
 """
 
 import argparse
-import json
 import re
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaPre
 from .modeling_siasamrea_pretraining import SiaSamReaForPreTraining
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from .tables_siasamrea import parse_json, read_text
 
 
 State = dict[str, torch.Tensor]
@@ -233,6 +233,14 @@ def clipbert_video_processor(longest_edge: int = 448) -> SiaSamReaVideoProcessor
     )
 
 
+def _read_object(path: Path) -> dict:
+    """The object in a JSON file; a `ValueError` if there is none."""
+    content = parse_json(read_text(path), str(path))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a JSON object; it is a {type(content).__name__}.")
+    return content
+
+
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -245,26 +253,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--longest_edge", type=int, default=448, help="of the frames; ClipBERT: 448, TGIF-QA 768")
     arguments = parser.parse_args(argv)
 
-    bert = json.loads(arguments.config.read_text(encoding="utf-8")) if arguments.config else {}
     try:
+        bert = _read_object(arguments.config) if arguments.config else {}
+        answers = _read_object(arguments.answers) if arguments.answers else None
         state = read_checkpoint(arguments.checkpoint)
         model, names = convert_clipbert_state(state, bert, arguments.num_attention_heads)
-    except ValueError as error:
-        parser.exit(1, f"{error}\n")
-    if arguments.answers is not None:
-        answers = json.loads(arguments.answers.read_text(encoding="utf-8"))
-        if sorted(answers.values()) != list(range(model.config.num_labels)):
+        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer) if arguments.tokenizer else None
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{' '.join(str(error).split())}\n")
+    if answers is not None:
+        if sorted(map(str, answers.values())) != sorted(map(str, range(model.config.num_labels))):
             parser.exit(
-                1, f"{arguments.answers} must number the {model.config.num_labels} answers of the head from 0.\n"
+                2, f"{arguments.answers} must number the {model.config.num_labels} answers of the head from 0.\n"
             )
         model.config.id2label = {label: answer for answer, label in answers.items()}
         model.config.label2id = answers
     model.save_pretrained(arguments.output)
     video_processor = clipbert_video_processor(arguments.longest_edge)
-    if arguments.tokenizer is None:
+    if tokenizer is None:
         video_processor.save_pretrained(arguments.output)
     else:
-        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
         SiaSamReaProcessor(video_processor, tokenizer).save_pretrained(arguments.output)
     print(f"{arguments.output}: {', '.join(model.config.tasks) or 'pretraining heads'}")
     print(f"Used {len(names['used'])} weights: {', '.join(names['used'])}")

@@ -357,6 +357,27 @@ class SiaSamReaDataCollator:
         self.label2id = label2id
         self.max_length = max_length
 
+    def check_candidates(self, questions: list[VideoQuestion]) -> None:
+        """
+        Raises a `ValueError` that names the rows with a candidate that is longer than the limit by itself: no question
+        can be shortened for it, and a run should not find that out at night.
+        """
+        tokenizer = self.processor.tokenizer
+        limit = self.max_length or tokenizer.model_max_length
+        # A token has a byte at least.
+        long = sorted({text for one in questions for text in one.candidates or () if len(text.encode()) > limit - 2})
+        ids = tokenizer(long, truncation=False, verbose=False)["input_ids"] if long else []
+        too_long = {text: len(tokens) for text, tokens in zip(long, ids) if len(tokens) > limit}
+        rows = [question for question in questions if not too_long.keys().isdisjoint(question.candidates or ())]
+        if rows:
+            candidate = next(text for text in rows[0].candidates if text in too_long)
+            named = ", ".join(repr(question.question_id) for question in rows[:5])
+            raise ValueError(
+                f"{len(rows)} rows have a candidate that does not fit into the limit of {limit} tokens, so that it "
+                f"could not be told from others; their question_id: {named}{', ...' if len(rows) > 5 else ''}. The "
+                f"first, {candidate!r:.80}, has {too_long[candidate]}. Shorten them, or raise max_text_length."
+            )
+
     def __call__(self, items: list[dict]) -> dict:
         """Collates items of one kind."""
         readable = [item for item in items if "error" not in item]

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
-from transformers import pipeline
 
 from .annotations_siasamrea import load_video_questions
 from .inspection_drawing import STYLE, draw_answers, draw_inspections, draw_notice, draw_span, draw_timeline
@@ -18,7 +17,6 @@ from .inspection_siasamrea import anchor_clip, inspect_video, video_film
 from .pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from .processors.video_decoding import VIDEO_SUFFIXES
 from .processors.video_source import VideoDecodingError
-from .video_language.loading import is_video_language_model
 from .video_language.pipeline import VideoLanguagePipeline
 
 
@@ -61,24 +59,6 @@ class Request:
     task: str | None
     start: float | None
     end: float | None
-
-
-def load_answerer(checkpoint: str | Path) -> VideoQuestionAnsweringPipeline:
-    """
-    The pipeline of a checkpoint.
-
-    Args:
-        checkpoint (`str` or `Path`): A checkpoint or LoRA adapter of either kind of model: hub name or folder.
-
-    Raises:
-        `ValueError`: If it cannot be loaded.
-    """
-    try:
-        is_video_language_model(checkpoint)  # an error that says what is missing, before the pipeline's long one
-        return pipeline("video-question-answering", model=str(checkpoint))
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"The checkpoint {checkpoint} cannot be loaded: {reason}") from None
 
 
 def load_examples(source: str | Path | None) -> list[Example]:
@@ -429,4 +409,4 @@ def launch_page(page: Page, **kwargs: Any) -> Any:
     return page.blocks.queue(max_size=32).launch(**settings | {"theme": theme, "css_paths": STYLE} | kwargs)
 
 
-__all__ = ["Demo", "Example", "Page", "launch_page", "load_answerer", "load_examples"]
+__all__ = ["Demo", "Example", "Page", "launch_page", "load_examples"]

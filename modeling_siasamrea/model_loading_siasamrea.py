@@ -23,8 +23,8 @@ from .vocabulary_siasamrea import answer_vocabulary, build_tokenizer
 
 logger = logging.get_logger(__name__)
 
-# A folder or hub name that is none, files that are missing, and files that are damaged.
-NOT_LOADED = (OSError, HFValidationError, SafetensorError)
+# A folder or hub name that is none, files that are missing or damaged, fields and weights that do not fit.
+NOT_LOADED = (OSError, HFValidationError, SafetensorError, StrictDataclassError, RuntimeError, ValueError)
 
 
 @contextmanager
@@ -32,8 +32,15 @@ def explained(what: str) -> Iterator[None]:
     """Says in a `ValueError` what could not be done where a file or a field of a configuration is the reason."""
     try:
         yield
-    except (*NOT_LOADED, ValueError, StrictDataclassError) as error:
+    except NOT_LOADED as error:
         raise ValueError(f"{what}: {error}") from error
+
+
+def refuse_missing_folder(name_or_path: str | Path) -> None:
+    """Raises an `OSError` if a path does not exist that can be no hub name; Transformers says it less plainly."""
+    path = Path(name_or_path)
+    if not path.exists() and (path.is_absolute() or str(name_or_path).startswith(".") or len(path.parts) > 2):
+        raise OSError("there is no such folder.")
 
 
 def build_model(
@@ -117,6 +124,7 @@ def load_model(
         `ValueError`: If it cannot be loaded, or there are training rows for an adapter, which only answers.
     """
     with explained(f"The checkpoint {name_or_path} cannot be loaded"):
+        refuse_missing_folder(name_or_path)
         model_type = SiaSamReaConfig.get_config_dict(name_or_path)[0].get("model_type")
         if model_type != SiaSamReaConfig.model_type:
             raise ValueError(
@@ -202,4 +210,4 @@ def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Sequen
         nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))
 
 
-__all__ = ["NOT_LOADED", "build_model", "explained", "known_answers", "load_model"]
+__all__ = ["build_model", "explained", "known_answers", "load_model", "refuse_missing_folder"]

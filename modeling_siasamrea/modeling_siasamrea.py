@@ -114,11 +114,22 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """Loads a checkpoint, see [`~transformers.PreTrainedModel.from_pretrained`]; its weights must be finite."""
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        check_weights(model, pretrained_model_name_or_path or "the state dictionary")
-        return loaded
+        """
+        Loads a checkpoint, see [`~transformers.PreTrainedModel.from_pretrained`]. Its weights must be finite, and all
+        those of the network there; heads and reasoning weights that it lacks start anew, with Transformers' warning.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        source = pretrained_model_name_or_path or "the state dictionary"
+        check_weights(model, source)
+        network = "" if model.base_model is model else f"{cls.base_model_prefix}."
+        missing = sorted(name for name in info["missing_keys"] if name.startswith(network))
+        if missing:
+            raise ValueError(
+                f"{source} lacks {len(missing)} weights of the network, such as {missing[0]}: in their place would be "
+                "random numbers. Was it saved by another model, or under other names?"
+            )
+        return (model, info) if wants_info else model
 
     @classmethod
     def from_vision_text_pretrained(cls, vision: str, text: str, **kwargs) -> "SiaSamReaPreTrainedModel":
@@ -166,6 +177,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
 
     def __init__(self, config: SiaSamReaConfig):
         super().__init__(config)
+        config.check()
         self.image_encoder = SiaSamReaImageEncoder(config)
         self.visual_embeddings = SiaSamReaVisualEmbeddings(config)
         self.text_model = AutoModel.from_config(config.text_config)

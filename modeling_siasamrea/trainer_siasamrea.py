@@ -19,12 +19,7 @@ from transformers.utils import logging
 from .checkpoints_siasamrea import checkpoint_to_resume, find_best_checkpoint, last_whole_checkpoint
 from .configuration_siasamrea import SiaSamReaConfig
 from .count_batch_norm import SiaSamReaCountBatchNorm
-from .data_siasamrea import (
-    EvaluationBatchSampler,
-    SiaSamReaDataCollator,
-    TrainingBatchSampler,
-    VideoQuestionDataset,
-)
+from .data_siasamrea import EvaluationBatchSampler, SiaSamReaDataCollator, TrainingBatchSampler, VideoQuestionDataset
 from .finite_steps_siasamrea import FiniteSteps, finite_rows
 from .loader_workers_siasamrea import end_with_parent, naming_dead_workers
 from .loss_siasamrea import mean_over_known, siamese_loss
@@ -100,7 +95,7 @@ class SiaSamReaTrainer(Trainer):
         )
         for dataset in (train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])):
             if dataset is not None:
-                self._check_tasks(dataset)
+                self._check_questions(dataset)
         self._log = TrainingLog(self.accelerator, args.device)
         self._skipped = SkippedVideos(Path(args.output_dir) / SKIPPED_VIDEOS_NAME, self.is_world_process_zero())
         self._finite_steps = FiniteSteps(self.accelerator)
@@ -127,7 +122,7 @@ class SiaSamReaTrainer(Trainer):
 
     def _method(self, model: nn.Module, processor: SiaSamReaProcessor) -> SiaSamReaConfig:
         """What says how to train: the tasks and the fields of siamese reasoning."""
-        model.config.check_vocabulary()
+        model.config.check()
         return model.config
 
     def _collator(self, model: nn.Module, processor: SiaSamReaProcessor, args: SiaSamReaTrainingArguments) -> Any:
@@ -144,13 +139,14 @@ class SiaSamReaTrainer(Trainer):
         labels = batch["labels"]
         return torch.stack([(labels != -100).sum(), torch.tensor(len(labels), device=labels.device)])
 
-    def _check_tasks(self, dataset: VideoQuestionDataset) -> None:
+    def _check_questions(self, dataset: VideoQuestionDataset) -> None:
         missing = [task for task in dataset.tasks if task not in self.siasamrea_config.tasks]
         if missing:
             raise ValueError(
                 f"The data has questions of the task {' and '.join(map(repr, missing))}, but the model has heads for "
                 f"{self.siasamrea_config.tasks} only. Make the model with a head for each task, or leave the rows out."
             )
+        self.data_collator.check_candidates(dataset.questions)
 
     # Data
 
@@ -192,7 +188,7 @@ class SiaSamReaTrainer(Trainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("Evaluation needs an eval_dataset.")
-        self._check_tasks(dataset)
+        self._check_questions(dataset)
         sampler = EvaluationBatchSampler(
             dataset,
             self.args.eval_batch_size,
@@ -381,6 +377,8 @@ class SiaSamReaTrainer(Trainer):
             self.model.__class__ = sharded.__bases__[1]
         super()._save(output_dir, state_dict)
         self.model.__class__ = sharded
+        # Tasks and answer vocabulary, beside a LoRA adapter too, whose base model may have had others.
+        self.siasamrea_config.save_pretrained(output_dir or self.args.output_dir)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # `trainer_state.json` is written last and says that a checkpoint is whole: an old one must not say it of a

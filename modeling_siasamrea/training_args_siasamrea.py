@@ -31,8 +31,19 @@ LEAST = {
     "max_grad_norm": 0,
     "label_smoothing_factor": 0,
     "dataloader_num_workers": 0,
+    "logging_steps": 0,
+    "save_total_limit": 1,
+    "seed": 0,
+    "data_seed": 0,
 }
 BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
+ABOVE_ZERO = ("eval_steps", "save_steps")
+WHOLE = (
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "max_steps"),
+    *("questions_per_video", "eval_offsets", "max_text_length", "dataloader_num_workers", "save_total_limit"),
+    *("seed", "data_seed"),
+)
+LARGEST_SEED = 2**32 - 1  # NumPy's
 
 
 @dataclass
@@ -133,17 +144,38 @@ class SiaSamReaTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
-        for argument in fields(self):
-            _check_range(argument.name, getattr(self, argument.name))
+        switches = [name for name, kind in TrainingArguments.__annotations__.items() if kind in (bool, "bool")]
+        for name in switches:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}.")
+        self.check()
         super().__post_init__()
+
+    def check(self) -> None:
+        """Raises a `ValueError` if a number is one that its argument cannot have; the Trainer asks once more."""
+        for argument in fields(self):
+            value = getattr(self, argument.name)
+            if value is not None or argument.default is not None:
+                _check_range(argument.name, value)
 
 
 def _check_range(name: str, value: Any) -> None:
-    """Raises a `ValueError` if a number is not finite or outside the argument's range."""
-    if not isinstance(value, int | float):
+    """Raises a `ValueError` if a number is none, is not finite, or is outside the argument's range."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in (*LEAST, *ABOVE_ZERO, *WHOLE) and not is_number:
+        raise ValueError(f"{name} must be a number; got {value!r}.")
+    if not is_number:
         return
     if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number; got {value}.")
+    if name in WHOLE and not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number; got {value}.")
+    if name == "max_steps" and value < 1 and value != -1:
+        raise ValueError(f"max_steps must be 1 or more, or -1 for num_train_epochs; got {value}.")
+    if name.endswith("seed") and value > LARGEST_SEED:
+        raise ValueError(f"{name} must be {LARGEST_SEED} or less; got {value}.")
+    if name in ABOVE_ZERO and value <= 0:
+        raise ValueError(f"{name} must be above 0; got {value}.")
     if name in BELOW_ONE and not 0 <= value < 1:
         raise ValueError(f"{name} must be 0 or more and below 1; got {value}.")
     if name in LEAST and value < LEAST[name]:
@@ -158,6 +190,7 @@ def refuse_what_is_not_used(
         raise ValueError("Give SiaSamReaTrainer a model; it takes no model_init.")
     if not isinstance(args, SiaSamReaTrainingArguments):
         raise ValueError(f"SiaSamReaTrainer needs SiaSamReaTrainingArguments; got {type(args).__name__}.")
+    args.check()  # they may have been set since
     if processor is None:
         raise ValueError("SiaSamReaTrainer needs a processing_class, the SiaSamReaProcessor that reads the questions.")
     for name, why in (

@@ -74,8 +74,18 @@ def is_video(inputs: Any) -> bool:
     return single or callable(getattr(inputs, "read", None)) or isinstance(getattr(inputs, "ndim", None), int)
 
 
+def with_encoded_videos(inputs: Any) -> Any:
+    """A data set of `datasets` with its videos as paths or bytes, which are decoded here; anything else as it is."""
+    if type(inputs).__module__.split(".")[0] == "datasets":
+        for column, feature in (inputs.features or {}).items():
+            if type(feature).__name__ == "Video":
+                inputs = inputs.cast_column(column, type(feature)(decode=False))
+    return inputs
+
+
 def each(inputs: Any) -> Iterator[Any]:
     """What is in a data set, a generator or another iterable, one by one."""
+    inputs = with_encoded_videos(inputs)
     if isinstance(inputs, Sized) and callable(getattr(inputs, "__getitem__", None)):
         return (inputs[index] for index in range(len(inputs)))
     if not isinstance(inputs, Iterable):

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torchvision.transforms.v2 import functional as tvF
 from transformers import BatchFeature
@@ -22,7 +23,7 @@ from .frames_in_memory import is_image
 from .siamese_sampling import adaptive_frames, sample_clips, sample_offsets
 from .video_decoding import FrameTimes, decode_frames
 from .video_download import DownloadLimits, limit_downloads
-from .video_settings import check_settings, refuse_unknown_settings
+from .video_settings import check_settings, refuse_misspelt_settings, refuse_unknown_settings
 
 
 logger = logging.get_logger(__name__)
@@ -170,6 +171,12 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         check_settings({name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__})
 
     @classmethod
+    def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs) -> "SiaSamReaVideoProcessor":
+        """The video processor of a dictionary, with `kwargs` over it; one that is almost a setting is refused."""
+        refuse_misspelt_settings(kwargs, list(cls.valid_kwargs.__annotations__))
+        return super().from_dict(video_processor_dict, **kwargs)
+
+    @classmethod
     def from_image_encoder(cls, vision: str, **kwargs) -> "SiaSamReaVideoProcessor":
         r"""
         A video processor with the pixel mean, deviation and scale that an image encoder was trained with.
@@ -213,8 +220,15 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         """
         names = list(self.valid_kwargs.__annotations__)
         refuse_unknown_settings(kwargs, [*names, "return_tensors"])
-        validate_typed_dict(self.valid_kwargs, kwargs)
-        kwargs = {name: getattr(self, name, None) for name in names} | kwargs
+        given, kwargs = kwargs, {name: getattr(self, name, None) for name in names} | kwargs
+        # A size may also be one number; it becomes a dictionary below.
+        check_settings(
+            {name: value for name, value in kwargs.items() if not isinstance(value, int) or "size" not in name}
+        )
+        try:
+            validate_typed_dict(self.valid_kwargs, given)
+        except StrictDataclassError as error:
+            raise ValueError(" ".join(str(error).split())) from None
         kwargs = self._standardize_kwargs(**kwargs)
         check_settings(kwargs)
 

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,11 +18,18 @@ LEAST = {
     "rescale_factor": 0,
     "fps": 0,
 }
+SWITCHES = (
+    *("do_resize", "do_pad", "do_center_crop", "do_rescale", "do_normalize", "do_sample_frames", "antialias"),
+    *("round_frames", "training", "return_metadata"),
+)
+# Settings that every video processor of Transformers has, and this one would not follow: the only value each can have.
+FIXED = {"num_frames": None, "do_convert_rgb": True, "data_format": "channels_first"}
 NEVER_ZERO = ("rescale_factor", "fps")
 WORDS = {
     "sampling": ("siamese", "copies", "anywhere", "random_windows"),
     "channel_order": ("rgb", "bgr"),
 }
+EDGES = ("longest_edge", "shortest_edge")
 SIZES = (("longest_edge",), ("shortest_edge",), ("height", "width"))
 # Names of Transformers' own beside the settings.
 NAMES_OF_TRANSFORMERS = (
@@ -41,10 +49,17 @@ def refuse_unknown_settings(given: Iterable[str], names: list[str], owner: str =
     for name in given:
         if name in names or name in NAMES_OF_TRANSFORMERS or name.startswith("_"):
             continue
-        if name in ("longest_edge", "shortest_edge"):
+        if name in EDGES:
             raise ValueError(f'{owner} has no setting {name!r}. Did you mean size={{"{name}": ...}}?')
         (nearest,) = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
         raise ValueError(f"{owner} has no setting {name!r}. Did you mean {nearest!r}?")
+
+
+def refuse_misspelt_settings(given: Iterable[str], names: list[str]) -> None:
+    """Refuses what is almost a setting, among names that may be another's, as those of a tokenizer beside it are."""
+    known = [*names, *NAMES_OF_TRANSFORMERS]
+    almost = [name for name in given if name in EDGES or difflib.get_close_matches(name, known, n=1, cutoff=0.8)]
+    refuse_unknown_settings(almost, names)
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -61,6 +76,13 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name, words in WORDS.items():
         if name in given and given[name] not in words:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}; got {given[name]!r}.")
+    for name in SWITCHES:
+        if name in given and not isinstance(given[name], bool):
+            raise ValueError(f"{name} must be True or False; got {given[name]!r}.")
+    for name, value in FIXED.items():
+        if name in given and given[name] != value:
+            instead = " Frames are numbered by frames_per_clip." if name == "num_frames" else ""
+            raise ValueError(f"{name} cannot be {given[name]!r}: this video processor would not follow it.{instead}")
     for name in LEAST.keys() & given.keys():
         _check_number(name, given[name])
     for name in ("num_clips", "num_eval_clips", "eval_offsets", "min_frames", "max_frames"):
@@ -82,7 +104,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError("Several anchor starts (eval_offsets) need frames to be sampled; do_sample_frames is off.")
     if given.get("do_center_crop") and "crop_size" not in given:
         raise ValueError('do_center_crop needs crop_size={"height": ..., "width": ...}.')
-    if "resample" in given and int(given["resample"]) != 2:
+    if "resample" in given and given["resample"] != 2:
         raise ValueError(f"resample must be 2 (bilinear), the only way frames are resized; got {given['resample']!r}.")
 
 
@@ -90,8 +112,12 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
 def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not _is_number(value):
         raise ValueError(f"{name} must be a finite number; got {value!r}.")
     if value < LEAST[name] or (name in NEVER_ZERO and value == 0):
         raise ValueError(
@@ -101,7 +127,7 @@ def _check_number(name: str, value: Any) -> None:
 
 def _check_channels(name: str, value: Any) -> None:
     values = list(value) if isinstance(value, list | tuple) else []
-    if len(values) != 3 or not all(isinstance(number, int | float) and math.isfinite(number) for number in values):
+    if len(values) != 3 or not all(map(_is_number, values)):
         raise ValueError(f"{name} must be three finite numbers, for R, G and B; got {value!r}.")
     if name == "image_std" and min(values) <= 0:
         raise ValueError(f"image_std must be above 0, for frames are divided by it; got {value!r}.")

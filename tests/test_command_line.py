@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands import ask, siasamrea
@@ -113,7 +114,10 @@ def test_bad_input_is_one_sentence(capsys, model, small_data):
         ([video, "what ?", "--start", "nan"], "start must be a time"),
         ([video, "what ?", "--start", "soon"], "invalid float value: 'soon'"),
         ([video, "what ?", "--modle", "x"], "unrecognized arguments: --modle x"),
-        ([video, "what ?", "--model", "no/where/at/all"], "The model no/where/at/all cannot be loaded"),
+        (
+            [video, "what ?", "--model", "no/where/at/all"],
+            "The checkpoint no/where/at/all cannot be loaded: there is no such folder",
+        ),
         ([video, "what ?", "--model", model], "say which by task"),
         ([video, "what ?", "--output", "x"], "--output is for a list"),
         (["-", "what ?"], "A list has question in its requests"),
@@ -166,7 +170,9 @@ def test_an_answer_is_there_before_the_next_request(monkeypatch, capsys):
 
     Requests.buffer = lines()
     monkeypatch.setattr(sys, "stdin", Requests)
-    monkeypatch.setattr(ask, "load_answerer", lambda model: lambda **request: [{"answer": "yes", "score": 1.0}])
+    monkeypatch.setattr(
+        ask, "load_answerer", lambda model: lambda requests, top_k: [[{"answer": "yes", "score": 1.0}]]
+    )
     ask.main(["-"])
     assert seen == [0, 1, 1]
 
@@ -178,11 +184,11 @@ def counting(monkeypatch) -> Callable[[int | None], list[str]]:
     def make(dies_at: int | None = None) -> list[str]:
         asked = []
 
-        def answerer(video, **request):
+        def answerer(requests, top_k):
             if len(asked) == dies_at:
                 raise KeyboardInterrupt
-            asked.append(video)
-            return [{"answer": video.upper(), "score": 1.0}]
+            asked.extend(request["video"] for request in requests)
+            return [[{"answer": request["video"].upper(), "score": 1.0}] for request in requests]
 
         monkeypatch.setattr(ask, "load_answerer", lambda model: answerer)
         return asked
@@ -212,6 +218,20 @@ def test_a_killed_list_goes_on_where_it_stopped(counting, tmp_path):
     assert siasamrea.main(command) == 0 and asked == ["f"]
     (tmp_path / "list.jsonl").write_text("\n".join(reversed(lines)))
     assert siasamrea.main(command) == 2
+
+
+def test_a_file_that_holds_no_answers_is_left_as_it_is(counting, tmp_path, capsys):
+    (tmp_path / "list.jsonl").write_text(json.dumps({"video": "a", "question": "?"}) + "\n")
+    asked = counting()
+    for content in (b"\x00\xd0\xff\nvideo", b"a text", b"{}", b"[1]\n", b"notes\n"):
+        (tmp_path / "mine").write_bytes(content)
+        code, _, err = run(capsys, "ask", str(tmp_path / "list.jsonl"), "--output", str(tmp_path / "mine"))
+        assert code == 2 and "Choose another --output" in err and len(err.splitlines()) == 1
+        assert (tmp_path / "mine").read_bytes() == content
+    code, _, err = run(capsys, "ask", str(tmp_path / "list.jsonl"), "--output", str(tmp_path / "list.jsonl"))
+    assert code == 2 and "--output is the list itself" in err
+    code, _, err = run(capsys, "ask", str(tmp_path / "list.jsonl"), "--output", str(tmp_path / "mine" / "answers"))
+    assert code == 2 and "cannot be written" in err and len(err.splitlines()) == 1 and not asked
 
 
 def test_the_answers_of_other_numbers_of_processes_count(counting, tmp_path):
@@ -254,3 +274,55 @@ def test_a_checkpoint_is_evaluated_without_training(capsys, model, small_data, t
     ):
         code, _, err = run(capsys, "evaluate", *wrong)
         assert code == 2 and sentence in err.splitlines()[-1], (wrong, err)
+
+
+def test_requests_about_a_span_that_follow_each_other_are_answered_together(capsys, monkeypatch, model, small_data):
+    """In a file; a wrong one among them costs the others nothing."""
+    video, other = str(small_data / "v0.mp4"), str(small_data / "v1.mp4")
+    asked = []
+    load_answerer = ask.load_answerer
+
+    def load(model):
+        answerer = load_answerer(model)
+        return lambda requests, top_k: asked.append(len(requests)) or answerer(requests, top_k=top_k)
+
+    monkeypatch.setattr(ask, "load_answerer", load)
+    requests = [{"video": name, "question": "what ?", "task": "open_ended"} for name in (video, video, other, other)]
+    requests[3]["task"] = "captioning"
+    requests += [{**requests[0], "start": 0.5}]
+    (small_data / "list.jsonl").write_text("\n".join(map(json.dumps, requests)))
+    code, out, _ = run(capsys, "ask", str(small_data / "list.jsonl"), "--model", model)
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and asked == [2, 2, 1, 1, 1]
+    assert ["error" in answer for answer in answers] == [False, False, False, True, False]
+    assert [{name: answer[name] for name in request} for request, answer in zip(requests, answers)] == requests
+
+
+def test_an_exported_programme_answers_as_the_model(capsys, model, small_data, tmp_path):
+    exported = tmp_path / "exported"
+    code, out, _ = run(capsys, "export", model, str(exported), "--task", "multiple_choice")
+    assert code == 0 and out == f"{exported / 'model.pt2'}\n"
+    inputs = SiaSamReaProcessor.from_pretrained(exported)(
+        videos=str(small_data / "v0.mp4"),
+        text=[CHOICE["question"]],
+        candidates=[CHOICE["candidates"]],
+        video_index=[0],
+        return_tensors="pt",
+    )
+    logits = SiaSamReaForVideoQuestionAnswering.from_pretrained(model)(**inputs, task="multiple_choice").logits
+    torch.testing.assert_close(torch.export.load(out.strip()).module()(**inputs), logits, atol=1e-6, rtol=1e-5)
+    for wrong, sentence in (
+        ([model, str(exported)], "An exported programme has one head"),
+        ([model, model], "needs a folder of its own"),
+        ([str(tmp_path / "none"), str(exported)], "none cannot be loaded: there is no such folder"),
+        ([str(tmp_path), str(exported)], "cannot be loaded"),
+    ):
+        code, out, err = run(capsys, "export", *wrong)
+        said = [line for line in err.splitlines() if line and "Loading weights" not in line]
+        assert code == 2 and not out and len(said) == 1 and sentence in said[0], (wrong, err)
+
+
+def test_bad_usage_of_each_command_is_one_sentence(capsys):
+    for name in siasamrea.COMMANDS.keys() - {"convert"}:
+        code, out, err = run(capsys, name, "--nonsense", "1")
+        assert code == 2 and not out and len(err.splitlines()) == 1, (name, err)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from huggingface_hub.errors import StrictDataclassError
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering
 
@@ -31,6 +32,30 @@ NAN, INF = float("nan"), float("inf")
         ({"id2label": {0: "cat", 1: "cat"}}, "id2label has the answer 'cat' more than once"),
         ({"id2label": {0: "cat", 1: "dog"}, "label2id": {"cat": 1, "dog": 0}}, "label2id must be id2label the other"),
         ({"id2label": {0: "cat", 1: "dog"}, "num_labels": 3}, "num_labels is 3, but id2label has 2 answers"),
+        ({"id2label": ["cat", "dog"]}, "id2label must be a dictionary such as"),
+        ({"id2label": {"0": "cat", "one": "dog"}}, "id2label must be a dictionary such as"),
+        ({"id2label": {0: "cat", 1: NAN}}, "answers of id2label must be texts that are not blank; got nan"),
+        ({"id2label": {0: " "}}, "answers of id2label must be texts that are not blank; got ' '"),
+        ({"num_labels": 0}, "num_labels must be a whole number from 1; got 0"),
+        ({"num_labels": -3}, "num_labels must be a whole number from 1; got -3"),
+        ({"num_labels": "5"}, "num_labels must be a whole number from 1; got '5'"),
+        ({"alpha": 10**400}, "alpha must be a finite number; got 1000"),
+        ({"text_config": {"hidden_size": 0}}, "hidden_size of text_config must be 1 or more; got 0"),
+        ({"text_config": {"hidden_dropout_prob": -0.1}}, "hidden_dropout_prob of text_config must be 0 or more"),
+        (
+            {"vision_config": {"hidden_sizes": [8, -8, 8, 8]}},
+            "hidden_sizes of vision_config must be 1 or more; got -8",
+        ),
+        ({"text_config": {"hidden_act": "gellu"}}, "hidden_act of text_config is 'gellu'.*Did you mean 'gelu'"),
+        ({"text_config": {"model_type": "gpt2"}}, "must be of BERT's architecture; a 'gpt2' model"),
+        ({"vision_config": {"layer_type": "wide"}}, "An encoder cannot be configured: .*layer_type=wide"),
+        ({"affinity": "cosine"}, "affinity must be one of 'knowledge', 'average'; got 'cosine'"),
+        ({"alpha": "1"}, "alpha must be a number; got '1'"),
+        ({"alpha": True}, "alpha must be a number; got True"),
+        ({"num_clips": 2.5}, "num_clips must be a whole number; got 2.5"),
+        ({"freeze_batch_norm": "no"}, "freeze_batch_norm must be True or False; got 'no'"),
+        ({"tasks": "open_ended"}, "tasks must be a list of texts; got 'open_ended'"),
+        ({"vision_config": "resnet"}, "vision_config must be a configuration or a dictionary of its fields"),
     ],
 )
 def test_bad_fields_get_a_sentence(fields, sentence):
@@ -64,6 +89,23 @@ def test_names_and_values_are_checked_wherever_they_come_in(tmp_path, tiny_confi
         SiaSamReaConfig.from_pretrained(tmp_path, alhpa=0)
     with pytest.raises(ValueError, match="Did you mean 'alpha'"):
         SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path, alhpa=0)
+    for name, value in (
+        ("tasks", ["captioning"]),
+        ("affinity", "cosine"),
+        ("id2label", {0: "cat", 5: "dog"}),
+        ("num_labels", -2),
+    ):
+        with pytest.raises(ValueError, match=name):
+            setattr(config, name, value)
+        with pytest.raises(ValueError, match=name):
+            SiaSamReaConfig.from_pretrained(tmp_path, **{name: value})
+    with pytest.raises(ValueError, match="at least 2 clips"):
+        SiaSamReaConfig.from_pretrained(tmp_path, num_clips=1)
+    with pytest.raises(ValueError, match="Did you mean 'hidden_size'"):
+        SiaSamReaConfig.from_pretrained(tmp_path, text_config={"hiden_size": 8})
+    config.num_clips = 1
+    with pytest.raises(ValueError, match="at least 2 clips"):
+        SiaSamReaForVideoQuestionAnswering(config)
     # A vocabulary that is set later takes its ids along.
     assert SiaSamReaConfig.from_pretrained(tmp_path, id2label={0: "owl", 1: "cat"}).label2id == {"owl": 0, "cat": 1}
 
@@ -77,9 +119,21 @@ def test_what_transformers_writes_beside_the_fields_is_read(tmp_path, tiny_confi
     assert SiaSamReaConfig.from_pretrained(tmp_path, attn_implementation="eager").text_config.hidden_size == 32
 
 
-def test_a_word_that_is_no_option_is_refused():
-    with pytest.raises(Exception, match="affinity"):
+def test_a_type_error_is_also_what_strict_configurations_raise():
+    with pytest.raises(StrictDataclassError):
         SiaSamReaConfig(affinity="cosine")
+
+
+def test_the_other_half_of_a_vocabulary_is_enough():
+    assert SiaSamReaConfig(label2id={"dog": 1, "cat": 0}).id2label == {0: "cat", 1: "dog"}
+
+
+def test_another_models_configuration_is_refused(tmp_path, tiny_config):
+    tiny_config().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(content | {"model_type": "bert"}))
+    with pytest.raises(ValueError, match="configuration of a 'bert' model, not of a 'siasamrea' model"):
+        SiaSamReaConfig.from_pretrained(tmp_path)
 
 
 def test_the_baseline_may_have_one_clip():

@@ -311,9 +311,17 @@ def test_the_command_writes_a_folder_that_the_pipeline_loads(tmp_path, tokenizer
 
 
 def test_the_command_ends_with_a_sentence(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main([str(tmp_path / "none.pt"), "--output", str(tmp_path)])
-    assert "does not exist" in capsys.readouterr().err
+    torch.save(official_state(OPEN_ENDED), tmp_path / "clipbert.pt")
+    (tmp_path / "list.json").write_text("[1]")
+    for arguments, sentence in (
+        (["none.pt"], "does not exist"),
+        (["clipbert.pt", "--answers", str(tmp_path / "none.json")], "none.json does not exist"),
+        (["clipbert.pt", "--config", str(tmp_path / "list.json")], "list.json must be a JSON object"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(tmp_path / arguments[0]), *arguments[1:], "--output", str(tmp_path / "converted")])
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2 and sentence in error and len(error.splitlines()) == 1
 
 
 @pytest.fixture

@@ -38,7 +38,8 @@ def checkpoint(tiny_config, tokenizer, tmp_path) -> Path:
 @pytest.fixture
 def address(checkpoint, small_data) -> Iterator[str]:
     """Where the checkpoint's page is served, with uploads of at most 1 MB."""
-    from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_answerer, load_examples
+    from modeling_siasamrea.answerer_loading import load_answerer
+    from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_examples
 
     demo = Demo(load_answerer(checkpoint), load_examples(small_data / "rows.jsonl"))
     page = Page(demo, "tiny")

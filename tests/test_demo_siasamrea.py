@@ -15,11 +15,11 @@ from modeling_siasamrea.commands import demo as command
 
 pytest.importorskip("gradio", reason="the page needs Gradio")
 
+from modeling_siasamrea.answerer_loading import load_answerer
 from modeling_siasamrea.demo_siasamrea import (
     Demo,
     Page,
     launch_page,
-    load_answerer,
     load_examples,
     read_request,
     sentence,

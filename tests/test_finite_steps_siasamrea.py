@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaModel
 from modeling_siasamrea.lora_siasamrea import add_lora, load_lora
 from modeling_siasamrea.modeling_siasamrea import NonFiniteError
 
@@ -133,3 +133,16 @@ def test_a_metric_that_is_no_number_is_never_the_best(make_trainer):
     )
     trainer.train()
     assert trainer.state.best_global_step == 1 and trainer.state.best_metric == 0.5
+
+
+def test_weights_that_a_checkpoint_lacks_are_not_made_up(tiny_config, tmp_path):
+    SiaSamReaForVideoQuestionAnswering(tiny_config()).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    headless = {name: value for name, value in weights.items() if not name.startswith("heads.")}
+    save_file(headless, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path).heads  # they start anew
+    renamed = {f"module.{name}": value for name, value in weights.items()}
+    save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    for model_class in (SiaSamReaForVideoQuestionAnswering, SiaSamReaModel):
+        with pytest.raises(ValueError, match=r"lacks \d+ weights of the network, such as .*random numbers"):
+            model_class.from_pretrained(tmp_path)

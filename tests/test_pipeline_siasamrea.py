@@ -252,10 +252,11 @@ def test_every_form_of_a_video(answer, videos, tmp_path):
         Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path)
     for video in (paths, tuple(map(str, paths)), list(map(Image.open, paths))):
         assert answer(OPEN | {"video": video}) == expected
-    embedded = datasets.Dataset.from_dict({"video": [str(videos[0])]}).cast_column(
-        "video", datasets.Video(decode=False)
-    )
-    assert list(answer(embedded, **OPEN)) == [expected]
+    of_paths = datasets.Dataset.from_dict({"video": [str(videos[0])]})
+    for decode in (False, True):  # the pipeline decodes, whatever the column would do
+        column = of_paths.cast_column("video", datasets.Video(decode=decode))
+        assert list(answer(column, **OPEN)) == [expected]
+        assert list(answer(column.to_iterable_dataset(), **OPEN)) == [expected]
 
 
 def test_limits_of_downloads(folder, answer):

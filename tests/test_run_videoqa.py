@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
+from modeling_siasamrea.answerer_loading import load_answerer
 from modeling_siasamrea.commands import siasamrea
 from modeling_siasamrea.data_siasamrea import SiaSamReaDataCollator, VideoQuestionDataset, VideoRequest
 from modeling_siasamrea.lora_siasamrea import add_lora, load_lora
@@ -151,7 +152,7 @@ def test_a_skip_list_leaves_rows_out(script, write_config, tmp_path):
 
 def test_a_lora_adapter_alone_gives_the_same_answers(script, write_config, small_data, tmp_path):
     pytest.importorskip("peft")
-    report = script.main([write_config(lora_rank=2, max_steps=6)])
+    report = script.main([write_config(lora_rank=2, max_steps=6, save_strategy="steps", save_steps=3)])
     run = tmp_path / "run"
     assert (run / "adapter_model.safetensors").is_file() and not (run / "model.safetensors").exists()
     evaluation = {"model_name_or_path": str(run), "do_train": False, "output_dir": str(tmp_path / "again")}
@@ -161,6 +162,10 @@ def test_a_lora_adapter_alone_gives_the_same_answers(script, write_config, small
     assert [json.loads(line)["prediction"] for line in answers.splitlines() if '"count"' not in line] == [
         json.loads(line)["prediction"] for line in same.splitlines() if '"count"' not in line
     ]
+    # A checkpoint of the run has its answers too, not those of a base model.
+    checkpoint = next(run.glob("checkpoint-*"))
+    assert load_answerer(checkpoint).model.config.id2label == load_answerer(run).model.config.id2label
+    assert (checkpoint / "config.json").is_file()
     saved = load_file(run / "adapter_model.safetensors")
     for part in ("lora_A", "grid_encoder", "visual_embeddings", "siamese_reasoning", "heads.count"):
         assert any(part in name for name in saved)
@@ -202,7 +207,6 @@ def test_files_that_are_missing_or_something_else_are_refused_by_name(write_conf
         ({"output_dir": str(tmp_path / "file")}, "The output folder"),
         ({"output_dir": str(tmp_path / "file" / "below")}, "The output folder"),
         ({"model_name_or_path": str(tmp_path / "none")}, "cannot be loaded"),
-        ({"vision_model": str(tmp_path / "none")}, "--vision_model and --text_model together"),
         ({"do_eval": True, "validation_file": str(tmp_path / "unanswered.jsonl")}, "answer is missing"),
         ({"benchmarks": ["msvdqa"], "annotations": str(tmp_path)}, "There is no benchmark 'msvdqa'"),
         ({"benchmarks": ["msvd_qa"], "annotations": str(tmp_path / "none")}, "do not exist"),
@@ -210,6 +214,10 @@ def test_files_that_are_missing_or_something_else_are_refused_by_name(write_conf
         assert siasamrea.main(["train", write_config(**wrong)]) == 2
         said = capsys.readouterr().err.splitlines()
         assert sentence in said[-1] and "Traceback" not in "".join(said), (wrong, said)
+    # Before the data is made.
+    with pytest.raises(SystemExit):
+        siasamrea.main(["train", write_config(vision_model=str(tmp_path / "none"))])
+    assert "--vision_model and --text_model together" in capsys.readouterr().err
 
 
 def test_a_run_whose_videos_are_all_unreadable_says_so(write_config, tmp_path, capsys):

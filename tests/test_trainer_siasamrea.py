@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -332,3 +333,21 @@ if trainer.is_world_process_zero():
             pytest.approx(other["prediction"], rel=1e-3) if is_number else other["prediction"]
         )
     assert metrics["test_loss"] == pytest.approx(expected.metrics["test_loss"], rel=1e-4)
+
+
+def test_a_candidate_that_can_never_fit_is_refused_before_the_run(make_trainer):
+    trainer = make_trainer(rows=lambda question: question.task == "multiple_choice")
+    trainer.data_collator.check_candidates(trainer.train_dataset.questions)
+    long = "dog " * 40
+    questions = [
+        replace(question, candidates=("cat", long, "jump")) if question.question_id == "choice1" else question
+        for question in trainer.train_dataset.questions
+    ]
+    dataset = VideoQuestionDataset(questions, trainer.processing_class)
+    sentence = (
+        r"1 rows have a candidate that does not fit into the limit of 32 tokens.*: 'choice1'\. .*'dog dog .* has 42"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        make_trainer(trainer={"train_dataset": dataset})
+    with pytest.raises(ValueError, match=sentence):
+        trainer.predict(dataset)

@@ -27,11 +27,32 @@ NAN, INF = float("nan"), float("inf")
         ({"questions_per_video": 0}, "questions_per_video must be 1 or more"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be 1 or more"),
         ({"num_train_epochs": NAN}, "num_train_epochs must be a finite number"),
+        ({"learning_rate": "1e-4"}, "learning_rate must be a number; got '1e-4'"),
+        ({"learning_rate": None}, "learning_rate must be a number; got None"),
+        ({"alpha_warmup_steps": "x"}, "alpha_warmup_steps must be a number"),
+        ({"max_text_length": True}, "max_text_length must be a number; got True"),
+        ({"per_device_train_batch_size": 2.5}, "per_device_train_batch_size must be a whole number; got 2.5"),
+        ({"eval_offsets": 2.5}, "eval_offsets must be a whole number"),
+        ({"max_steps": 0}, "max_steps must be 1 or more, or -1"),
+        ({"save_steps": 0}, "save_steps must be above 0; got 0"),
+        ({"eval_steps": -5}, "eval_steps must be above 0; got -5"),
+        ({"logging_steps": -1}, "logging_steps must be 0 or more"),
+        ({"save_total_limit": 0}, "save_total_limit must be 1 or more"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"data_seed": 2**70}, "data_seed must be 4294967295 or less"),
+        ({"bf16": "yes"}, "bf16 must be True or False; got 'yes'"),
     ],
 )
 def test_a_number_outside_its_range_gets_a_sentence(tmp_path, arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         SiaSamReaTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **arguments)
+
+
+def test_an_argument_that_was_set_later_is_checked_by_the_trainer(make_trainer):
+    trainer = make_trainer()
+    trainer.args.learning_rate = NAN
+    with pytest.raises(ValueError, match="learning_rate must be a finite number"):
+        SiaSamReaTrainer(trainer.model, trainer.args, processing_class=trainer.processing_class)
 
 
 def test_a_loss_that_is_no_number_is_not_hidden(tmp_path):

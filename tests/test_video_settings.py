@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from modeling_siasamrea import SiaSamReaVideoProcessor
@@ -40,6 +41,14 @@ NAN = float("nan")
         ({"image_std": [0.5, NAN, 0.5]}, "image_std must be three finite numbers"),
         ({"image_mean": [0.5, 0.5]}, "image_mean must be three finite numbers"),
         ({"resample": 3}, "resample must be 2"),
+        ({"resample": "bilinear"}, "resample must be 2"),
+        ({"image_mean": [True, True, True]}, "image_mean must be three finite numbers"),
+        ({"do_resize": "no"}, "do_resize must be True or False; got 'no'"),
+        ({"do_normalize": 3}, "do_normalize must be True or False; got 3"),
+        ({"round_frames": "y"}, "round_frames must be True or False"),
+        ({"num_frames": 5}, "num_frames cannot be 5.*frames_per_clip"),
+        ({"do_convert_rgb": False}, "do_convert_rgb cannot be False"),
+        ({"data_format": "channels_last"}, "data_format cannot be 'channels_last'"),
         ({"longest_edge": 224}, r'no setting .longest_edge.. Did you mean size={"longest_edge": ...}'),
         ({"frame_per_clip": 4}, "no setting 'frame_per_clip'. Did you mean 'frames_per_clip'"),
         ({"chanel_order": "bgr"}, "Did you mean 'channel_order'"),
@@ -48,6 +57,8 @@ NAN = float("nan")
 def test_a_setting_that_means_nothing_gets_a_sentence(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         SiaSamReaVideoProcessor(**settings)
+    with pytest.raises(ValueError, match=sentence):
+        SiaSamReaVideoProcessor()(np.zeros((4, 32, 48, 3), np.uint8), **settings)
 
 
 def test_an_unknown_argument_of_the_processor_is_refused(processor, tmp_path, write_video):
@@ -72,6 +83,10 @@ def test_settings_are_checked_wherever_they_come_in(tmp_path, write_video):
     processor.channel_order = "bgr"
     processor.save_pretrained(tmp_path)
     assert SiaSamReaVideoProcessor.from_pretrained(tmp_path).to_dict() == processor.to_dict()
+    with pytest.raises(ValueError, match="Did you mean 'channel_order'"):
+        SiaSamReaVideoProcessor.from_pretrained(tmp_path, chanel_order="bgr")
+    with pytest.raises(ValueError, match='Did you mean size={"longest_edge": ...}'):
+        SiaSamReaVideoProcessor.from_pretrained(tmp_path, longest_edge=32)
     (file,) = tmp_path.glob("*.json")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"window": -1}))
     with pytest.raises(ValueError, match="window must be 0 or more"):

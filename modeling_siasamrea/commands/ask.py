@@ -11,7 +11,8 @@ A request is a JSON object on a line: video, question (or a list of them), and o
 with their scores; or with `error`, which stops nothing. Answers come in the order of the requests.
 
 With --output several processes share the list, and a job that was killed goes on where it stopped when it is started
-again: each process keeps its answers in a file beside the output, and the output is there when all are.
+again: each process keeps its answers in a file beside the output, and the output is there when all are. Requests in a
+file that follow each other about one span of a video are answered together, and its frames decoded once.
 """
 
 import argparse
@@ -19,18 +20,18 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
 from tqdm import tqdm
-from transformers import Pipeline, pipeline
+from transformers import Pipeline
 
-from ..model_loading_siasamrea import NOT_LOADED
-from ..video_language.loading import is_video_language_model
+from .. import answerer_loading
 from .arguments import ArgumentParser, fits, refuse_unknown
 
 
@@ -44,6 +45,7 @@ FIELDS = {
     "task": str | None,
     "question_id": Any,
 }
+REQUESTS_TOGETHER = 16  # their texts go through the model in one pass
 ANSWER_FIELDS = ("answer", "answers", "error")
 
 
@@ -78,20 +80,48 @@ def read_request(line: str) -> dict[str, Any]:
     return request if isinstance(request, dict) else {"request": request}
 
 
-def answer_line(answerer: Pipeline, line: str, top_k: int) -> dict[str, Any]:
-    """A request with its answers, or with the sentence that says why there are none."""
-    request = read_request(line)
-    if list(request) == ["request"]:
-        return request | {"error": f"A request must be a JSON object on one line; got {request['request']!r:.100}."}
+def answer_lines(answerer: Pipeline, lines: Sequence[str], top_k: int) -> list[dict[str, Any]]:
+    """
+    Requests with their answers, or with the sentence that says why there are none. Those about the same span of a
+    video share its decoding.
+    """
+    requests = [read_request(line) for line in lines]
     try:
-        check_request(request)
-        asked = {name: value for name, value in request.items() if name != "question_id" and value is not None}
-        answers = answerer(**asked, top_k=top_k)
+        asked = [as_asked(request) for request in requests]
+        answers = answerer(asked, top_k=top_k)
     except ValueError as error:
-        return request | {"error": " ".join(str(error).split())}
+        if len(requests) > 1:  # one of them is wrong, or their video
+            return [answer for line in lines for answer in answer_lines(answerer, [line], top_k)]
+        return [requests[0] | {"error": " ".join(str(error).split())}]
+    return [with_answers(*pair) for pair in zip(requests, answers)]
+
+
+def as_asked(request: dict[str, Any]) -> dict[str, Any]:
+    """What the pipeline takes of a request; a `ValueError` if it makes no sense."""
+    if list(request) == ["request"]:
+        raise ValueError(f"A request must be a JSON object on one line; got {request['request']!r:.100}.")
+    check_request(request)
+    return {name: value for name, value in request.items() if name != "question_id" and value is not None}
+
+
+def with_answers(request: dict[str, Any], answers: list) -> dict[str, Any]:
+    """A request with its answers."""
     several = isinstance(request["question"], list)
     best = [one[0]["answer"] for one in answers] if several else answers[0]["answer"]
     return request | {"answer": best, "answers": answers}
+
+
+def span(line: str) -> tuple:
+    """Equal for requests about the same span of a video."""
+    request = read_request(line)
+    return tuple(repr(request.get(name)) for name in ("video", "start", "end"))
+
+
+def together(items: Iterable[Any], span_of: Callable[[Any], tuple]) -> Iterator[list[Any]]:
+    """What follows each other and is about the same span of a video, a few at a time."""
+    for _, of_span in groupby(items, span_of):
+        while some := list(islice(of_span, REQUESTS_TOGETHER)):
+            yield some
 
 
 def request_lines(file: Iterable[bytes]) -> Iterator[str]:
@@ -111,24 +141,26 @@ def load_answerer(model: str) -> Pipeline:
     """
     if model == DEFAULT_MODEL and not Path(model).exists():
         raise ValueError(f"There is no {model}: give --model, or make it by `siasamrea train quickstart`.")
-    try:
-        is_video_language_model(model)  # an error that says what is missing, before the pipeline's long one
-        device = int(os.environ.get("LOCAL_RANK", 0)) if torch.cuda.is_available() else None
-        return pipeline("video-question-answering", model=model, device=device)
-    except NOT_LOADED as error:
-        raise ValueError(f"The model {model} cannot be loaded: {error}") from None
+    device = int(os.environ.get("LOCAL_RANK", 0)) if torch.cuda.is_available() else None
+    return answerer_loading.load_answerer(model, device)
 
 
 # A long list, shared by processes
 
 
-def read_whole_lines(path: Path) -> list[Any]:
-    """The JSON lines of a file; half a last line, which a kill left, is removed from it."""
+def read_lines(path: Path) -> list[Any]:
+    """The JSON lines of a file, without half a last line, which a kill left; a `ValueError` if it has others."""
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(path, len(whole))
-    return [json.loads(line) for line in whole.decode("utf-8").split("\n")[:-1]]
+    try:
+        return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]]
+    except ValueError:
+        raise ValueError(f"{path} is not a file of answers. Choose another --output.") from None
+
+
+def drop_half_line(part: Path) -> None:
+    """Removes half a last line, so that a process can write on."""
+    if part.exists():
+        os.truncate(part, part.read_bytes().rfind(b"\n") + 1)
 
 
 def part_files(output: Path) -> list[Path]:
@@ -143,14 +175,21 @@ def read_answered(output: Path, lines: Sequence[str]) -> dict[int, dict]:
     Raises:
         `ValueError`: If the files hold answers to other requests.
     """
-    answered = dict(enumerate(read_whole_lines(output))) if output.exists() else {}
+    answered = dict(enumerate(read_lines(output))) if output.exists() else {}
     for part in part_files(output):
-        answered |= dict(read_whole_lines(part))
+        answered |= dict(read_lines(part))
+    is_whole = not output.exists() or output.read_bytes().endswith(b"\n") or output.stat().st_size == 0
+    if not is_whole or not all(isinstance(answer, dict) for answer in answered.values()):
+        raise ValueError(f"{output} is not a file of answers. Choose another --output.")
     for place, answer in answered.items():
-        asked = {name: value for name, value in answer.items() if name not in ANSWER_FIELDS}
-        if place >= len(lines) or asked != read_request(lines[place]):
+        if place >= len(lines) or without_answers(answer) != without_answers(read_request(lines[place])):
             raise ValueError(f"{output} has answers to other requests than these. Choose another --output.")
     return answered
+
+
+def without_answers(answer: dict[str, Any]) -> dict[str, Any]:
+    """The request that an answer belongs to."""
+    return {name: value for name, value in answer.items() if name not in ANSWER_FIELDS}
 
 
 def write_whole(output: Path, answered: dict[int, dict]) -> None:
@@ -182,10 +221,12 @@ def answer_list(source: str, output: Path, model: str, top_k: int) -> None:
     if processes > 1:
         distributed.init_process_group("gloo")
     if rank == 0:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        shared[0] = list(read_source(source))
         try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            shared[0] = list(read_source(source))
             shared[1] = read_answered(output, shared[0])
+        except OSError as error:
+            shared[1] = f"The file {output} cannot be written: {error.strerror}."
         except ValueError as error:
             shared[1] = str(error)
     if processes > 1:
@@ -193,13 +234,20 @@ def answer_list(source: str, output: Path, model: str, top_k: int) -> None:
     lines, answered = shared
     if isinstance(answered, str):
         raise ValueError(answered)
-    todo = [place for place in range(len(lines)) if place not in answered][rank::processes]
-    if todo:
+    todo = (place for place in range(len(lines)) if place not in answered)
+    parts = list(together(todo, lambda place: span(lines[place])))[rank::processes]
+    if parts:
         answerer = load_answerer(model)
-        with open(output.with_name(f"{output.name}.part{rank}"), "a", encoding="utf-8") as file:
-            for place in tqdm(todo, desc="Answering", unit="request", disable=rank > 0):
-                file.write(json.dumps([place, answer_line(answerer, lines[place], top_k)]) + "\n")
+        part = output.with_name(f"{output.name}.part{rank}")
+        drop_half_line(part)
+        with open(part, "a", encoding="utf-8") as file:
+            progress = tqdm(total=sum(map(len, parts)), desc="Answering", unit="request", disable=rank > 0)
+            for places in parts:
+                answers = answer_lines(answerer, [lines[place] for place in places], top_k)
+                file.writelines(json.dumps(pair) + "\n" for pair in zip(places, answers))
                 file.flush()
+                progress.update(len(places))
+            progress.close()
     if processes > 1:
         distributed.monitored_barrier(timeout=timedelta(days=30))  # shares of a list take unlike times
     if rank == 0:
@@ -248,13 +296,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_list and arguments.video != "-" and not Path(arguments.video).is_file():
         parser.error(f"The list {arguments.video} does not exist.")
 
+    if arguments.output is not None and arguments.output.resolve() == Path(arguments.video).resolve():
+        parser.error("--output is the list itself. Choose another --output.")
+
     if arguments.output is not None:
         answer_list(arguments.video, arguments.output, arguments.model, arguments.top_k)
         return
     if is_list:
         answerer = load_answerer(arguments.model)
-        for line in read_source(arguments.video):
-            print(json.dumps(answer_line(answerer, line, arguments.top_k)), flush=True)
+        lines = read_source(arguments.video)
+        # Whoever writes to standard input may wait for an answer before the next request.
+        parts = ([line] for line in lines) if arguments.video == "-" else together(lines, span)
+        for some in parts:
+            for answer in answer_lines(answerer, some, arguments.top_k):
+                print(json.dumps(answer), flush=True)
         return
     check_request(about)
     answers = load_answerer(arguments.model)(**about, top_k=arguments.top_k)
@@ -266,4 +321,4 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{answer['answer']}{score}")
 
 
-__all__ = ["answer_line", "main"]
+__all__ = ["answer_lines", "main"]

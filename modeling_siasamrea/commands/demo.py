@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from modeling_siasamrea.commands.arguments import ArgumentParser
+
 
 CHECKPOINT = os.environ.get("SIASAMREA_CHECKPOINT", "outputs/quickstart")
 SAMPLE_QUESTIONS = Path("outputs/sample_data/test.jsonl")
@@ -15,7 +17,7 @@ SAMPLE_QUESTIONS = Path("outputs/sample_data/test.jsonl")
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; a mistake in it ends with a sentence and exit code 2."""
-    parser = argparse.ArgumentParser(prog="siasamrea demo", description=__doc__)
+    parser = ArgumentParser(prog="siasamrea demo", description=__doc__)
     parser.add_argument(
         "checkpoint",
         nargs="?",
@@ -47,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError('The page needs Gradio: pip install "siasamrea[demo]".')
-    from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_answerer, load_examples
+    from modeling_siasamrea.answerer_loading import load_answerer
+    from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_examples
 
     examples = load_examples(arguments.examples)
     answerer = load_answerer(arguments.checkpoint)

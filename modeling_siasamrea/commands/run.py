@@ -64,7 +64,6 @@ def run(trainer: SiaSamReaTrainer, rows: RunRows, make_dataset: Callable[[Rows],
             logger.warning(f"The run resumes from {last}.")
         result = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint or last)
         trainer.save_model()
-        trainer.siasamrea_config.save_pretrained(output_dir)  # beside a LoRA adapter too, which has none of its own
         trainer.save_state()
         report["train"] = {"scores": result.metrics}
     report |= evaluate(trainer, rows.validation, make_dataset, rows.train, "validation")

@@ -23,6 +23,7 @@ COMMANDS = {
     "check": ("modeling_siasamrea.commands.check", "find the videos of a data set that cannot be used"),
     "prepare": ("modeling_siasamrea.commands.prepare", "make small copies of large videos, same frames and times"),
     "demo": ("modeling_siasamrea.commands.demo", "open a page in the browser that shows what a checkpoint sees"),
+    "export": ("modeling_siasamrea.commands.export", "write a programme that answers without this package"),
     "convert": ("modeling_siasamrea.convert_clipbert_checkpoint", "turn ClipBERT's weights into a checkpoint"),
 }
 
