@@ -98,7 +98,7 @@ def test_a_run_resumes_from_the_last_whole_checkpoint_in_its_folder(script, writ
     run = tmp_path / "run"
     # A kill left the last one unfinished.
     (run / "checkpoint-4" / "trainer_state.json").unlink()
-    report = script.main([write_config(**saving)])
+    report = script.main([write_config(**saving), "--resume_from_checkpoint", "True"])  # or without a word
     assert f"The run resumes from {run / 'checkpoint-2'}" in caplog.text
     assert json.loads((run / "trainer_state.json").read_text())["global_step"] == 4
     assert report["train"]["scores"]["train_runtime"] > 0

@@ -59,10 +59,14 @@ def run(trainer: SiaSamReaTrainer, rows: RunRows, make_dataset: Callable[[Rows],
     training, output_dir = trainer.args, Path(trainer.args.output_dir)
     report: Report = {}
     if training.do_train:
-        last = last_whole_checkpoint(output_dir)
-        if last is not None and not training.resume_from_checkpoint:
-            logger.warning(f"The run resumes from {last}.")
-        result = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint or last)
+        resume = training.resume_from_checkpoint
+        resume = {"true": True, "false": False}.get(str(resume).lower(), resume)  # a command line has words only
+        if resume is None or resume is True:
+            last = last_whole_checkpoint(output_dir)
+            if last is not None:
+                logger.warning(f"The run resumes from {last}.")
+            resume = last or resume
+        result = trainer.train(resume_from_checkpoint=resume)
         trainer.save_model()
         trainer.save_state()
         report["train"] = {"scores": result.metrics}
