@@ -311,6 +311,8 @@ class SiaSamReaConfig(PreTrainedConfig):
         num_labels, given = kwargs.get("num_labels"), self.id2label
         try:
             super().__post_init__(**kwargs)
+        except SiaSamReaConfigError:
+            raise
         except StrictDataclassError as error:  # of an encoder's configuration
             raise SiaSamReaConfigError(f"An encoder cannot be configured: {' '.join(str(error).split())}.") from None
         if self.label2id is None:

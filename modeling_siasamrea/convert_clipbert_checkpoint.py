@@ -244,6 +244,7 @@ def _read_object(path: Path) -> dict:
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = lambda message: parser.exit(2, f"{message}\n")  # one sentence, without the usage
     parser.add_argument("checkpoint", type=Path, help="a .pt or .safetensors file under ClipBERT's names")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--config", type=Path, help="ClipBERT's BERT configuration, for what shapes cannot tell")
