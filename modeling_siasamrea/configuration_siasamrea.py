@@ -322,6 +322,7 @@ class SiaSamReaConfig(PreTrainedConfig):
                 f"num_labels is {num_labels}, but id2label has {len(given)} answers. Give id2label alone."
             )
         self.check()
+        vars(self)["_settled"] = True  # from here on, new answers bring their ids along
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets a field; a word that is almost a field's name is refused, for nothing would read it."""
@@ -331,7 +332,7 @@ class SiaSamReaConfig(PreTrainedConfig):
         if name == "id2label" and value is not None:
             _check_answers(value)
         super().__setattr__(name, value)
-        if name == "id2label" and value is not None and getattr(self, "_post_init_done", False):
+        if name == "id2label" and value is not None and vars(self).get("_settled"):
             self.label2id = {answer: int(index) for index, answer in value.items()}
 
     @classmethod
@@ -378,7 +379,8 @@ class SiaSamReaConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, with what a checkpoint says of the code that travels with it."""
-        return super().to_dict() | {"auto_map": dict(AUTO_MAP), "custom_pipelines": CUSTOM_PIPELINES}
+        settings = super().to_dict() | {"auto_map": dict(AUTO_MAP), "custom_pipelines": CUSTOM_PIPELINES}
+        return {name: value for name, value in settings.items() if name != "_settled"}
 
     def check(self) -> None:
         """
