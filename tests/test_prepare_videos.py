@@ -129,7 +129,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         "import time, os\n"
         "from modeling_siasamrea.commands.prepare import _in_workers\n"
         "def work(path, copy):\n"
-        "    print(os.getpid(), flush=True)\n"
+        "    os.write(1, f'{os.getpid()}\\n'.encode())\n"  # in one piece: both write at once
         "    time.sleep(60)\n"
         "list(_in_workers(work, {1: 1, 2: 2}, 2))\n"
     )
