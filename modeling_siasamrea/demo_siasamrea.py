@@ -66,7 +66,7 @@ def load_examples(source: str | Path | None) -> list[Example]:
     What can be picked on the page.
 
     Args:
-        source (`str` or `Path`, *optional*): A folder of videos, or a JSONL or CSV file of questions.
+        source (`str` or `Path`, *optional*): A folder of videos, with its subfolders, or a JSONL or CSV file of questions.
 
     Returns:
         `list[Example]`: at most 200, in their order; none without a source.
@@ -77,7 +77,7 @@ def load_examples(source: str | Path | None) -> list[Example]:
     if source is None:
         return []
     if Path(source).is_dir():
-        files = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+        files = sorted(path for path in Path(source).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
         examples = [Example(str(path)) for path in files]
     elif Path(source).is_file():
         rows = load_video_questions(str(source), str(Path(source).parent), require_answers=False)
