@@ -66,7 +66,7 @@ def load_examples(source: str | Path | None) -> list[Example]:
     What can be picked on the page.
 
     Args:
-        source (`str` or `Path`, *optional*): A folder of videos, with its subfolders, or a JSONL or CSV file of questions.
+        source (`str` or `Path`, *optional*): A folder of videos (and subfolders), or a JSONL or CSV file of questions.
 
     Returns:
         `list[Example]`: at most 200, in their order; none without a source.
