@@ -4,13 +4,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 
 import numpy as np
 import torch
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from transformers.image_utils import ImageInput
 from transformers.video_utils import VideoMetadata
 
@@ -247,8 +247,14 @@ class _LostFrameError(Exception):
 def _read_pyav(
     name: str, path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None
 ) -> torch.Tensor:
-    # One size for all, the first frame's.
-    pixels = partial(VideoFrame.to_ndarray, format="rgb24", width=index.width, height=index.height)
+    # Its own, for all frames of the read: a frame's costs as much as ten small frames, and the one that PyAV shares
+    # has threads, which a forked worker would wait for in vain.
+    reformatter = VideoReformatter()
+
+    def pixels(frame: VideoFrame) -> np.ndarray:
+        # One size for all, the first frame's.
+        return reformatter.reformat(frame, index.width, index.height, "rgb24", threads=1).to_ndarray()
+
     if index.pts is not None:
         try:
             frames = map(pixels, _by_the_index(name, path, index, unique))

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from tqdm import tqdm
 
 from ..processors.frame_index import frame_index
@@ -72,6 +73,7 @@ def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf
         written = copy.add_stream("libx264", rate=max(rate, Fraction(1, 60000)), options=options)
         written.pix_fmt, written.codec_context.thread_count = "yuv420p", 1
         written.codec_context.time_base = index.tick
+        reformatter = VideoReformatter()
         width, height = new_size(index.width, index.height, short_side)
         upright = (index.display_matrix == np.eye(2)).all()
         durations = [*np.diff(ticks).tolist(), round((index.duration - index.times[-1]) / float(index.tick))]
@@ -80,9 +82,9 @@ def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf
             frames = frames_from_the_start(str(source), str(source), index, np.arange(len(ticks)))
             for number, frame in enumerate(frames):
                 if upright:
-                    small = frame.reformat(width, height, "yuv420p")
+                    small = reformatter.reformat(frame, width, height, "yuv420p")
                 else:
-                    planes = frame.reformat(width, height, "yuv444p").to_ndarray()  # (3, height, width)
+                    planes = reformatter.reformat(frame, width, height, "yuv444p").to_ndarray()  # (3, height, width)
                     planes = turned(planes.transpose(1, 2, 0), index.display_matrix).transpose(2, 0, 1)
                     small = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv444p")
                 if number == 0:
