@@ -1,6 +1,7 @@
 """Frames at given indices, from every kind of source, by each decoder; and what is said of unreadable files."""
 
 import http.server
+import importlib
 import pickle
 import threading
 
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers.utils import is_torchcodec_usable
 
 from modeling_siasamrea.processors.frame_index import LENIENT
 from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
@@ -24,10 +24,10 @@ def numbers(frames: torch.Tensor) -> list[int]:
 
 
 def require(backend: str) -> None:
-    if backend == "decord":
-        pytest.importorskip("decord")
-    if backend == "torchcodec" and not is_torchcodec_usable(decode="video"):
-        pytest.skip("torchcodec cannot load the FFmpeg libraries here")
+    try:
+        importlib.import_module({"pyav": "av", "torchcodec": "torchcodec.decoders"}.get(backend, backend))
+    except (ImportError, RuntimeError) as error:  # torchcodec finds no FFmpeg libraries
+        pytest.skip(f"{backend} cannot be used here: {error!s:.80}")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
