@@ -105,6 +105,9 @@ def frame_index(name: str, path: str) -> FrameIndex:
 @contextmanager
 def open_video(name: str, path: str, threads: int) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A file and its video stream, decoded by so many threads (0: the decoder chooses), with one kind of error."""
+    # A decoder's thread that has something to log waits for Python's lock, and whoever closes the decoder holds it and
+    # waits for the thread: PyAV logs nothing unless it is asked to, as older torchvision does when it is imported.
+    av.logging.set_level(None)
     try:
         with av.open(
             path, options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}, **LENIENT

@@ -3,6 +3,8 @@
 import http.server
 import importlib
 import pickle
+import subprocess
+import sys
 import threading
 
 import av
@@ -191,3 +193,26 @@ def test_files_of_many_kinds_give_what_a_decode_from_the_start_gives(shared, nam
     assert metadata.total_num_frames == frames
     for index, frame in zip(indices, decoded):
         assert np.abs(frame.permute(1, 2, 0).numpy().astype(int) - reference[index]).mean() < 1
+
+
+def test_a_damaged_file_never_stops_the_process_that_logs(tmp_path):
+    generator = np.random.default_rng(0)
+    with av.open(str(tmp_path / "noise.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "50"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for _ in range(100):
+            pixels = generator.integers(0, 255, (240, 320, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    damaged = bytearray((tmp_path / "noise.mp4").read_bytes())
+    damaged[5000:-5000:2000] = bytes(byte ^ 255 for byte in damaged[5000:-5000:2000])
+    (tmp_path / "damaged.mp4").write_bytes(damaged)
+    # Older torchvision sets PyAV's level when it is imported.
+    script = f"""
+import av.logging
+from modeling_siasamrea.processors.video_decoding import decode_frames
+av.logging.set_level(av.logging.ERROR)
+for _ in range(20):
+    assert decode_frames({str(tmp_path / "damaged.mp4")!r}, [0, 5])[0].shape == (2, 3, 240, 320)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
