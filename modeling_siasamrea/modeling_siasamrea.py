@@ -3,7 +3,8 @@
 import math
 import os
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -381,10 +382,16 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             return pooled.mean(dim=2), scores.squeeze(3)
         return pooled, scores
 
-    def _siamese_context(self):
+    @contextmanager
+    def _siamese_context(self) -> Iterator[None]:
         """Siamese clips need a gradient only where they are supervised or the soft label is not detached."""
         needed = self.config.supervised_clips != "anchor" or (self.config.alpha > 0 and self.config.detach == "none")
-        return nullcontext() if needed and self.training else torch.no_grad()
+        if needed and self.training:
+            yield
+            return
+        in_bfloat16 = self.training and self.config.siamese_bfloat16
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16) if in_bfloat16 else nullcontext():
+            yield
 
     @can_return_tuple
     def forward(
