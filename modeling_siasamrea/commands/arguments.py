@@ -101,7 +101,9 @@ class DataArguments:
     video, question, answer, and optionally candidates, task, start, end, question_type and question_id.
     """
 
-    train_file: str | None = field(default=None, metadata={"help": "Training rows."})
+    train_file: str | None = field(
+        default=None, metadata={"help": "Training rows; from those without an answer the siamese loss alone learns."}
+    )
     validation_file: str | None = field(default=None, metadata={"help": "Rows for --do_eval."})
     test_file: str | None = field(default=None, metadata={"help": "Rows for --do_predict; answers may be missing."})
     dataset_name: str | None = field(
