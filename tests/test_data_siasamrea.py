@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -226,8 +227,12 @@ def test_a_batch_holds_each_video_once_and_pads_what_is_short(dataset, processor
     assert batch["task"] == "open_ended"
     outside = collator(dataset.__getitems__([VideoRequest((2,))]))
     assert outside["labels"].tolist() == [-100]
+    dataset.questions[0] = replace(dataset.questions[0], answer=None)
+    assert collator(dataset.__getitems__(requests))["labels"].tolist() == [-100, 1, 0]
     choice = collator(dataset.__getitems__([VideoRequest((3,))]))
     assert choice["input_ids"].shape[:2] == (1, 3) and choice["labels"].tolist() == [0]
+    dataset.questions[3] = replace(dataset.questions[3], answer=None)
+    assert collator(dataset.__getitems__([VideoRequest((3,))]))["labels"].tolist() == [-100]
 
 
 def test_padded_frames_are_masked(dataset, processor):
