@@ -98,7 +98,8 @@ DICTIONARIES = {
 class DataArguments:
     """
     The questions: JSONL or CSV files, a data set known to `datasets`, or benchmarks in their official files. Columns:
-    video, question, answer, and optionally candidates, task, start, end, question_type and question_id.
+    video, question, answer, and optionally candidates, task, start, end, question_type and question_id. Training rows
+    without an answer train the siamese loss alone, test rows without one are answered only.
     """
 
     train_file: str | None = field(
