@@ -167,7 +167,7 @@ class SiaSamReaTrainer(Trainer):
         return prepare_data_loader(loader, num_processes=1, process_index=0)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of one task, see [`TrainingBatchSampler`]."""
+        """Batches of one task, see [`TrainingBatchSampler`]. Rows without an answer are named, or refused."""
         if self.train_dataset is None:
             raise ValueError("Training needs a train_dataset.")
         note_unlabelled(self.train_dataset.questions, self.siasamrea_config.alpha)

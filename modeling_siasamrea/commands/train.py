@@ -142,13 +142,14 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
     )
     log_coverage(rows, model.config)
     make_dataset = partial(VideoQuestionDataset, processor=processor)
+    train_dataset = None
     if training.do_train:
-        to_train = leave_out_unlabelled(known_answers(rows.train, model.config), model.config.alpha)
+        train_dataset = make_dataset(leave_out_unlabelled(known_answers(rows.train, model.config), model.config.alpha))
     evaluation = {name: make_dataset(of_source) for name, of_source in rows.validation.items()}
     trainer = SiaSamReaTrainer(
         model=model,
         args=training,
-        train_dataset=make_dataset(to_train) if training.do_train else None,
+        train_dataset=train_dataset,
         eval_dataset=evaluation.get("", evaluation) or None,
         processing_class=processor,
     )
