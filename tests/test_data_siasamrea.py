@@ -131,6 +131,9 @@ def test_the_vocabulary_is_by_count_then_alphabet_and_its_coverage_is_a_share():
     assert answer_vocabulary(rows) == ["c", "b", "a", "d"]
     assert answer_vocabulary(rows, 2) == ["c", "b"]
     assert vocabulary_coverage(rows, ["c", "b"]) == 5 / 7
+    unlabelled = load_video_questions([{**ROW, "answer": None}], require_answers=False)
+    assert answer_vocabulary(rows + unlabelled) == ["c", "b", "a", "d"]
+    assert vocabulary_coverage(rows + unlabelled, ["c", "b"]) == 5 / 7
 
 
 def test_a_new_tokenizer_spells_unknown_words():
