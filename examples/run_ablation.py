@@ -75,16 +75,45 @@ def run_script(settings: dict, folder: Path, threads: int) -> None:
         raise RuntimeError(f"A run failed; its log is {folder / 'log.txt'}.")
 
 
-def data_files(folder: Path) -> dict[str, str]:
+def keep_answers(rows: list[dict], share: float) -> list[dict]:
+    """The rows with a share of their answers, drawn by question: a larger share keeps those of a smaller one."""
+    kept = set(np.random.default_rng(0).permutation(len(rows))[: round(share * len(rows))].tolist())
+    return [
+        row if number in kept else {name: cell for name, cell in row.items() if name != "answer"}
+        for number, row in enumerate(rows)
+    ]
+
+
+def make_data(folder: Path, answers_kept: float = 1.0, **parameters) -> None:
+    """Makes a generated data set, and of its training rows a file with a share of their answers."""
+    make_sample_data(folder, **parameters)
+    if answers_kept < 1:
+        rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+        lines = [json.dumps(row) + "\n" for row in keep_answers(rows, answers_kept)]
+        (folder / "partly_answered.jsonl").write_text("".join(lines))
+
+
+def data_files(folder: Path, answers_kept: float = 1.0) -> dict[str, str]:
     """The settings that name a generated data set."""
-    files = {f"{split}_file": str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}
+    names = {"train": "train" if answers_kept == 1 else "partly_answered", "validation": "validation", "test": "test"}
+    files = {f"{split}_file": str(folder / f"{name}.jsonl") for split, name in names.items()}
     return files | {"video_folder": str(folder)}
+
+
+def describe_data(folder: Path, answers_kept: float = 1.0) -> dict:
+    """What the results say of a data set: its `dataset.json`, and which share of the answers was kept."""
+    dataset = json.loads((folder / "dataset.json").read_text())
+    if answers_kept < 1:
+        files = [path for name, path in data_files(folder, answers_kept).items() if name.endswith("_file")]
+        dataset["annotations_sha256"] = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+        dataset["parameters"]["answers_kept"] = answers_kept
+    return dataset
 
 
 def prepare(config: dict, start: Path, work: Path, threads: int) -> None:
     """Makes the data sets, and trains on the largest the checkpoint that all runs start from, where there is none."""
     for name, parameters in config["data"].items():
-        make_sample_data(work / "data" / name, **parameters)
+        make_data(work / "data" / name, **parameters)
     if not (start / "metrics.json").exists():
         make_sample_data(work / "start_data", **config["start_data"])
         run_script(config["start"] | data_files(work / "start_data"), start, threads)
@@ -95,8 +124,10 @@ def run_one(config: dict, variant: str, seed: int, start: Path, work: Path, thre
     One training run in a process of its own.
 
     Args:
-        config (`dict`): The ablation's configuration: `data`, `base` and `variants`. A variant overrides settings of
-            `base`. It may name its `data`, by default the first; and a variant that it evaluates instead of training.
+        config (`dict`): The ablation's configuration: `data`, `base` and `variants`. A data set has the parameters of
+            its generator, and may have `answers_kept`, the share of its training rows that keep their answers. A
+            variant overrides settings of `base`. It may name its `data`, by default the first; and a variant that it
+            evaluates instead of training.
         variant (`str`): Which of its variants.
         seed (`int`): Seed of new heads, order and frames.
         start (`Path`): Folder of the checkpoint that all runs start from.
@@ -112,8 +143,9 @@ def run_one(config: dict, variant: str, seed: int, start: Path, work: Path, thre
     """
     overrides = dict(config["variants"][variant])
     evaluated = overrides.pop("evaluates", None)
-    data = work / "data" / overrides.pop("data", next(iter(config["data"])))
-    settings = config["base"] | data_files(data) | {"seed": seed, "model_name_or_path": str(start)}
+    data = overrides.pop("data", next(iter(config["data"])))
+    data = work / "data" / data, config["data"][data].get("answers_kept", 1.0)
+    settings = config["base"] | data_files(*data) | {"seed": seed, "model_name_or_path": str(start)}
     for name, override in overrides.items():
         settings[name] = settings[name] | override if isinstance(override, dict) else override
     folder = work / variant / str(seed)
@@ -135,7 +167,7 @@ def run_one(config: dict, variant: str, seed: int, start: Path, work: Path, thre
     return {
         "variant": variant,
         "seed": seed,
-        "dataset": json.loads((data / "dataset.json").read_text()),
+        "dataset": describe_data(*data),
         "start": hashlib.sha256((start / "model.safetensors").read_bytes()).hexdigest(),
         "validation": report["validation"]["scores"],
         "test": report["test"]["scores"],

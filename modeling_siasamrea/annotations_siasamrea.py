@@ -42,7 +42,7 @@ class VideoQuestion:
         question (`str`): The question.
         answer (`str`, `int` or `float`, *optional*):
             The answer's text (`"open_ended"`), the index of the right candidate (`"multiple_choice"`) or the number
-            (`"count"`). `None` where it is not known, which only prediction accepts.
+            (`"count"`). `None` where it is not known, as prediction and the siamese loss accept.
         task (`str`): `"open_ended"`, `"multiple_choice"` or `"count"`.
         question_id (`str`): Names the row; unique within its file.
         candidates (`tuple[str, ...]`, *optional*): The answers to choose from, for multiple choice.
@@ -382,7 +382,8 @@ def load_video_questions(
         split (`str`, *optional*, defaults to `"train"`): Split of a data set that has several.
         task (`str`, *optional*):
             The task of rows that name none. By default rows with candidates are multiple choice, others open-ended.
-        require_answers (`bool`, *optional*, defaults to `True`): Whether a row without an answer is an error.
+        require_answers (`bool`, *optional*, defaults to `True`):
+            Whether a row without an answer is an error. Prediction needs none, and the siamese loss neither.
 
     Returns:
         `list[VideoQuestion]`: one for each row, in order; none is dropped.

@@ -347,7 +347,8 @@ class SiaSamReaDataCollator:
         frame_mask           (videos, frames)           1 1 1 1 1 0   a video of 5 frames beside one of 6
         input_ids            (questions, length)        or (questions, candidates, length)
         video_index          (questions,)               0 0 1         two questions about the first video
-        labels               (questions,)               17 3 -100     the third answer is outside the vocabulary
+        labels               (questions,)               17 3 -100     the third answer is outside the vocabulary, or
+                                                                      there is none; -100 for every task
         task                 "open_ended"
         ```
     """
@@ -396,10 +397,9 @@ class SiaSamReaDataCollator:
             "video_index": torch.arange(len(readable)).repeat_interleave(torch.tensor(counts)),
             "pixel_values_videos": _stack_padded([item["pixel_values_videos"] for item in readable]),
             "frame_mask": _stack_padded([item["frame_mask"] for item in readable]),
+            "labels": torch.tensor([self._label(question) for question in questions]),
             **text,
         }
-        if all(question.answer is not None for question in questions):
-            batch["labels"] = torch.tensor([self._label(question) for question in questions])
         return batch
 
     def _text(self, questions: list[VideoQuestion]) -> dict[str, torch.Tensor]:
@@ -418,7 +418,7 @@ class SiaSamReaDataCollator:
             # The commonest right answer that the vocabulary has: it is in order of falling count.
             known = [self.label2id[answer] for answer in question.right_answers if answer in self.label2id]
             return min(known, default=-100)
-        return question.answer
+        return -100 if question.answer is None else question.answer
 
 
 def _stack_padded(tensors: list[torch.Tensor]) -> torch.Tensor:

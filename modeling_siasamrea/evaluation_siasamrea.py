@@ -222,14 +222,14 @@ def _blind_answers(
         return key(question), (question.task, question.question_type), (question.task,)
 
     known: dict[object, list[VideoQuestion]] = defaultdict(list)
-    for question in train:
+    for question in (one for one in train if one.answer is not None):
         for name in dict.fromkeys(keys(question)):
             known[name].append(question)
     answers = []
     for question in test:
         similar = next((known[name] for name in keys(question) if name in known), None)
         if similar is None:
-            raise ValueError(f"The training rows have no question of the task {question.task!r} to learn from.")
+            raise ValueError(f"No training row of the task {question.task!r} has an answer to learn from.")
         answers.append(_blind_answer(question, similar))
     return answers
 

@@ -32,7 +32,7 @@ def ground_truth_loss(
         logits (`torch.Tensor` of shape `(questions, classes)`):
             Scores of the answers (`"open_ended"`) or candidates (`"multiple_choice"`), or the count (one class).
         labels (`torch.Tensor` of shape `(questions,)`):
-            Index of the answer, -100 where it is outside the vocabulary; index of the candidate; or the count.
+            Index of the answer or of the candidate, or the count; -100 where it is unknown or outside the vocabulary.
         task (`str`): `"open_ended"`, `"multiple_choice"` or `"count"`.
         multiple_choice_loss (`str`, *optional*, defaults to `"hinge"`): `"hinge"` or `"cross_entropy"`.
 
@@ -40,11 +40,15 @@ def ground_truth_loss(
         `torch.Tensor` of shape `(questions,)`: cross-entropy (paper), hinge (paper) or cross-entropy (ClipBERT), or
         squared error (decision). 0 where the label is -100.
     """
+    unknown = labels == -100
+    labels = labels.masked_fill(unknown, 0)  # any class there is
     if task == "count":
-        return (logits.float().squeeze(1) - labels.float()) ** 2
-    if task == "multiple_choice" and multiple_choice_loss == "hinge":
-        return hinge_loss(logits.float(), labels)
-    return nn.functional.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="none")
+        losses = (logits.float().squeeze(1) - labels.float()) ** 2
+    elif task == "multiple_choice" and multiple_choice_loss == "hinge":
+        losses = hinge_loss(logits.float(), labels)
+    else:
+        losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    return losses.masked_fill(unknown, 0.0)
 
 
 def siamese_loss(anchor_logits: torch.Tensor, soft_labels: torch.Tensor, task: str) -> torch.Tensor:

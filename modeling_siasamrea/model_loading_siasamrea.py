@@ -18,6 +18,7 @@ from .lora_siasamrea import load_lora
 from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from .unlabelled_rows_siasamrea import refuse_heads_without_answers
 from .vocabulary_siasamrea import answer_vocabulary, build_tokenizer
 
 
@@ -68,12 +69,14 @@ def build_model(
         `tuple(SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor)`
 
     Raises:
-        `ValueError`: If there are no rows, one encoder without the other, or an encoder that cannot be loaded.
+        `ValueError`: If there are no rows, or none of a task has an answer; if there is one encoder without the other,
+            or one that cannot be loaded.
     """
     if not rows:
         raise ValueError("Evaluation needs a trained model: give --model_name_or_path, or train one with --do_train.")
     if (vision_model is None) != (text_model is None):
         raise ValueError("Give --vision_model and --text_model together: the model is built from both encoders.")
+    refuse_heads_without_answers(rows, tasks_of(rows))
     fields = dict(config or {}) | {"tasks": tasks_of(rows)} | vocabulary_fields(rows, vocabulary_size)
     settings = dict(video_processor or {})
     if vision_model is not None:
@@ -121,7 +124,8 @@ def load_model(
         `tuple(nn.Module, SiaSamReaProcessor)`: the model, for an adapter a `PeftModel`.
 
     Raises:
-        `ValueError`: If it cannot be loaded, or there are training rows for an adapter, which only answers.
+        `ValueError`: If it cannot be loaded, there are training rows for an adapter, which only answers, or none of
+            the rows that a new head is for has an answer.
     """
     with explained(f"The checkpoint {name_or_path} cannot be loaded"):
         refuse_missing_folder(name_or_path)
@@ -152,6 +156,7 @@ def load_model(
     with explained(f"{name_or_path} cannot be configured anew"):
         new = SiaSamReaConfig(**{**old.to_dict(), **fields, **encoders})
     new_heads = [task for task in new.tasks if task not in old.tasks]
+    refuse_heads_without_answers(rows, new_heads + ["open_ended"] * new_vocabulary)
     if new_heads:
         logger.warning(f"The checkpoint has no head for {', '.join(new_heads)}: training starts new ones.")
     new_clips = new.num_clips != old.num_clips
@@ -186,16 +191,20 @@ def vocabulary_fields(rows: Sequence[VideoQuestion], size: int | None) -> dict[s
 
 def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> list[VideoQuestion]:
     r"""
-    Training rows whose answer the model can learn: open-ended ones must have it in the vocabulary.
+    Training rows whose answer the model can learn: open-ended ones must have it in the vocabulary, or none at all.
 
     Raises:
         `ValueError`: If none has.
     """
     known = config.label2id.keys()
-    kept = [row for row in rows if row.task != "open_ended" or not known.isdisjoint(row.right_answers)]
+    kept = [
+        row
+        for row in rows
+        if row.task != "open_ended" or row.answer is None or not known.isdisjoint(row.right_answers)
+    ]
     if len(kept) < len(rows):
         logger.warning(f"{len(rows) - len(kept)} training rows have answers outside the vocabulary and are left out.")
-    if not kept:
+    if len(kept) < len(rows) and all(row.answer is None for row in kept):
         raise ValueError(
             "No training answer is in the checkpoint's answer vocabulary. Use --new_vocabulary to build it anew from "
             "the training answers."
@@ -205,7 +214,7 @@ def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> lis
 
 def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Sequence[VideoQuestion]) -> None:
     """Lets a new counting head start from the mean training count (decision): from 0, its bias would take long."""
-    counts = [row.answer for row in rows if row.task == "count"]
+    counts = [row.answer for row in rows if row.task == "count" and row.answer is not None]
     if counts:
         nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))
 

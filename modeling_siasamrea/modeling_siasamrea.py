@@ -419,7 +419,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
                 The video each question asks about; by default question i asks about video i.
             task (`str`, *optional*): The kind of all questions of the batch; may be left out with one head.
             labels (`torch.Tensor` of shape `(questions,)`, *optional*):
-                Index of the answer (-100: outside the vocabulary, ignored), index of the candidate, or the count.
+                Index of the answer or of the candidate, or the count; -100 (not known, or outside the vocabulary) is
+                ignored.
 
         Returns:
             [`SiaSamReaVideoQuestionAnsweringOutput`]: `loss` is L_gt alone; the Trainer adds the siamese loss.

@@ -58,7 +58,7 @@ class EvaluationAnswers:
         rows: torch.Tensor,
         task: str,
         logits: torch.Tensor,
-        labels: torch.Tensor | None,
+        labels: torch.Tensor,
         config: SiaSamReaConfig,
     ) -> None:
         r"""
@@ -68,7 +68,7 @@ class EvaluationAnswers:
             rows (`torch.LongTensor` of shape `(questions,)`): Rows of the data set.
             task (`str`): Their task.
             logits (`torch.Tensor` of shape `(questions, passes, classes)`): The model's scores.
-            labels (`torch.Tensor` of shape `(questions,)`, *optional*): The right answers.
+            labels (`torch.Tensor` of shape `(questions,)`): The right answers; -100 where one is not known.
             config ([`SiaSamReaConfig`]): Its `id2label` and `multiple_choice_loss`.
         """
         if task == "count":
@@ -77,11 +77,8 @@ class EvaluationAnswers:
             scores, answers = (values.tolist() for values in logits.softmax(dim=2).max(dim=2))
         if task == "open_ended":
             answers = [[config.id2label.get(answer) for answer in of_row] for of_row in answers]
-        losses = logits.new_full((len(logits),), float("nan"))
-        if labels is not None:
-            losses = ground_truth_loss(logits[:, 0], labels, task, config.multiple_choice_loss)
-            if task == "open_ended":
-                losses = losses.masked_fill(labels == -100, float("nan"))
+        losses = ground_truth_loss(logits[:, 0], labels, task, config.multiple_choice_loss)
+        losses = losses.masked_fill(labels == -100, float("nan"))
         finite = torch.isfinite(logits).flatten(1).all(dim=1)
         for noted in zip(rows.tolist(), answers, scores, losses.tolist(), finite.tolist()):
             self.note(*noted)

@@ -30,6 +30,7 @@ from .siamese_reasoning import SiameseReasoning
 from .trainer_evaluation_siasamrea import EvaluationAnswers, metrics_of_user
 from .training_args_siasamrea import SiaSamReaTrainingArguments, longest_text, refuse_what_is_not_used
 from .training_log_siasamrea import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog
+from .unlabelled_rows_siasamrea import note_unlabelled
 
 
 logger = logging.get_logger(__name__)
@@ -166,9 +167,10 @@ class SiaSamReaTrainer(Trainer):
         return prepare_data_loader(loader, num_processes=1, process_index=0)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of one task, see [`TrainingBatchSampler`]."""
+        """Batches of one task, see [`TrainingBatchSampler`]. Rows without an answer are named, or refused."""
         if self.train_dataset is None:
             raise ValueError("Training needs a train_dataset.")
+        note_unlabelled(self.train_dataset.questions, self.siasamrea_config.alpha)
         self._skipped.errors.update(self.train_dataset.check_readable())
         sampler = TrainingBatchSampler(
             self.train_dataset,
@@ -317,7 +319,7 @@ class SiaSamReaTrainer(Trainer):
             loss = loss + shares[1] * self._alpha() * loss_siamese
             self._log.note(f"loss_siamese/{task}", loss_siamese, rows[1])
         self._log.note(f"loss_gt/{task}", outputs.loss, rows[0])
-        self._log.note_outputs(outputs, task, labels, rows[1])
+        self._log.note_outputs(outputs, task, labels, rows)
         if num_items_in_batch is not None:
             self._finite_steps.note(self._rows, loss, finite_rows(outputs, labels))
         return (loss, outputs) if return_outputs else loss
@@ -437,7 +439,7 @@ class SiaSamReaTrainer(Trainer):
         frames = inputs["pixel_values_videos"]  # (videos, passes * clips, frames, 3, height, width)
         for of_pass in frames.split(frames.shape[1] // self._answers.passes, dim=1):
             batch = self._prepare_inputs(inputs | {"pixel_values_videos": of_pass})
-            labels = batch.pop("labels", None)
+            labels = batch.pop("labels")
             with torch.no_grad(), self.compute_loss_context_manager():
                 logits.append(model(**batch).logits.float())
         logits = torch.stack(logits, dim=1)  # (questions, passes, classes)

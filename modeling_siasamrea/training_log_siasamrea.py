@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from .annotations_siasamrea import VideoQuestion
+from .loss_siasamrea import ground_truth_loss, mean_over_known
 from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput
 from .siamese_reasoning import SiameseReasoning, average_affinity
 
@@ -46,29 +47,36 @@ class TrainingLog:
     def note_outputs(
         self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor, rows: torch.Tensor
     ) -> None:
-        """What the output of a batch with `rows` rows tells: whether the clips agree, what the soft label knows."""
+        """
+        What the output of a batch tells: whether the clips agree, what the soft label knows. `rows` `(2,)` are the
+        rows whose answer is known, and all.
+        """
         anchor, siamese = outputs.clip_logits[:, :1], outputs.clip_logits[:, 1:]  # (questions, clips, classes)
         if siamese.shape[1] and task == "count":
-            self.note("clip_difference/count", (siamese - anchor).abs().mean(), rows)
+            self.note("clip_difference/count", (siamese - anchor).abs().mean(), rows[1])
         elif siamese.shape[1]:
-            self.note(f"clip_agreement/{task}", (siamese.argmax(-1) == anchor.argmax(-1)).float().mean(), rows)
+            self.note(f"clip_agreement/{task}", (siamese.argmax(-1) == anchor.argmax(-1)).float().mean(), rows[1])
         if outputs.soft_labels is not None:
             self._note_teacher(outputs, task, labels, rows)
 
     def _note_teacher(
         self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor, rows: torch.Tensor
     ) -> None:
-        """Whether the soft label knows more than the anchor that it teaches, and how far the affinity is from even."""
+        """
+        Whether the soft label knows more than the anchor that it teaches, over rows whose answer is known, and how far
+        the affinity is from even.
+        """
         even = average_affinity(outputs.affinity.shape[-1], outputs.affinity.device)
-        self.note(f"affinity_deviation/{task}", (outputs.affinity - even).abs().sum(dim=-1).mean(), rows)
-        if task == "count":
-            for name, counts in (("soft_label", outputs.soft_labels), ("anchor", outputs.logits)):
-                self.note(f"{name}_error/count", ((counts.squeeze(1) - labels) ** 2).mean(), rows)
-            return
-        entropy = torch.special.entr(outputs.soft_labels).sum(dim=1).mean()
-        self.note(f"soft_label_entropy/{task}", entropy, rows)
+        self.note(f"affinity_deviation/{task}", (outputs.affinity - even).abs().sum(dim=-1).mean(), rows[1])
+        if task != "count":
+            self.note(f"soft_label_entropy/{task}", torch.special.entr(outputs.soft_labels).sum(dim=1).mean(), rows[1])
         for name, scores in (("soft_label", outputs.soft_labels), ("anchor", outputs.logits)):
-            self.note(f"{name}_accuracy/{task}", (scores.argmax(dim=1) == labels).float().mean(), rows)
+            if task == "count":
+                errors = ground_truth_loss(scores, labels, task)
+                self.note(f"{name}_error/count", mean_over_known(errors, labels), rows[0])
+            else:
+                right = (scores.argmax(dim=1) == labels).float()  # no class is -100
+                self.note(f"{name}_accuracy/{task}", mean_over_known(right, labels), rows[0])
 
     def note_reasoning_weights(self, module: SiameseReasoning, *_: Any) -> None:
         """Notes W1 and W2; a forward hook, for inside forward they are whole also when FSDP shards them."""

@@ -53,10 +53,13 @@ def answer_vocabulary(questions: Iterable[VideoQuestion], size: int | None = 100
 
 
 def vocabulary_coverage(questions: Iterable[VideoQuestion], vocabulary: Iterable[str]) -> float:
-    """Share of open-ended rows with a right answer in the vocabulary: the highest accuracy a model can reach."""
+    """
+    Share of open-ended rows with a right answer in the vocabulary, among those whose answer is known: the highest
+    accuracy a model can reach.
+    """
     known = set(vocabulary)
-    answers = [not known.isdisjoint(question.right_answers) for question in questions if question.task == "open_ended"]
-    return sum(answers) / len(answers) if answers else 0.0
+    rights = [question.right_answers for question in questions if question.task == "open_ended" and question.answer]
+    return sum(not known.isdisjoint(right) for right in rights) / len(rights) if rights else 0.0
 
 
 def build_tokenizer(

@@ -74,8 +74,9 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
         max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
         sampling (`str`, *optional*, defaults to `"siamese"`):
-            `"siamese"` (paper), `"copies"`, `"anywhere"` (ablations), or `"random_windows"` (ClipBERT), whose clips
-            last `frames_per_clip / fps` seconds.
+            `"siamese"` (paper), `"copies"`, `"anywhere"` (ablations), `"random_windows"` (ClipBERT), whose clips
+            last `frames_per_clip / fps` seconds, or `"dense"` (decision): siamese clips over the whole video that
+            share no frame with the anchor or with each other.
         window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals (decision).
         antialias (`bool`, *optional*, defaults to `True`): Whether resizing smooths; ClipBERT does not.
         round_frames (`bool`, *optional*, defaults to `True`):
@@ -96,7 +97,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     frames_per_clip: int | Literal["adaptive"] | None
     min_frames: int | None
     max_frames: int | None
-    sampling: Literal["siamese", "copies", "anywhere", "random_windows"] | None
+    sampling: Literal["siamese", "copies", "anywhere", "random_windows", "dense"] | None
     window: float | int | None
     antialias: bool | None
     round_frames: bool | None

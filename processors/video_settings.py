@@ -26,7 +26,7 @@ SWITCHES = (
 FIXED = {"num_frames": None, "do_convert_rgb": True, "data_format": "channels_first"}
 NEVER_ZERO = ("rescale_factor", "fps")
 WORDS = {
-    "sampling": ("siamese", "copies", "anywhere", "random_windows"),
+    "sampling": ("siamese", "copies", "anywhere", "random_windows", "dense"),
     "channel_order": ("rgb", "bgr"),
 }
 EDGES = ("longest_edge", "shortest_edge")

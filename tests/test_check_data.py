@@ -31,7 +31,7 @@ def data(tmp_path, write_video):
     (folder / "empty.mp4").touch()
     names = ["good.mp4", "single.gif", "wide.mp4", "broken.mp4", "empty.mp4", "absent.mp4", "good.mp4"]
     rows = [{"video": name, "question": "what ?", "answer": "cat"} for name in names]
-    rows[-1] |= {"start": 1.0, "end": 3.5}
+    rows[-1] |= {"start": 1.0, "end": 3.5, "answer": ""}
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
@@ -53,10 +53,11 @@ def test_each_fault_is_found_and_named(script, data, capsys):
     assert faults["good.mp4"] == ("shorter than a span", "it lasts 2.00 s, a question asks about 3.50 s")
     assert faults["wide.mp4"] == ("extreme aspect ratio", "256 x 32 pixels")
     assert faults["empty.mp4"] == ("unreadable", "the file is empty")
-    assert "7 questions about 6 videos" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "7 questions about 6 videos.\n1 of 7 rows have no answer: 1 open_ended ('6').\n" in printed
 
     skipped = read_skip_list(data / "report" / "skip_list.jsonl", data / "videos")
-    rows = load_video_questions(data / "rows.jsonl", data / "videos")
+    rows = load_video_questions(data / "rows.jsonl", data / "videos", require_answers=False)
     kept = {row.video for row in rows if row.video not in skipped}
     assert {path.rsplit("/", 1)[1] for path in kept} == {"good.mp4", "single.gif", "wide.mp4"}
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -130,6 +131,9 @@ def test_the_vocabulary_is_by_count_then_alphabet_and_its_coverage_is_a_share():
     assert answer_vocabulary(rows) == ["c", "b", "a", "d"]
     assert answer_vocabulary(rows, 2) == ["c", "b"]
     assert vocabulary_coverage(rows, ["c", "b"]) == 5 / 7
+    unlabelled = load_video_questions([{**ROW, "answer": None}], require_answers=False)
+    assert answer_vocabulary(rows + unlabelled) == ["c", "b", "a", "d"]
+    assert vocabulary_coverage(rows + unlabelled, ["c", "b"]) == 5 / 7
 
 
 def test_a_new_tokenizer_spells_unknown_words():
@@ -226,8 +230,12 @@ def test_a_batch_holds_each_video_once_and_pads_what_is_short(dataset, processor
     assert batch["task"] == "open_ended"
     outside = collator(dataset.__getitems__([VideoRequest((2,))]))
     assert outside["labels"].tolist() == [-100]
+    dataset.questions[0] = replace(dataset.questions[0], answer=None)
+    assert collator(dataset.__getitems__(requests))["labels"].tolist() == [-100, 1, 0]
     choice = collator(dataset.__getitems__([VideoRequest((3,))]))
     assert choice["input_ids"].shape[:2] == (1, 3) and choice["labels"].tolist() == [0]
+    dataset.questions[3] = replace(dataset.questions[3], answer=None)
+    assert collator(dataset.__getitems__([VideoRequest((3,))]))["labels"].tolist() == [-100]
 
 
 def test_padded_frames_are_masked(dataset, processor):

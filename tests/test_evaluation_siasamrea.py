@@ -1,5 +1,7 @@
 """Scores and baselines, on cases worked by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
@@ -97,12 +99,15 @@ def test_a_prediction_row_says_what_was_chosen():
 def test_baselines_by_hand():
     train = rows(("colour?", "red"), ("colour?", "red"), ("shape?", "dot"), ("shape?", "dot"), ("shape?", "dot"))
     test = rows(("colour?", "blue"), ("shape?", "dot"), ("size?", "big"))
+    train += [replace(train[0], answer=None)] * 3  # rows without an answer teach the baselines nothing
     assert majority_baseline(train, test) == ["dot", "dot", "dot"]
     assert question_only_baseline(train, test) == ["red", "dot", "dot"]
 
     counts = rows(("a", 2), ("a", 4), ("b", 9), task="count")
     assert majority_baseline(counts, counts[:1]) == [5.0]
     assert question_only_baseline(counts, counts[:1]) == [3.0]
+    with pytest.raises(ValueError, match="No training row of the task 'count' has an answer"):
+        majority_baseline([replace(counts[0], answer=None)], counts)
 
 
 def test_the_question_only_baseline_weighs_candidates_by_how_often_they_were_right():

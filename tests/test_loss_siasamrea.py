@@ -32,6 +32,21 @@ def test_a_batch_of_unknown_answers_has_no_loss():
     assert mean_over_known(ground_truth_loss(torch.randn(2, 3), labels, "open_ended"), labels).item() == 0
 
 
+@pytest.mark.parametrize("how", ["hinge", "cross_entropy"])
+def test_an_unknown_candidate_or_count_has_no_loss_and_no_gradient(how):
+    scores = torch.tensor([[2.0, 0.5, 1.5], [0.0, 9.0, 3.0]], requires_grad=True)
+    labels = torch.tensor([0, -100])
+    losses = ground_truth_loss(scores, labels, "multiple_choice", how)
+    expected = 0.5 if how == "hinge" else math.log(1 + math.exp(-1.5) + math.exp(-0.5))
+    torch.testing.assert_close(losses, torch.tensor([expected, 0.0]))
+    assert mean_over_known(losses, labels).item() == pytest.approx(expected)
+    losses.sum().backward()
+    assert scores.grad[0].any() and not scores.grad[1].any()
+
+    counts = ground_truth_loss(torch.tensor([[2.5], [4.0]]), torch.tensor([2.0, -100.0]), "count")
+    torch.testing.assert_close(counts, torch.tensor([0.25, 0.0]))
+
+
 def test_multiple_choice_by_cross_entropy():
     losses = ground_truth_loss(torch.zeros(1, 4), torch.tensor([2]), "multiple_choice", "cross_entropy")
     torch.testing.assert_close(losses, torch.tensor([math.log(4)]))

@@ -1,5 +1,7 @@
 """The model a run starts from: new heads, vocabularies, clips, adapters, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import BertConfig
@@ -55,6 +57,10 @@ def test_a_new_vocabulary_replaces_the_old_one_only_where_it_is_asked_for(checkp
     assert [row.answer for row in known_answers(rows, model.config)] == ["owl", "owl", "ant"]
     with pytest.raises(ValueError, match="--new_vocabulary"):
         known_answers(open_ended("bee"), model.config)
+    unlabelled = [replace(rows[0], answer=None)]
+    assert known_answers(unlabelled, model.config) == unlabelled  # no answer is outside the vocabulary
+    with pytest.raises(ValueError, match="--new_vocabulary"):
+        known_answers(open_ended("bee") + unlabelled, model.config)
 
 
 def test_settings_go_over_the_checkpoint_s(checkpoint):

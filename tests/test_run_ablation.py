@@ -86,7 +86,7 @@ def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(scr
     """The real processes: the checkpoint that all start from, then one run of a step."""
     config = json.loads((script.SCRIPT.parent / "configs" / "ablation.json").read_text())
     few = {"train_videos": 4, "validation_videos": 1, "test_videos": 2}
-    config["data"] = {"first": {**few, "seed": 5}, "other": {**few, "seed": 6}}
+    config["data"] = {"first": {**few, "seed": 5}, "other": {**few, "seed": 6, "answers_kept": 0.5}}
     config["start_data"] |= few
     for settings in (config["start"], config["base"]):
         settings |= {"max_steps": 1, "per_device_train_batch_size": 4, "dataloader_num_workers": 0, "logging_steps": 1}
@@ -99,6 +99,10 @@ def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(scr
     script.run_missing(config, ["study"], results, tmp_path / "work", jobs=1, threads=1)
     run = script.read_results(results)["one", 0]
     assert run["steps"] == 2 and run["dataset"]["parameters"]["seed"] == 6
+    data = tmp_path / "work" / "data" / "other"
+    made = json.loads((data / "dataset.json").read_text())
+    assert run["dataset"]["parameters"] == made["parameters"] | {"answers_kept": 0.5}
+    assert run["dataset"]["annotations_sha256"] != made["annotations_sha256"]
     assert {kind: len(correct) for kind, correct in run["correct"].items()} == {
         "what": 4,
         "action": 1,
@@ -108,10 +112,22 @@ def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(scr
     assert "w1/2" in run["history"][-1] and "w1/3" not in run["history"][-1]
     log = (tmp_path / "work" / "one" / "0" / "log.txt").read_text()
     assert f'"{tmp_path / "start"}"' in (tmp_path / "work" / "one" / "0" / "settings.json").read_text()
-    assert "random weights" not in log
+    assert "random weights" not in log and "Training: 8 of 15 rows have no answer" in log  # one is unknown
     evaluated = script.read_results(results)["more clips", 0]
     assert evaluated["history"] == run["history"] and evaluated["train_seconds"] == run["train_seconds"]
     assert evaluated["test"]["loss"] != run["test"]["loss"]
+
+
+def test_a_share_of_the_answers_is_kept_and_a_larger_one_holds_a_smaller(script):
+    rows = [{"question_id": str(number), "answer": number} for number in range(40)]
+    kept = {}
+    for share in (0.1, 0.25, 1.0):
+        given = script.keep_answers(rows, share)
+        assert [row["question_id"] for row in given] == [row["question_id"] for row in rows]
+        kept[share] = {row["question_id"] for row in given if row.get("answer") == int(row["question_id"])}
+        assert len(kept[share]) == sum("answer" in row for row in given) == share * 40
+    assert kept[0.1] < kept[0.25] < kept[1.0]
+    assert script.keep_answers(rows, 0.1) == script.keep_answers(rows, 0.1)
 
 
 def test_a_lost_checkpoint_is_trained_anew_without_a_second_line(script, tmp_path, runs):

@@ -144,6 +144,70 @@ def test_a_checkpoint_is_fine_tuned_with_more_siamese_clips(script, write_config
     assert model.siamese_reasoning.w1_logits.shape == (clips,)
 
 
+@pytest.fixture
+def forget(small_data, tmp_path) -> Callable[..., str]:
+    """Writes the small data without the answers of some questions: missing, null or blank in turn."""
+
+    def write(*starts: str) -> str:
+        rows = [json.loads(line) for line in (small_data / "rows.jsonl").read_text().splitlines()]
+        forgotten = [row for row in rows if row["question_id"].startswith(starts)]
+        for number, row in enumerate(forgotten):
+            del row["answer"]
+            row |= ({}, {"answer": None}, {"answer": " "})[number % 3]
+        path = tmp_path / "forgotten.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    return write
+
+
+def test_rows_without_an_answer_are_trained_on_by_the_siamese_loss(script, write_config, forget, tmp_path, caplog):
+    train = forget("open0", "open1-0", "open1-2", "choice0", "count0")
+    report = script.main([write_config(train_file=train, max_steps=8)])
+    assert (
+        "Training: 7 of 20 rows have no answer: 5 open_ended ('open0-0', 'open0-1', 'open0-2', ...), "
+        "1 multiple_choice ('choice0'), 1 count ('count0'). The siamese loss alone learns from them."
+    ) in caplog.messages
+    config = SiaSamReaConfig.from_pretrained(tmp_path / "run")
+    assert list(config.id2label.values()) == ["red", "cat", "dog"]  # by how often they are left
+    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "run")
+    assert model.heads["count"][-1].bias.item() == pytest.approx(3, abs=0.1)  # the mean of 2, 3 and 4
+    assert report["test"]["scores"]["open_ended_coverage"] == 1
+    assert set(report["test"]["baselines"]) == {"majority", "question only"}
+
+
+def test_without_a_siamese_loss_rows_without_an_answer_are_left_out(script, write_config, forget, tmp_path, caplog):
+    baseline = ["--model_config", '{"alpha": 0}']
+    script.main([write_config(train_file=forget("open0", "choice0"), do_predict=False, max_steps=1), *baseline])
+    assert (
+        "Training: 4 of 20 rows have no answer: 3 open_ended ('open0-0', 'open0-1', 'open0-2'), 1 multiple_choice "
+        "('choice0'). They are left out, for with alpha=0 nothing learns from them."
+    ) in caplog.messages
+    script.main([write_config(do_predict=False, max_steps=1)])  # a start that has all heads
+    config = write_config(train_file=forget("o", "c"), model_name_or_path=str(tmp_path / "run"), model_config=None)
+    with pytest.raises(ValueError, match="No training row is left: none has an answer, and with alpha=0"):
+        script.main([config, *baseline, "--output_dir", str(tmp_path / "again")])
+
+
+def test_an_example_without_an_annotated_answer_is_shown(script, write_config, tmp_path, capsys):
+    row = {"video": "v0.mp4", "question": "what is it ?", "candidates": ["cat", "dog"]}
+    (tmp_path / "test.jsonl").write_text(json.dumps(row))
+    script.main([write_config(test_file=str(tmp_path / "test.jsonl"), max_steps=1, show_example=True)])
+    assert "(annotated: None)" in capsys.readouterr().out and (tmp_path / "run" / "example.png").exists()
+
+
+def test_a_new_head_needs_an_answer_to_learn_from(script, write_config, forget, tmp_path, caplog):
+    with pytest.raises(ValueError, match="None of the 4 training rows of the task 'count' has an answer"):
+        script.main([write_config(train_file=forget("count"))])
+    script.main([write_config(do_predict=False, max_steps=1)])
+    start = {"model_name_or_path": str(tmp_path / "run"), "model_config": None, "do_predict": False, "max_steps": 2}
+    start |= {"train_file": forget("o", "c"), "output_dir": str(tmp_path / "tuned")}
+    with pytest.raises(ValueError, match="None of the 12 training rows of the task 'open_ended' has an answer"):
+        script.main([write_config(**start), "--new_vocabulary"])
+    report = script.main([write_config(**start)])  # a checkpoint that answers such questions teaches itself
+    assert "Training: 20 of 20 rows have no answer" in caplog.text and report["train"]["scores"]["train_loss"] > 0
+
+
 def test_a_skip_list_leaves_rows_out(script, write_config, tmp_path):
     (tmp_path / "skip.jsonl").write_text('{"video": "v2.mp4"}\n')
     script.main([write_config(skip_list=str(tmp_path / "skip.jsonl"), do_predict=False, max_steps=8)])

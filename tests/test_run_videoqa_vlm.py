@@ -94,6 +94,8 @@ def test_all_weights_train_where_that_is_asked_for(script, write_config, tmp_pat
 def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, tmp_path, capsys):
     own_network = str(tmp_path / "own")
     tiny_config().save_pretrained(own_network)
+    unlabelled = str(tmp_path / "unlabelled.jsonl")
+    Path(unlabelled).write_text('{"video": "v0.mp4", "question": "what ?"}\n')
     for overrides, said in (
         ({"method": {"num_clip": 2}}, "did you mean num_clips"),
         ({"full_training": True, "lora_target_modules": ["q_proj"]}, "not both"),
@@ -103,6 +105,7 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
         ({"model_name_or_path": own_network}, "is a SiaSamRea checkpoint"),
         ({"model_name_or_path": "/no/such/folder"}, "/no/such/folder cannot be loaded"),
         ({"family_video_processor": {"edge": 3}}, "edge"),
+        ({"train_file": unlabelled}, "1 of 1 rows have no answer: 1 open_ended ('0'). A video-language model learns"),
     ):
         with pytest.raises((SystemExit, ValueError)) as raised:
             train_vlm.main([write_config(**overrides)])

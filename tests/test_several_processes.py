@@ -103,9 +103,28 @@ def test_two_processes_train_as_one(run, small_data, task):
     assert two["metrics"]["test_loss"] == pytest.approx(one["metrics"]["test_loss"], rel=1e-5)
 
 
+@pytest.mark.parametrize("task", ["choice", "count"])
+def test_rows_without_an_answer_weigh_the_same_in_two_processes(run, small_data, task):
+    rows = keep_rows(
+        small_data, f"{task}.jsonl", lambda row: row["question_id"].startswith(task) and row["video"] != "v2.mp4"
+    )
+    # Three rows and one of them again: in one of two processes there may be no answer at all.
+    arguments = SGD | {"max_steps": 3, "answers": {f"{task}0": None, f"{task}3": None}}
+    one, one_weights = run(1, "one", rows, per_device_train_batch_size=4, **arguments)
+    two, two_weights = run(2, "two", rows, per_device_train_batch_size=2, **arguments)
+    for alone, together in zip(steps(one), steps(two), strict=True):
+        assert (
+            alone.keys() == together.keys() and f"loss_gt/{'multiple_choice' if task == 'choice' else task}" in alone
+        )
+        for name in alone:
+            assert together[name] == pytest.approx(alone[name], rel=2e-5, abs=1e-6), name
+    for name, value in one_weights.items():
+        torch.testing.assert_close(two_weights[name], value, rtol=1e-5, atol=2e-6, msg=name)
+
+
 def test_accumulated_batches_of_two_processes_equal_one_batch(run, small_data):
     rows = keep_rows(small_data, "open.jsonl", lambda row: row["question_id"].startswith("open"))
-    arguments = SGD | {"max_steps": 1, "questions_per_video": 1}
+    arguments = SGD | {"max_steps": 1, "questions_per_video": 1, "answers": {"open0-0": None, "open1-0": None}}
     one, one_weights = run(1, "one", rows, per_device_train_batch_size=12, **arguments)
     four, four_weights = run(2, "two", rows, per_device_train_batch_size=3, gradient_accumulation_steps=2, **arguments)
     assert steps(four)[0]["loss"] == pytest.approx(steps(one)[0]["loss"], rel=1e-5)

@@ -50,6 +50,97 @@ def test_smoothed_labels_are_a_share_of_the_ground_truth_loss(make_trainer):
     torch.testing.assert_close(loss, expected)
 
 
+def forget(trainer: SiaSamReaTrainer, *numbers: int) -> None:
+    """Takes away the answers of training rows."""
+    questions = trainer.train_dataset.questions
+    for number in numbers:
+        questions[number] = replace(questions[number], answer=None)
+
+
+@pytest.mark.parametrize("clips", ["anchor", "all"])
+@pytest.mark.parametrize("task", TASKS)
+def test_rows_without_an_answer_have_the_siamese_loss_alone(make_trainer, task, clips):
+    trainer = make_trainer(
+        lambda question: question.task == task and "v2" not in question.video,
+        config={"alpha": 0.7, "supervised_clips": clips},
+        per_device_train_batch_size=3,
+        questions_per_video=1,
+    )
+    forget(trainer, *range(1, len(trainer.train_dataset)))  # one question has an answer
+    batch = next(batch for batch in trainer.get_train_dataloader() if (batch["labels"] != -100).sum() == 1)
+    place = (batch["labels"] != -100).nonzero().item()
+    label = batch["labels"][place]
+    batch = trainer._prepare_inputs(batch)
+    loss, outputs = trainer.compute_loss(trainer.model.train(), batch, return_outputs=True)
+    supervised = outputs.clip_logits[place] if clips == "all" else outputs.logits[place, None]  # (clips, classes)
+    if task == "open_ended":
+        ground_truth = -supervised.log_softmax(dim=1)[:, label].mean()
+    elif task == "count":
+        ground_truth = ((supervised - label) ** 2).mean()
+    else:
+        hinges = (1 - supervised[:, label, None] + supervised).clamp(min=0)  # (clips, candidates), 1 at the right one
+        ground_truth = (hinges.sum(dim=1) - 1).mean()
+    if task == "count":
+        siamese = ((outputs.logits - outputs.soft_labels) ** 2).mean()
+    else:
+        siamese = -(outputs.soft_labels * outputs.logits.log_softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(loss, ground_truth + 0.7 * siamese)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_batch_without_an_answer_trains_by_the_siamese_loss(make_trainer, task, caplog):
+    trainer = make_trainer(
+        lambda question: question.task == task and "v2" not in question.video,
+        max_steps=2,
+        per_device_train_batch_size=3,
+        label_smoothing_factor=0.1,
+        warmup_steps=0,
+    )
+    rows = trainer.train_dataset
+    forget(trainer, *range(len(rows)))
+    before = parameters(trainer)
+    trainer.train()
+    assert f"{len(rows)} of {len(rows)} rows have no answer: {len(rows)} {task} ('" in caplog.text
+    after = parameters(trainer)
+    assert any(not torch.equal(before[name], value) for name, value in after.items() if "heads" in name)
+    logged = {name: value for logs in trainer.state.log_history for name, value in logs.items()}
+    assert logged["loss"] == pytest.approx(logged[f"loss_siamese/{task}"], rel=1e-5) and logged["loss"] > 0
+    assert not [name for name in logged if name.startswith(("loss_gt", "anchor_", "soft_label_acc", "soft_label_err"))]
+
+
+def test_the_log_asks_known_answers_alone_who_is_right(make_trainer):
+    trainer = make_trainer(readable_open_ended)
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    _, outputs = trainer.compute_loss(trainer.model.train(), batch, return_outputs=True)
+    batch["labels"] = outputs.logits.argmax(dim=1)
+    batch["labels"][0] = (batch["labels"][0] + 1) % 3
+    batch["labels"][1] = -100
+    trainer._log.clear()
+    trainer.compute_loss(trainer.model, batch)
+    assert trainer._log.means()["anchor_accuracy/open_ended"] == pytest.approx(2 / 3)
+
+
+def test_rows_without_an_answer_are_refused_where_no_loss_uses_them(make_trainer):
+    trainer = make_trainer(config={"alpha": 0})
+    forget(trainer, 0, 1, 2, 3, 5, 6)
+    sentence = (
+        r"6 of 20 rows have no answer: 5 open_ended \('open0-0', 'open0-1', 'open0-2', \.\.\.\), "
+        r"1 multiple_choice \('choice0'\)\. With alpha=0"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        trainer.train()
+    assert trainer.evaluate()["eval_questions"] == 20
+
+
+def test_evaluation_takes_the_loss_of_the_answers_that_are_known(make_trainer):
+    trainer = make_trainer(lambda question: question.task == "multiple_choice" and "v2" not in question.video)
+    forget(trainer, 1)
+    mixed = trainer.evaluate()["eval_loss"]
+    del trainer.eval_dataset.questions[1]
+    known = VideoQuestionDataset(trainer.eval_dataset.questions, trainer.processing_class)
+    assert mixed == pytest.approx(trainer.evaluate(known)["eval_loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize("warmup", [20, 0.2])
 def test_the_weight_of_the_siamese_loss_rises_in_the_warmup(make_trainer, warmup):
     trainer = make_trainer(readable_open_ended, config={"alpha": 0.8}, alpha_warmup_steps=warmup)

@@ -330,6 +330,15 @@ def test_any_right_answer_counts_and_the_first_is_trained_on(make_trainer):
     assert processor.answer_text(several) == "Red"
 
 
+def test_rows_without_an_answer_are_refused_in_training_alone(make_trainer):
+    trainer = make_trainer(open_ended)
+    questions = trainer.train_dataset.questions
+    questions[1] = dataclasses.replace(questions[1], answer=None)
+    with pytest.raises(ValueError, match=r"1 of 7 rows have no answer: 1 open_ended \('open1'\)"):
+        trainer.train()
+    assert trainer.evaluate()["eval_questions"] == 7
+
+
 def test_numbers_that_are_not_finite_stop_training_and_evaluation(make_trainer):
     trainer = make_trainer(open_ended, max_grad_norm=0.0)
     with torch.no_grad():

@@ -98,10 +98,14 @@ DICTIONARIES = {
 class DataArguments:
     """
     The questions: JSONL or CSV files, a data set known to `datasets`, or benchmarks in their official files. Columns:
-    video, question, answer, and optionally candidates, task, start, end, question_type and question_id.
+    video, question, answer, and optionally candidates, task, start, end, question_type and question_id. Training rows
+    without an answer are for the siamese loss alone, and none of video-language models; test rows without one are
+    answered only.
     """
 
-    train_file: str | None = field(default=None, metadata={"help": "Training rows."})
+    train_file: str | None = field(
+        default=None, metadata={"help": "Training rows; `siasamrea train` also takes some without an answer."}
+    )
     validation_file: str | None = field(default=None, metadata={"help": "Rows for --do_eval."})
     test_file: str | None = field(default=None, metadata={"help": "Rows for --do_predict; answers may be missing."})
     dataset_name: str | None = field(

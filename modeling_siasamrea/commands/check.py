@@ -28,6 +28,7 @@ from transformers.video_utils import VideoMetadata
 from ..annotations_siasamrea import VideoQuestion, load_video_questions
 from ..benchmarks import LOADERS, SPLITS, load_benchmark
 from ..processors.video_decoding import VideoDecodingError, decode_frames
+from ..unlabelled_rows_siasamrea import name_unlabelled
 from ..worker_processes import end_with_parent
 from .arguments import ArgumentParser, refuse_unknown
 
@@ -189,7 +190,7 @@ def load_rows(name: str, annotations: str | None, videos: str | None, splits: li
     rows, missing = [], []
     for split in splits:
         try:
-            rows += load_video_questions(load_benchmark(name, annotations, videos, split))
+            rows += load_video_questions(load_benchmark(name, annotations, videos, split), require_answers=False)
         except ValueError as error:
             missing.append(f"{split}: {error}")
     if not rows:
@@ -236,6 +237,9 @@ def main(argv: Sequence[str] | None = None) -> Counter:
                     skipped = {"video": named.video, "error": fault.detail}
                     skip_file.write(json.dumps(skipped, ensure_ascii=False) + "\n")
     print(f"{len(rows)} questions about {len(videos)} videos.")
+    unlabelled = name_unlabelled(rows)
+    if unlabelled is not None:
+        print(f"{unlabelled}.")
     for fault, count in counts.most_common():
         print(f"{count} videos: {fault}")
     print(f"Report: {report}; for --skip_list: {skip_list}")

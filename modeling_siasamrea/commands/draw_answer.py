@@ -39,7 +39,7 @@ def draw_answer(row: VideoQuestion, answer: str, video_processor: SiaSamReaVideo
     picture = Image.new("RGB", (clips.shape[1] * step + MARGIN, top + clips.shape[0] * (step + TEXT_HEIGHT)), "white")
     draw = ImageDraw.Draw(picture)
     draw.font = ImageFont.load_default(size=13)
-    right = row.answer if row.candidates is None else row.candidates[row.answer]
+    right = row.answer if None in (row.candidates, row.answer) else row.candidates[row.answer]
     draw.text((MARGIN, 4), f"Q: {row.question}", fill="black")
     draw.text((MARGIN, 4 + TEXT_HEIGHT), f"A: {answer}   (annotated: {right})", fill="black")
     for number, clip in enumerate(clips):

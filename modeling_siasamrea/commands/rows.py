@@ -21,7 +21,8 @@ class RunRows(NamedTuple):
     The questions of a run.
 
     Args:
-        train (`list[VideoQuestion]`): Training rows; also where they only serve the baselines.
+        train (`list[VideoQuestion]`):
+            Training rows; also where they only serve the baselines. Answers may be missing.
         validation (`dict[str, list[VideoQuestion]]`): Rows by benchmark name, or by "" for other data.
         test (`dict[str, list[VideoQuestion]]`): The same; answers may be missing.
     """
@@ -82,7 +83,7 @@ def load_split(data: DataArguments, split: str, require_answers: bool = True) ->
 
 def training_rows(data: DataArguments) -> Rows:
     """All training rows but those of videos in the skip list."""
-    rows = [row for of_source in load_split(data, "train").values() for row in of_source]
+    rows = [row for of_source in load_split(data, "train", require_answers=False).values() for row in of_source]
     if data.skip_list is None:
         return rows
     skipped = read_skip_list(data.skip_list, data.video_folder)

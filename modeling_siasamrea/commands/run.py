@@ -102,7 +102,7 @@ def write_predictions(path: Path, predictions: list[dict]) -> None:
 
 def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]:
     """Scores of the two baselines that look at no video, where there are training rows to learn them from."""
-    known = {row.task for row in train}
+    known = {row.task for row in train if row.answer is not None}
     answered = [row for row in evaluated if row.task in known and row.answer is not None]
     if not answered:
         return {}
@@ -176,7 +176,7 @@ def show_example(trainer: SiaSamReaTrainer, checkpoint: str, rows: Rows) -> None
             answer = str(answerer(**request)[0]["answer"])
         except VideoDecodingError:
             continue
-        annotated = row.answer if row.candidates is None else row.candidates[row.answer]
+        annotated = row.answer if None in (row.candidates, row.answer) else row.candidates[row.answer]
         print(f"\n{row.video}\nQ: {row.question}\nA: {answer} (annotated: {annotated})")
         picture = Path(trainer.args.output_dir) / "example.png"
         draw_answer(row, answer, trainer.processing_class.video_processor, picture)

@@ -24,6 +24,7 @@ from ..lora_siasamrea import add_lora
 from ..model_loading_siasamrea import build_model, known_answers, load_model
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
+from ..unlabelled_rows_siasamrea import leave_out_unlabelled
 from ..vocabulary_siasamrea import vocabulary_coverage
 from .arguments import DataArguments, read_arguments
 from .rows import Rows, RunRows
@@ -141,11 +142,14 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
     )
     log_coverage(rows, model.config)
     make_dataset = partial(VideoQuestionDataset, processor=processor)
+    train_dataset = None
+    if training.do_train:
+        train_dataset = make_dataset(leave_out_unlabelled(known_answers(rows.train, model.config), model.config.alpha))
     evaluation = {name: make_dataset(of_source) for name, of_source in rows.validation.items()}
     trainer = SiaSamReaTrainer(
         model=model,
         args=training,
-        train_dataset=make_dataset(known_answers(rows.train, model.config)) if training.do_train else None,
+        train_dataset=train_dataset,
         eval_dataset=evaluation.get("", evaluation) or None,
         processing_class=processor,
     )

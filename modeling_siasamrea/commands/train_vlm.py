@@ -16,6 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ..unlabelled_rows_siasamrea import refuse_unlabelled
 from ..video_language.adapters import add_adapter
 from ..video_language.data import VideoClipDataset
 from ..video_language.loading import load_video_language_model
@@ -100,9 +101,11 @@ def train(
         `dict[str, dict]`: what metrics.json holds.
 
     Raises:
-        `ValueError`: If arguments, rows and model do not fit each other.
+        `ValueError`: If arguments, rows and model do not fit each other, or a training row has no answer.
     """
     rows = start_run(data, training)
+    if training.do_train:
+        refuse_unlabelled(rows.train)
     model, processor = prepare_model(arguments, training.do_train)
     make_dataset = partial(VideoClipDataset, processor=processor)
     evaluation = {name: make_dataset(of_source) for name, of_source in rows.validation.items()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from ..annotations_siasamrea import VideoQuestion
@@ -14,6 +15,7 @@ from ..data_siasamrea import VideoQuestionDataset
 from ..siamese_reasoning import average_affinity
 from ..trainer_siasamrea import SiaSamReaTrainer
 from ..training_args_siasamrea import SiaSamReaTrainingArguments
+from ..unlabelled_rows_siasamrea import refuse_unlabelled
 from .data import VideoLanguageDataCollator, in_precision
 from .generation import candidate_probabilities, generate_answers, normalize_answer, parse_count
 from .modeling import AnswerReasoningOutput, answer_log_likelihoods, reason_over_clips
@@ -111,6 +113,12 @@ class VideoLanguageTrainer(SiaSamReaTrainer):
         return 6 * tokens * model.num_parameters(exclude_embeddings=True)
 
     # Training
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of one task; a `ValueError` if a row has no answer, for its tokens are what is learned."""
+        if self.train_dataset is not None:
+            refuse_unlabelled(self.train_dataset.questions)
+        return super().get_train_dataloader()
 
     def compute_loss(
         self,
