@@ -1,18 +1,13 @@
 """
-Times the package against itself, plain Transformers and ClipBERT's network on this machine; prints Markdown tables.
+Times the package against itself and against plain Transformers on this machine; prints Markdown tables.
 
     python examples/benchmark.py                         # everything
     python examples/benchmark.py inference training      # chosen parts
     python examples/benchmark.py --repeats 9 --threads 4
 
-Works are run in turn; each row has the medians, their ranges, and the ratio within the turns. On a machine that others
-use at the time it reports nothing and ends with status 1. With a GPU the model runs on it in bf16.
-
-"ClipBERT's network" is the same network with the same weights and everything that PyTorch gives anybody: channels-last
-convolutions, fused attention, ReLUs in place and a fused optimizer, which ClipBERT's own code has only in part. It
-lacks what this package adds: batch norms are passes of their own, linear layers PyTorch's own, and text is padded as
-ClipBERT's collator does it, to 100 tokens, or 25 for multiple choice. Its training shares a video's frames among its
-questions; its evaluation encodes them anew for each.
+Works are run in turn; each row has the medians, their ranges, and the ratio within the turns. A part during which
+others use the machine is not reported, and the script ends there with status 1. With a GPU the model runs on it in
+bf16. There is no comparison with ClipBERT's code, which is not here: no stand-in is shown to be as fast as that is.
 """
 
 import argparse

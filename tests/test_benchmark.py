@@ -9,7 +9,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 
@@ -126,30 +125,28 @@ def test_a_part_that_does_not_exist_is_refused(parts, capsys):
     assert "there is no part inferences; choose from inference, " in capsys.readouterr().err
 
 
-def test_the_network_that_is_compared_with_lacks_the_fast_paths_and_nothing_else(model):
-    ours, theirs = model.resnet50_bert_base(), model.clipbert_network()
-    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values()))
-    kinds = {type(module).__name__ for module in theirs.modules()}
-    assert not kinds & {"OneDnnLinear", "FoldedConvolution", "FoldedBatchNorm"}
-    assert all(module.inplace for module in theirs.modules() if isinstance(module, nn.ReLU))
-    assert theirs.config.text_config._attn_implementation == ours.config.text_config._attn_implementation == "sdpa"
-    with torch.no_grad():
-        theirs.heads["open_ended"][-1].bias += 1e-3
+def test_without_the_fast_paths_the_weights_are_the_same(model):
+    ours, plain = model.resnet50_bert_base().eval(), model.without_fast_paths().eval()
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), plain.state_dict().values()))
+    assert not {type(module).__name__ for module in plain.modules()} & {
+        "OneDnnLinear",
+        "FoldedConvolution",
+        "FoldedBatchNorm",
+    }
     batch = model.make_batch(64)
+    model.check_same(ours, batch, plain, model.pad_text(batch, 100))
+    with torch.no_grad():
+        plain.heads["open_ended"][-1].bias += 1e-3
     with pytest.raises(AssertionError):
-        model.check_same(ours.eval(), batch, theirs.eval(), model.pad_text(batch, 100))
+        model.check_same(ours, batch, plain, model.pad_text(batch, 100))
 
 
 def test_rows_of_inference(model):
     rows = model.inference(1, sizes=(64,))
     besides = [row.beside for row in rows if row.what == "inference, 64 px, 4 questions a video"]
-    assert besides == [
-        "ClipBERT's network",
-        "the same as its evaluation does, anew for each question",
-        "Transformers' ResNet and BERT alone",
-    ]
-    assert len(rows) == 3 * 3 + 1 and all(len(row.ours) == len(row.theirs) == 1 for row in rows)
-    assert len(model.fast_paths(1, 64)) >= 2 and len(model.growth(1, 64)) == 6
+    assert besides == ["Transformers' ResNet and BERT alone", "the video encoded anew for each question"]
+    assert len(rows) == 3 * 2 + 1 and all(len(row.ours) == len(row.theirs) == 1 for row in rows)
+    assert len(model.fast_paths(1, (64,))) == 4 and len(model.growth(1, 64)) == 6
 
 
 def test_encoding_anew_answers_the_same_questions(model):
@@ -161,14 +158,14 @@ def test_encoding_anew_answers_the_same_questions(model):
 
 
 def test_rows_of_training(model):
-    assert len(model.training(1, cases=((64, 1), (64, 2)))) == 2
+    assert len(model.training(1, cases=((64, 1), (64, 2)))) == 4
     rows = model.siamese(1, 64, numbers=(2, 9))
     assert [row.note.split("; ")[1] for row in rows] == ["the arithmetic is 1.33", "the arithmetic is 3.67"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_peak_memory_is_of_the_process_that_worked(model):
-    assert 0 < model.peak_beside_clipbert(training=True, ours=False, size=64) < 64
+    assert 0 < model.peak_of(training=True, fast=False, size=64) < 64
     assert model.in_new_process(model.peak_memory) < 4
 
 

@@ -62,7 +62,7 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
 
 
 def read_each_clip(path: Path, clips: np.ndarray) -> list[np.ndarray]:
-    """Frames of clips by PyAV, opened, sought and decoded for each clip, as ClipBERT's loader does."""
+    """Frames of clips by PyAV, opened, sought and decoded for each clip."""
     read = []
     for clip in clips:
         with opened(path) as (container, stream):
@@ -86,7 +86,7 @@ def decode_all(path: Path) -> None:
 
 
 def resize_each_clip(path: Path, clips: np.ndarray, side: int) -> list[torch.Tensor]:
-    """Clips read by [`read_each_clip`], then as ClipBERT's loader resizes and pads them: in float32, clip by clip."""
+    """Clips read by [`read_each_clip`], then resized and padded in float32, clip by clip."""
     resized = []
     for clip in read_each_clip(path, clips):
         frames = torch.from_numpy(clip).permute(0, 3, 1, 2).float()

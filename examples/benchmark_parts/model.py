@@ -36,13 +36,9 @@ def with_plain_linears(model: nn.Module) -> nn.Module:
     return model
 
 
-def clipbert_network(**fields) -> SiaSamReaForVideoQuestionAnswering:
-    """[`resnet50_bert_base`] with the same weights, without what this package adds."""
-    model = with_plain_linears(resnet50_bert_base(fold_batch_norm=False, **fields))
-    for module in model.modules():
-        if type(module) is nn.ReLU:
-            module.inplace = True
-    return model
+def without_fast_paths(**fields) -> SiaSamReaForVideoQuestionAnswering:
+    """[`resnet50_bert_base`] with the same weights, batch norms as passes of their own and plain linear layers."""
+    return with_plain_linears(resnet50_bert_base(fold_batch_norm=False, **fields))
 
 
 def make_batch(size: int, clips: int = 1, questions_per_video: int = 1, candidates: int = 0, videos: int = 4) -> dict:
@@ -132,22 +128,17 @@ def half_or_full(model: nn.Module, batch: dict, what: str, repeats: int) -> Row:
 @torch.inference_mode()
 def inference(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[Row]:
     """One question, four questions a video, five candidates."""
-    model, plain = resnet50_bert_base().eval(), clipbert_network().eval()
-    rows = []
+    model, rows = resnet50_bert_base().eval(), []
     for size in sizes:
-        for what, batch, length in (
-            (f"inference, {size} px, 1 question", make_batch(size), 100),
-            (f"inference, {size} px, 4 questions a video", make_batch(size, questions_per_video=4), 100),
-            (f"multiple choice, {size} px, 5 candidates", make_batch(size, candidates=5), 25),
+        for what, batch in (
+            (f"inference, {size} px, 1 question", make_batch(size)),
+            (f"inference, {size} px, 4 questions a video", make_batch(size, questions_per_video=4)),
+            (f"multiple choice, {size} px, 5 candidates", make_batch(size, candidates=5)),
         ):
-            padded = pad_text(batch, length)
-            check_same(model, batch, plain, padded)
-            works = {"ClipBERT's network": partial(forward, plain, padded)}
+            works = {"Transformers' ResNet and BERT alone": transformers_alone(model, batch)}
             if len(batch["input_ids"]) > len(batch["pixel_values_videos"]):
-                works["the same as its evaluation does, anew for each question"] = partial(
-                    forward, plain, *encode_each_question_anew(padded)
-                )
-            works["Transformers' ResNet and BERT alone"] = transformers_alone(model, batch)
+                anew = encode_each_question_anew(batch)
+                works["the video encoded anew for each question"] = partial(forward, model, *anew)
             others = {beside: timed(work) for beside, work in works.items()}
             rows += compare(repeats, what, timed(partial(forward, model, batch)), others)
             rows.append(half_or_full(model, batch, what, repeats))
@@ -155,19 +146,23 @@ def inference(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[Row]:
 
 
 @torch.inference_mode()
-def fast_paths(repeats: int, size: int = 224) -> list[Row]:
-    """Inference with each of the package's fast paths taken away."""
-    model, batch = resnet50_bert_base().eval(), make_batch(size)
-    without = {
-        "batch norms as passes of their own": (resnet50_bert_base(fold_batch_norm=False).eval(), batch),
-        "text padded to 100 tokens": (model, pad_text(batch, 100)),
-    }
-    if DEVICE.type == "cpu":
-        without["PyTorch's own linear layers"] = (with_plain_linears(resnet50_bert_base()).eval(), batch)
-    for other in without.values():
-        check_same(model, batch, *other)
-    others = {beside: timed(partial(forward, *other)) for beside, other in without.items()}
-    return compare(repeats, f"inference, {size} px, 1 question", timed(partial(forward, model, batch)), others)
+def fast_paths(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[Row]:
+    """Inference with each of the package's fast paths taken away, and all of them in the model."""
+    model, rows = resnet50_bert_base().eval(), []
+    for size in sizes:
+        batch = make_batch(size)
+        without = {
+            "batch norms as passes of their own": (resnet50_bert_base(fold_batch_norm=False).eval(), batch),
+            "linear layers without oneDNN": (with_plain_linears(resnet50_bert_base()).eval(), batch),
+            "neither": (without_fast_paths().eval(), batch),
+            "text of 12 tokens padded to 100": (model, pad_text(batch, 100)),
+        }
+        for other in without.values():
+            check_same(model, batch, *other)
+        others = {beside: timed(partial(forward, *other)) for beside, other in without.items()}
+        what = f"inference, {size} px, 1 question"
+        rows += compare(repeats, what, timed(partial(forward, model, batch)), others)
+    return rows
 
 
 @torch.inference_mode()
@@ -225,15 +220,18 @@ def training_step(model: SiaSamReaForVideoQuestionAnswering) -> Callable[[dict],
 
 
 def training(repeats: int, cases: tuple[tuple[int, int], ...] = ((224, 1), (448, 1), (224, 4))) -> list[Row]:
-    """Training steps of one clip, and of four supervised clips as ClipBERT's `lse` has them."""
+    """Training steps of one clip, and of four supervised clips, with and without the fast paths."""
     rows = []
     for size, clips in cases:
         fields = {"alpha": 0.0, "num_clips": max(clips, 2), "supervised_clips": "anchor" if clips == 1 else "lse"}
         batch = make_batch(size, clips=clips)
-        ours = partial(training_step(resnet50_bert_base(**fields)), batch)
-        theirs = partial(training_step(clipbert_network(**fields)), pad_text(batch, 100))
+        ours, plain = (training_step(make(**fields)) for make in (resnet50_bert_base, without_fast_paths))
+        others = {
+            "without the fast paths": timed(partial(plain, batch)),
+            "the same, text of 12 tokens padded to 100": timed(partial(plain, pad_text(batch, 100))),
+        }
         what = f"training step, {size} px, {clips} supervised clip{'s' if clips > 1 else ''}"
-        rows += compare(repeats, what, timed(ours), {"ClipBERT's network": timed(theirs)})
+        rows += compare(repeats, what, timed(partial(ours, batch)), others)
     return rows
 
 
@@ -264,11 +262,9 @@ def peak_of_step(clips: int, size: int) -> float:
     return peak_memory()
 
 
-def peak_beside_clipbert(training: bool, ours: bool, size: int) -> float:
-    """Peak memory in GB of a process that answers, or trains, with one clip three times."""
-    fields = {"alpha": 0.0, "num_clips": 2}
-    model = resnet50_bert_base(**fields) if ours else clipbert_network(**fields)
-    batch = make_batch(size) if ours else pad_text(make_batch(size), 100)
+def peak_of(training: bool, fast: bool, size: int) -> float:
+    """Peak memory in GB of a process that trains, or answers, with one clip three times."""
+    model, batch = (resnet50_bert_base if fast else without_fast_paths)(alpha=0.0, num_clips=2), make_batch(size)
     work = training_step(model) if training else partial(forward, model.eval())
     with nullcontext() if training else torch.inference_mode():
         for _ in range(3):
@@ -282,7 +278,7 @@ def peaks(repeats: int, size: int = 448) -> list[Row]:
         return []
     rows = []
     for what, is_training in (("inference", False), ("training step", True)):
-        ours, theirs = (in_new_process(peak_beside_clipbert, is_training, own, size) for own in (True, False))
-        rows.append(Row(f"memory, {what}, {size} px, 1 clip", "ClipBERT's network", [ours], [theirs], unit="GB"))
+        ours, theirs = (in_new_process(peak_of, is_training, fast, size) for fast in (True, False))
+        rows.append(Row(f"memory, {what}, {size} px, 1 clip", "without the fast paths", [ours], [theirs], unit="GB"))
     ours, theirs = (in_new_process(peak_of_step, clips, 224) for clips in (9, 1))
     return [*rows, Row("memory, siamese training step, N = 9", "one-clip step", [ours], [theirs], unit="GB")]
