@@ -189,6 +189,7 @@ def compiled(repeats: int, size: int = 224) -> list[Row]:
     model, batch = resnet50_bert_base().eval(), make_batch(size)
     compiled_model = torch.compile(model)
     seconds = timed(partial(forward, compiled_model, batch))()
+    check_same(compiled_model, batch, model, batch)
     others = {"without": timed(partial(forward, model, batch))}
     ours = timed(partial(forward, compiled_model, batch))
     note = f"after {seconds:.0f} s of compiling"
