@@ -192,11 +192,12 @@ def test_clips_read_one_by_one_are_resized_as_the_processor_does_it(parts, tmp_p
     assert (resized[0] - expected[0, 0]).abs().max() <= 1
 
 
-def test_rows_of_loading_and_training_together(parts):
+def test_rows_of_loading_and_training_together(parts, capsys):
     data = parts("data")
     run = data.QUICKSTART_RUN | {"data": {"train_videos": 6}, "steps": 3}
     run["batch"] = {"per_device_train_batch_size": 2}
     rows = data.together(1, {"a tiny run": run})
+    assert capsys.readouterr().out == ""  # beside the tables
     assert [row.what for row in rows[::2]] == [
         "a step of a tiny run, loaded by one worker",
         "a step of a tiny run, loaded by no worker",

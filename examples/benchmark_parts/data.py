@@ -18,7 +18,7 @@ import torch
 from benchmark_parts.measuring import DEVICE, Row, compare, in_new_process, in_turn, memory, synchronize, timed
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from modeling_siasamrea import SiaSamReaVideoProcessor
 from modeling_siasamrea.annotations_siasamrea import load_video_questions
@@ -247,6 +247,7 @@ class Run:
         ends, trainer = StepEnds(), self.trainer(workers)
         if in_memory:
             trainer.get_train_dataloader = lambda: self.batches
+        trainer.remove_callback(PrinterCallback)  # what is printed is the table
         trainer.add_callback(ends)
         trainer.train()
         return (ends.times[-1] - ends.times[0]) / (self.steps - 1)
