@@ -429,7 +429,7 @@ def read_skip_list(path: str | Path, video_folder: str | Path | None = None) -> 
 
     Args:
         path (`str` or `Path`):
-            The `skip_list.jsonl` of `check_data.py`, a run's `skipped_videos.jsonl` (also if its last line was cut),
+            The `skip_list.jsonl` of `siasamrea check`, a run's `skipped_videos.jsonl` (also if its last line was cut),
             or any file of rows. Its paths start from the video folder, those of a run are what the run loaded.
         video_folder (`str` or `Path`, *optional*): The folder that the rows' relative video paths start from.
 

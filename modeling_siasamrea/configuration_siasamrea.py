@@ -2,12 +2,14 @@
 
 import difflib
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin
 
+import torch
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError, StrictDataclassFieldValidationError
 from transformers import AutoConfig, PreTrainedConfig
@@ -110,6 +112,15 @@ def refuse_unknown_names(owner: str, given: Iterable[str], names: list[str], als
         if name not in names and name not in also and not name.startswith("_"):
             (nearest,) = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
             raise ValueError(f"{owner} has no field {name!r}. Did you mean {nearest!r}?")
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raises a `ValueError` unless something is a dtype of torch, or the name of one."""
+    if not isinstance(getattr(torch, dtype, None) if isinstance(dtype, str) else dtype, torch.dtype):
+        known = ("float32", "float16", "bfloat16", "float64")
+        nearest = difflib.get_close_matches(str(dtype), known, n=1)
+        advice = f"Did you mean {nearest[0]!r}?" if nearest else f"Give one of {', '.join(known)}."
+        raise ValueError(f"There is no dtype {dtype!r}. {advice}")
 
 
 def _check_answers(id2label: Any) -> None:
@@ -370,15 +381,26 @@ class SiaSamReaConfig(PreTrainedConfig):
         return made
 
     @classmethod
+    def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
+        settings = super()._dict_from_json_file(json_file)
+        if not isinstance(settings, dict):
+            raise ValueError(f"The configuration {json_file} must be a JSON object of fields; it is {settings!r:.60}.")
+        return settings
+
+    @classmethod
     def _check_names_of_part(cls, part: str, given: dict[str, Any]) -> None:
         """Refuses a misspelt name of an encoder's configuration, which may else hold names of older checkpoints."""
         specification = cls.sub_configs_defaults[part]
         config_class = specification.get_config_class(given.get("model_type", specification.model_type))
         names = [field.name for field in fields(config_class)]
-        properties = dir(config_class)  # as a backbone's out_indices is
-        for name in given:
+        known = {
+            *names,
+            *dir(config_class),
+            *config_class.attribute_map,
+        }  # also properties, as a backbone's out_indices
+        for name in (name for name in given if name not in known):
             meant = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
-            if name not in (*names, *properties, *config_class.attribute_map) and meant and meant[0] not in given:
+            if meant and meant[0] not in given:
                 raise ValueError(f"{part} has no field {name!r}. Did you mean {meant[0]!r}?")
 
     def to_dict(self) -> dict[str, Any]:
@@ -416,6 +438,8 @@ class SiaSamReaConfig(PreTrainedConfig):
             raise ValueError(f"num_labels must be a whole number from 1; got {value!r}.")
         if name == "tasks" and (set(value) - set(TASKS) or len(set(value)) < len(value)):
             raise ValueError(f"tasks must be among {list(TASKS)}, each once; got {list(value)}.")
+        if name == "dtype" and value is not None:
+            check_dtype(value)
         if name not in LEAST or not isinstance(value, int | float):
             return
         if not _is_finite(value):

@@ -1,21 +1,20 @@
-r"""
+"""
 Carries ClipBERT's weights over: a checkpoint under its official names becomes a folder that `from_pretrained` loads.
 
-    python -m modeling_siasamrea.convert_clipbert_checkpoint clipbert_image_text_pretrained.pt --output clipbert \
-        --tokenizer google-bert/bert-base-uncased
-    python examples/run_videoqa.py --model_name_or_path clipbert ...
-
-Widths, depths, vocabulary and task are read from the shapes of the weights.
+Widths, depths, vocabulary and task are read from the shapes of the weights. `siasamrea convert` is its command.
 """
 
-import argparse
 import re
+import sys
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, ResNetConfig
 
+from .commands.siasamrea import convert_arguments
 from .configuration_siasamrea import SiaSamReaConfig
 from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaPreTrainedModel
 from .modeling_siasamrea_pretraining import SiaSamReaForPreTraining
@@ -241,34 +240,29 @@ def _read_object(path: Path) -> dict:
     return content
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f"{message}\n")  # one sentence, without the usage
-    parser.add_argument("checkpoint", type=Path, help="a .pt or .safetensors file under ClipBERT's names")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--config", type=Path, help="ClipBERT's BERT configuration, for what shapes cannot tell")
-    parser.add_argument("--num_attention_heads", type=int, help="default: of --config, or one for 64 features")
-    parser.add_argument("--tokenizer", help="hub name or folder; saved with the model, which the pipeline needs")
-    parser.add_argument("--answers", type=Path, help="JSON object from answer to label, ClipBERT's ans2label")
-    parser.add_argument("--longest_edge", type=int, default=448, help="of the frames; ClipBERT: 448, TGIF-QA 768")
-    arguments = parser.parse_args(argv)
-
-    try:
-        bert = _read_object(arguments.config) if arguments.config else {}
-        answers = _read_object(arguments.answers) if arguments.answers else None
-        state = read_checkpoint(arguments.checkpoint)
-        model, names = convert_clipbert_state(state, bert, arguments.num_attention_heads)
-        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer) if arguments.tokenizer else None
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{' '.join(str(error).split())}\n")
+def _convert(arguments: Namespace) -> tuple[SiaSamReaPreTrainedModel, dict[str, list[str]], Any]:
+    """The model that the arguments ask for, its weights by what became of them, and the tokenizer if there is one."""
+    bert = _read_object(arguments.config) if arguments.config else {}
+    answers = _read_object(arguments.answers) if arguments.answers else None
+    model, names = convert_clipbert_state(read_checkpoint(arguments.checkpoint), bert, arguments.num_attention_heads)
     if answers is not None:
         if sorted(map(str, answers.values())) != sorted(map(str, range(model.config.num_labels))):
-            parser.exit(
-                2, f"{arguments.answers} must number the {model.config.num_labels} answers of the head from 0.\n"
+            raise ValueError(
+                f"{arguments.answers} must number the {model.config.num_labels} answers of the head from 0."
             )
         model.config.id2label = {label: answer for answer, label in answers.items()}
         model.config.label2id = answers
+    return model, names, AutoTokenizer.from_pretrained(arguments.tokenizer) if arguments.tokenizer else None
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    arguments = convert_arguments(argv)
+    try:
+        model, names, tokenizer = _convert(arguments)
+    except (OSError, ValueError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
     model.save_pretrained(arguments.output)
     video_processor = clipbert_video_processor(arguments.longest_edge)
     if tokenizer is None:

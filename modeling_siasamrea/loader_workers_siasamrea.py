@@ -1,14 +1,12 @@
-"""Loader workers that die: which videos they had in hand. And workers that outlive their run: they do not."""
+"""Loader workers that die: which videos they had in hand."""
 
 import os
 import re
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch.multiprocessing import _prctl_pr_set_pdeathsig
 from torch.utils.data import Dataset, get_worker_info
 
 
@@ -59,14 +57,9 @@ def _sentence(folder: Path, error: str) -> str:
     with_what = f"with {' and '.join(videos)} in hand" if videos else "before its first video"
     return (
         f"A worker process of the data loader died {with_what} ({error}). If a decoder crashed on the video, "
-        "`examples/check_data.py` finds such files and writes a list for --skip_list; if memory ran out, use fewer "
+        "`siasamrea check` finds such files and writes a list for --skip_list; if memory ran out, use fewer "
         "workers (--dataloader_num_workers) or 0 to read in the main process."
     )
 
 
-def end_with_parent(*_: int, by: signal.Signals = signal.SIGKILL) -> None:
-    """Ends this process when its parent dies, also of a kill that nothing can catch (Linux only)."""
-    _prctl_pr_set_pdeathsig(by)
-
-
-__all__ = ["LoaderWorkerError", "end_with_parent", "naming_dead_workers", "take_in_hand"]
+__all__ = ["LoaderWorkerError", "naming_dead_workers", "take_in_hand"]

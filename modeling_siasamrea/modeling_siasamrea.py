@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel, initialization
 from transformers.masking_utils import create_bidirectional_mask
@@ -19,7 +20,7 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .adapter_loading import adapter_source, load_adapter
-from .configuration_siasamrea import SiaSamReaConfig
+from .configuration_siasamrea import SiaSamReaConfig, check_dtype
 from .count_batch_norm import SiaSamReaCountBatchNorm
 from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
@@ -120,8 +121,16 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         those of the network there; heads and reasoning weights that it lacks start anew, with Transformers' warning.
         """
         wants_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         source = pretrained_model_name_or_path or "the state dictionary"
+        dtype = kwargs.get("dtype")
+        if dtype not in (None, "auto") and not isinstance(dtype, dict):
+            check_dtype(dtype)
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise ValueError(f"The weights of {source} are damaged or not whole: {error}. Copy them again.") from None
         check_weights(model, source)
         network = "" if model.base_model is model else f"{cls.base_model_prefix}."
         missing = sorted(name for name in info["missing_keys"] if name.startswith(network))

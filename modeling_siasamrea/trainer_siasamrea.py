@@ -2,7 +2,6 @@
 
 import math
 import os
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from .configuration_siasamrea import SiaSamReaConfig
 from .count_batch_norm import SiaSamReaCountBatchNorm
 from .data_siasamrea import EvaluationBatchSampler, SiaSamReaDataCollator, TrainingBatchSampler, VideoQuestionDataset
 from .finite_steps_siasamrea import FiniteSteps, finite_rows
-from .loader_workers_siasamrea import end_with_parent, naming_dead_workers
+from .loader_workers_siasamrea import naming_dead_workers
 from .loss_siasamrea import mean_over_known, siamese_loss
 from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput, check_weights
 from .processors.processing_siasamrea import SiaSamReaProcessor
@@ -31,6 +30,7 @@ from .trainer_evaluation_siasamrea import EvaluationAnswers, metrics_of_user
 from .training_args_siasamrea import SiaSamReaTrainingArguments, longest_text, refuse_what_is_not_used
 from .training_log_siasamrea import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog
 from .unlabelled_rows_siasamrea import note_unlabelled
+from .worker_processes import end_with_launcher, end_with_parent
 
 
 logger = logging.get_logger(__name__)
@@ -255,7 +255,7 @@ class SiaSamReaTrainer(Trainer):
         checkpoint = checkpoint_to_resume(self.args.output_dir, resume_from_checkpoint)
         self._skipped.start(resumed=checkpoint is not None)
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            end_with_parent(by=signal.SIGTERM)
+            end_with_launcher()
         with naming_dead_workers(self.train_dataset):
             return super().train(resume_from_checkpoint=checkpoint, **kwargs)
 

@@ -1,13 +1,20 @@
-"""Worker processes that do not outlive the process that started them."""
+"""Processes that do not outlive the one that started them, also where a kill ended it that nothing can catch."""
 
 import multiprocessing
 import os
+import signal
 import threading
 from multiprocessing.connection import wait
 
+from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
-def end_with_parent() -> None:
-    """Called in a worker: from then on it ends, whatever it is doing, when the process that started it is gone."""
+
+def end_with_parent(*_: int) -> None:
+    """
+    Called in a worker, of a pool or of a data loader (with its number): from then on it ends when the process that
+    started it is gone, whatever it is doing. A thread sees to it, which decoders do not keep waiting: they release the
+    interpreter's lock.
+    """
     threading.Thread(target=_end_when_ready, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
 
 
@@ -16,4 +23,9 @@ def _end_when_ready(sentinel: int) -> None:
     os._exit(1)
 
 
-__all__ = ["end_with_parent"]
+def end_with_launcher() -> None:
+    """Called in a process of `torchrun`: it gets SIGTERM when that dies (Linux only), as when that is stopped."""
+    _prctl_pr_set_pdeathsig(signal.SIGTERM)
+
+
+__all__ = ["end_with_launcher", "end_with_parent"]

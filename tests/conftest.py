@@ -143,6 +143,22 @@ def small_data(tmp_path: Path, write_video: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
+def write_run(tmp_path: Path, small_data: Path) -> Callable[..., str]:
+    """Writes the configuration of a tiny run on the small data, which goes to `run`; arguments are added to it."""
+
+    def write(**arguments) -> str:
+        rows = str(small_data / "rows.jsonl")
+        settings = {"train_file": rows, "test_file": rows, "video_folder": str(small_data)}
+        settings |= {"output_dir": str(tmp_path / "run"), "do_train": True, "do_predict": True, "save_strategy": "no"}
+        settings |= {"report_to": "none", "use_cpu": True, "disable_tqdm": True}
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(settings | arguments))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
 def processor(tokenizer: PreTrainedTokenizerFast) -> SiaSamReaProcessor:
     return SiaSamReaProcessor(
         SiaSamReaVideoProcessor(size={"longest_edge": 64}, num_clips=3, frames_per_clip=2), tokenizer

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
+from modeling_siasamrea.benchmarks import LOADERS
 from modeling_siasamrea.commands import ask, siasamrea
 
 
@@ -54,20 +55,67 @@ def run(capsys, *argv: str) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
+# Prints the exit code of each command line, and which of torch and Transformers were imported on the way.
+LIGHT = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import siasamrea
+for argv in json.loads(sys.argv[2]):
+    try:
+        code = siasamrea.main(argv)
+    except SystemExit as stopped:
+        code = stopped.code
+    print("code", code, [name for name in ("torch", "transformers") if name in sys.modules])
+"""
+
+
+def exit_codes_without_imports(*lines: list[str]) -> tuple[list[str], str, list[str]]:
+    """What `LIGHT` prints of command lines, their other output, and the lines on standard error."""
+    command = [sys.executable, "-c", LIGHT, str(Path(siasamrea.__file__).parent), json.dumps(lines)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env={})
+    codes = [line for line in ran.stdout.splitlines() if line.startswith("code ")]
+    return codes, ran.stdout, ran.stderr.splitlines()
+
+
 def test_help_and_wrong_names_import_nothing_heavy():
-    entry = Path(siasamrea.__file__)
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import siasamrea; codes = []\n"
-    program += "codes = [siasamrea.main([word]) if word else siasamrea.main([]) for word in ('--help', 'trian', '')]\n"
-    program += "print(codes, [name for name in ('torch', 'transformers') if name in sys.modules])"
-    ran = subprocess.run(
-        [sys.executable, "-c", program, str(entry.parent)], capture_output=True, text=True, check=True, env={}
-    )
-    assert ran.stdout.splitlines()[-1] == "[0, 2, 2] []"
-    assert all(name in ran.stdout for name in siasamrea.COMMANDS)
-    assert ran.stderr.splitlines() == [
+    of_commands = [[name, "--help"] for name in siasamrea.ARGUMENTS]
+    codes, out, err = exit_codes_without_imports(["--help"], ["trian"], [], *of_commands)
+    assert codes == [f"code {code} []" for code in (0, 2, 2, *[0] * len(of_commands))]
+    assert all(name in out for name in siasamrea.COMMANDS) and all(name in out for name in LOADERS)
+    assert all(f"usage: siasamrea {name}" in out for name in siasamrea.ARGUMENTS)
+    assert err == [
         "There is no command 'trian'; did you mean train?",
         f"There is no command; choose from {', '.join(siasamrea.COMMANDS)}.",
     ]
+    # The others' arguments are a Trainer's.
+    assert set(siasamrea.COMMANDS) - set(siasamrea.ARGUMENTS) == {"train", "train_vlm", "evaluate"}
+
+
+def test_bad_usage_imports_nothing_heavy(tmp_path):
+    lines = [[name, *("--nonsense", "1")[:count]] for name in siasamrea.ARGUMENTS for count in (1, 2)]
+    lines += [
+        ["ask"],
+        ["ask", "v.mp4"],
+        ["ask", "v.mp4", "what ?", "--start", "x"],
+        ["check", "rows", "--workers", "0"],
+    ]
+    lines += [["check", "rows", "--videos", str(tmp_path / "none")], ["prepare", "a", "b", "--crf", "99"], ["convert"]]
+    lines += [["demo", "--port", "x"], ["export", "a", "a"]]
+    codes, _, err = exit_codes_without_imports(*lines)
+    assert codes == ["code 2 []"] * len(lines) and len(err) == len(lines)
+
+
+def test_an_answer_imports_nothing_that_it_does_not_need(model, small_data):
+    seldom = "datasets pandas pyarrow evaluate peft gradio matplotlib sklearn timm onnx".split()
+    ours = (
+        "data_siasamrea trainer_siasamrea training_args_siasamrea benchmarks demo_siasamrea export_siasamrea".split()
+    )
+    program = "import sys; from modeling_siasamrea.commands import siasamrea; code = siasamrea.main(sys.argv[2:])\n"
+    program += "print(code, [name for name in sys.argv[1].split() if name in sys.modules])"
+    names = " ".join([*seldom, *(f"modeling_siasamrea.{name}" for name in ours)])
+    question = ["ask", str(small_data / "v0.mp4"), "what ?", "--task", "open_ended", "--model", model]
+    ran = subprocess.run([sys.executable, "-c", program, names, *question], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[1] == "0 []"
 
 
 def test_every_command_exists_and_tells_its_arguments(capsys):

@@ -1,6 +1,7 @@
 """The configuration: what it refuses, and that it comes back from a folder as it went."""
 
 import json
+import re
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
@@ -117,6 +118,39 @@ def test_what_transformers_writes_beside_the_fields_is_read(tmp_path, tiny_confi
     content["text_config"] |= {"gradient_checkpointing": False, "classifier_dropout": None}
     (tmp_path / "config.json").write_text(json.dumps(content))
     assert SiaSamReaConfig.from_pretrained(tmp_path, attn_implementation="eager").text_config.hidden_size == 32
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", "3", '"siasamrea"'])
+def test_a_file_must_hold_an_object(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    for loads in (SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering):
+        with pytest.raises(ValueError, match=r"config\.json must be a JSON object of fields; it is"):
+            loads.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "advice"), [("flot32", "Did you mean 'float32'?"), ("nn", "Give one of float32,"), (7, "Give one of")]
+)
+def test_a_dtype_must_exist(tmp_path, tiny_config, dtype, advice):
+    sentence = re.escape(f"There is no dtype {dtype!r}. {advice}")
+    with pytest.raises(ValueError, match=sentence):
+        tiny_config(dtype=dtype)
+    SiaSamReaForVideoQuestionAnswering(tiny_config()).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path, dtype=dtype)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"dtype": dtype}))
+    with pytest.raises(ValueError, match=sentence):
+        SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 20_000])
+def test_weights_that_are_not_whole_get_a_sentence(tmp_path, tiny_config, kept):
+    SiaSamReaForVideoQuestionAnswering(tiny_config()).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=f"The weights of {tmp_path} are damaged or not whole"):
+        SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path)
 
 
 def test_a_type_error_is_also_what_strict_configurations_raise():

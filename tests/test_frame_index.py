@@ -4,7 +4,6 @@ import importlib.util
 import struct
 from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -15,102 +14,20 @@ from PIL import Image
 from modeling_siasamrea.processors import frame_index as frame_index_module
 from modeling_siasamrea.processors import video_decoding
 from modeling_siasamrea.processors.frame_index import frame_index
-from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
+from modeling_siasamrea.processors.video_decoding import decode_frames
+from numbered_videos import (
+    CLOSED,
+    FRAMES,
+    KINDS,
+    check_every_frame,
+    copy_packets,
+    decoded_from_the_start,
+    number,
+    picture,
+    write,
+)
 
 
-FRAMES = 60
-OPEN = {"x264-params": "open-gop=1:keyint=15:min-keyint=15:scenecut=0"}
-CLOSED = {"g": "15"}
-
-
-def picture(index: int, height: int = 48, width: int = 96) -> np.ndarray:
-    """A frame whose six blocks say its index in binary, the highest bit first."""
-    frame = np.full((height, width, 3), 90, dtype=np.uint8)
-    for bit in range(6):
-        frame[: height // 2, bit * width // 6 : (bit + 1) * width // 6] = 235 if index >> (5 - bit) & 1 else 20
-    frame[height // 2 + 2 :, index : index + 20] = (200, 60, 30)
-    return frame
-
-
-def number(frame: torch.Tensor) -> int:
-    """The index that a frame `(3, height, width)` shows."""
-    height, width = frame.shape[1:]
-    bits = frame[:, height // 8 : height * 3 // 8].float().mean(dim=(0, 1)).reshape(6, width // 6).mean(dim=1) > 127
-    return sum(int(bit) << (5 - place) for place, bit in enumerate(bits))
-
-
-def write(path: Path, codec: str, options: dict | None = None, times: list | None = None, **stream: object) -> Path:
-    """Writes the pictures 0 to 59, at 25 frames a second or at `times` in milliseconds."""
-    with av.open(str(path), "w") as container:
-        written = container.add_stream(codec, rate=stream.pop("rate", 25), options=options or {})
-        written.width, written.height, written.pix_fmt = 96, 48, stream.pop("pix_fmt", "yuv420p")
-        if codec not in ("libx264", "libx265", "libsvtav1"):
-            written.bit_rate = 2_000_000
-        for name, value in stream.items():
-            setattr(written.codec_context, name, value)
-        if times:
-            written.codec_context.time_base = Fraction(1, 1000)
-        for index in range(FRAMES):
-            frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
-            if times:
-                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
-            container.mux(written.encode(frame))
-        container.mux(written.encode())
-    return path
-
-
-def copy_packets(
-    source: Path, target: Path, change: Callable[[int, av.Packet], bool] | None = None, rotation: dict | None = None
-) -> Path:
-    """Copies the packets of a video for which `change` is true, without encoding anew."""
-    with av.open(str(source)) as original, av.open(str(target), "w") as copy:
-        stream = original.streams.video[0]
-        written = copy.add_stream_from_template(stream)
-        if rotation:
-            written.set_display_rotation(**rotation)
-        keys = 0
-        for packet in original.demux(stream):
-            keys += packet.is_keyframe
-            if packet.size and (change is None or change(keys, packet)):
-                packet.stream = written
-                copy.mux(packet)
-    return target
-
-
-def decoded_from_the_start(path: Path) -> list[np.ndarray]:
-    """What a player shows: a decode in the order of presentation, which leaves discarded frames out."""
-    with av.open(str(path), **frame_index_module.LENIENT) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-
-
-def check_every_frame(path: Path, count: int, backend: str | None = None, closeness: float = 0) -> None:
-    """Sparse and dense choices of frames are those of a decode from the start."""
-    reference = decoded_from_the_start(path)
-    assert len(reference) == count
-    generator = np.random.default_rng(0)
-    for size in (1, 2, 5, count):
-        indices = np.sort(generator.choice(count, size, replace=False))
-        frames, metadata = decode_frames(path, indices, backend=backend)
-        assert metadata.total_num_frames == count
-        for index, frame in zip(indices, frames.permute(0, 2, 3, 1).numpy()):
-            assert np.abs(frame.astype(int) - reference[index]).mean() <= closeness
-
-
-KINDS = {
-    "h264_closed": ("libx264", CLOSED, {}),
-    "h264_open": ("libx264", OPEN, {}),
-    "h264_intra_refresh": ("libx264", {"g": "15", "x264-params": "intra-refresh=1"}, {}),
-    "hevc_default": ("libx265", {"x265-params": "keyint=15:log-level=none"}, {}),
-    "hevc_closed": ("libx265", {"x265-params": "keyint=15:open-gop=0:log-level=none"}, {}),
-    "mpeg4_b": ("mpeg4", {}, {"max_b_frames": 2, "gop_size": 12}),
-    "mpeg4": ("mpeg4", {}, {"max_b_frames": 0, "gop_size": 12}),
-    "mpeg2_b": ("mpeg2video", {}, {"max_b_frames": 2, "gop_size": 12}),
-    "vp8": ("libvpx", CLOSED, {}),
-    "vp9": ("libvpx-vp9", CLOSED | {"lag-in-frames": "10", "cpu-used": "5"}, {}),
-    "mjpeg": ("mjpeg", {}, {"pix_fmt": "yuvj420p"}),
-    "wmv": ("wmv2", {}, {}),
-    "gif": ("gif", {}, {"pix_fmt": "rgb8"}),
-}
 FILES = [
     *[(kind, container) for kind in ("h264_closed", "h264_open", "h264_intra_refresh") for container in ("mp4", "ts")],
     *[(kind, container) for kind in ("hevc_default", "hevc_closed") for container in ("mp4", "mkv", "ts")],
@@ -285,88 +202,6 @@ def test_packets_are_read_once_for_many_calls(tmp_path, monkeypatch):
     assert len(frame_index_module._remembered) == 1
 
 
-@pytest.mark.parametrize(
-    ("box", "offset"),
-    [
-        ("stts", 8),
-        ("stts", 12),
-        ("stts", 16),
-        ("ctts", 8),
-        ("stsz", 8),
-        ("stsz", 12),
-        ("stsc", 8),
-        ("stco", 8),
-        ("mdhd", 16),
-    ],
-)
-@pytest.mark.parametrize("backend", [None, "decord"])
-def test_absurd_header_values(tmp_path, box, offset, backend):
-    data = bytearray(write(tmp_path / "video.mp4", "libx264", CLOSED).read_bytes())
-    place = data.index(box.encode()) + offset
-    data[place : place + 4] = struct.pack(">I", 0x7FFFFFFF)
-    (tmp_path / "absurd.mp4").write_bytes(data)
-    try:
-        frames, metadata = decode_frames(
-            tmp_path / "absurd.mp4", lambda all_of: [0, all_of.total_num_frames - 1], backend=backend
-        )
-    except VideoDecodingError as error:
-        assert "absurd.mp4" in str(error)
-    else:
-        reference = decoded_from_the_start(tmp_path / "absurd.mp4")
-        assert metadata.total_num_frames == len(reference)
-        np.testing.assert_array_equal(frames[1].permute(1, 2, 0).numpy(), reference[-1])
-
-
-def test_tables_that_point_again_and_again_to_the_same_bytes_end(tmp_path, monkeypatch):
-    path = write(tmp_path / "video.mp4", "libx264", CLOSED)
-    monkeypatch.setattr(frame_index_module, "MAX_PACKETS", 50)
-    with pytest.raises(VideoDecodingError, match="more frames than the file can hold"):
-        decode_frames(path, [0])
-    monkeypatch.setattr(frame_index_module, "MAX_PIXELS", 1000)
-    with pytest.raises(VideoDecodingError, match="96 x 48 pixels are too large"):
-        decode_frames(path, [0])
-
-
-@pytest.mark.parametrize(
-    ("codec", "container"), [("libx264", "mp4"), ("libx265", "mkv"), ("mpeg4", "avi"), ("libvpx-vp9", "webm")]
-)
-def test_damaged_files_give_the_same_each_time(tmp_path, codec, container):
-    options = {"x265-params": "log-level=none"} if codec == "libx265" else CLOSED
-    data = write(tmp_path / f"video.{container}", codec, options).read_bytes()
-    generator = np.random.default_rng(0)
-    readable = 0
-    for trial in range(8):
-        damaged = bytearray(data)
-        for place in generator.integers(len(data) // 8, len(data) * 7 // 8, 6):
-            damaged[place] = generator.integers(256)
-        path = tmp_path / f"damaged{trial}.{container}"
-        path.write_bytes(damaged)
-        results = []
-        for _ in range(2):
-            frame_index_module._remembered.clear()
-            try:
-                results.append(decode_frames(path, lambda all_of: np.arange(0, all_of.total_num_frames, 7)))
-            except VideoDecodingError as error:
-                results.append(str(error))
-        if isinstance(results[0], str):
-            assert results[0] == results[1]
-        else:
-            readable += 1
-            assert torch.equal(results[0][0], results[1][0])
-    assert readable
-
-
-def test_a_lost_frame_leaves_the_one_before_on_the_screen(tmp_path):
-    data = bytearray(write(tmp_path / "video.avi", "mjpeg", pix_fmt="yuvj420p").read_bytes())
-    places = [i for i in range(len(data)) if data[i : i + 4] == b"00dc" and data[i + 8 : i + 10] == b"\xff\xd8"]
-    data[places[40] + 8 : places[41]] = bytes(places[41] - places[40] - 8)
-    (tmp_path / "lost.avi").write_bytes(data)
-    frames, metadata = decode_frames(tmp_path / "lost.avi", [39, 40, 41])
-    assert metadata.total_num_frames == 60 and [number(frame) for frame in frames] == [39, 39, 41]
-    with pytest.raises(VideoDecodingError, match="most of the frames asked for cannot be decoded"):
-        decode_frames(tmp_path / "lost.avi", [40])
-
-
 @pytest.mark.parametrize("kind", ["h264_closed", "mpeg2_b"])
 def test_a_stream_that_begins_anywhere_is_read_by_its_index(tmp_path, kind):
     codec, options, stream = KINDS[kind]
@@ -434,44 +269,6 @@ def test_gifs_are_drawn_over_what_was_there(tmp_path, disposal):
     check_every_frame(tmp_path / "video.gif", len(reference))
     apng = write(tmp_path / "video.apng", "apng", pix_fmt="rgb24")
     check_every_frame(apng, FRAMES)
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{video}\n#EXT-X-ENDLIST\n"),
-        ("list.mp4", "ffconcat version 1.0\nfile {video}\n"),
-        ("session.mp4", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"),
-        ("drawing.svg", '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="{video}"/></svg>'),
-        ("words.txt", "Text is drawn by some decoders.\n" * 50),
-    ],
-)
-def test_what_names_other_files_or_is_drawn_is_no_video(tmp_path, name, text):
-    video = write(tmp_path / "video.ts", "libx264", CLOSED)
-    (tmp_path / name).write_text(text.format(video=video))
-    with pytest.raises(VideoDecodingError, match="no video"):
-        decode_frames(tmp_path / name, [0])
-
-
-def test_a_name_is_no_pattern_of_names(tmp_path):
-    write(tmp_path / "video.gif", "gif", pix_fmt="rgb8").rename(tmp_path / "50%d.gif")
-    assert decode_frames(tmp_path / "50%d.gif", [59])[1].total_num_frames == FRAMES
-
-
-def test_a_cover_is_no_video(tmp_path):
-    with av.open(str(tmp_path / "song.mp4"), "w") as container:
-        sound = container.add_stream("aac", rate=16000)
-        cover = container.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 96, 48, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), dtype=np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 16000
-        container.mux(sound.encode(frame))
-        container.mux(sound.encode())
-        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture(5), format="rgb24")))
-        container.mux(cover.encode())
-    with pytest.raises(VideoDecodingError, match="no video stream, but a cover picture"):
-        decode_frames(tmp_path / "song.mp4", [0])
 
 
 RIGHT = {  # the number that each file's frame 0 shows, how many frames it has

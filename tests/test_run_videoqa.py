@@ -25,34 +25,13 @@ def script(example):
 
 
 @pytest.fixture
-def write_config(tmp_path, small_data, tiny_config) -> Callable[..., str]:
-    """Writes a configuration of a tiny run on the small data; keyword arguments override it."""
-
-    def write(**overrides) -> str:
-        tiny = tiny_config().to_dict()
-        fields = {"vision_config": tiny["vision_config"], "text_config": tiny["text_config"], "num_clips": 3}
-        settings = {
-            "model_config": fields,
-            "video_processor": {"size": {"longest_edge": 64}, "frames_per_clip": 2},
-            "train_file": str(small_data / "rows.jsonl"),
-            "test_file": str(small_data / "rows.jsonl"),
-            "video_folder": str(small_data),
-            "output_dir": str(tmp_path / "run"),
-            "do_train": True,
-            "do_predict": True,
-            "max_steps": 4,
-            "per_device_train_batch_size": 4,
-            "learning_rate": 1e-3,
-            "save_strategy": "no",
-            "report_to": "none",
-            "use_cpu": True,
-            "disable_tqdm": True,
-        }
-        path = tmp_path / "config.json"
-        path.write_text(json.dumps(settings | overrides))
-        return str(path)
-
-    return write
+def write_config(write_run, tiny_config) -> Callable[..., str]:
+    """Writes the configuration of a run of a tiny model; keyword arguments override it."""
+    tiny = tiny_config().to_dict()
+    fields = {"vision_config": tiny["vision_config"], "text_config": tiny["text_config"], "num_clips": 3}
+    settings = {"model_config": fields, "video_processor": {"size": {"longest_edge": 64}, "frames_per_clip": 2}}
+    settings |= {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
+    return lambda **overrides: write_run(**settings | overrides)
 
 
 def test_a_run_writes_a_complete_checkpoint_and_its_reports(script, write_config, small_data, tmp_path, capsys):

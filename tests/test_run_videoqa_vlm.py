@@ -30,30 +30,11 @@ def start(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def write_config(tmp_path, small_data, start) -> Callable[..., str]:
-    """Writes a configuration of a tiny run on the small data; keyword arguments override it."""
-
-    def write(**overrides) -> str:
-        settings = {
-            "model_name_or_path": str(start),
-            "method": {"num_clips": 2, "frames_per_clip": 4, "max_new_tokens": 4},
-            "train_file": str(small_data / "rows.jsonl"),
-            "test_file": str(small_data / "rows.jsonl"),
-            "video_folder": str(small_data),
-            "output_dir": str(tmp_path / "run"),
-            "do_train": True,
-            "do_predict": True,
-            "max_steps": 2,
-            "save_strategy": "no",
-            "report_to": "none",
-            "use_cpu": True,
-            "disable_tqdm": True,
-        }
-        path = tmp_path / "config.json"
-        path.write_text(json.dumps(settings | overrides))
-        return str(path)
-
-    return write
+def write_config(write_run, start) -> Callable[..., str]:
+    """Writes the configuration of a run of the tiny model; keyword arguments override it."""
+    method = {"num_clips": 2, "frames_per_clip": 4, "max_new_tokens": 4}
+    settings = {"model_name_or_path": str(start), "method": method, "max_steps": 2}
+    return lambda **overrides: write_run(**settings | overrides)
 
 
 def test_a_run_writes_an_adapter_and_its_reports(script, write_config, small_data, tmp_path, capsys):

@@ -1,1 +1,1 @@
-"""What `siasamrea` and the scripts in `examples/` do; nothing else in the package imports it."""
+"""What `siasamrea` and the scripts in `examples/` do; of the rest only the converter imports it, for its arguments."""

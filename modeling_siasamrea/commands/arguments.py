@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -17,6 +17,7 @@ from ..packaged_files import CONFIGS
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessorKwargs
 from ..sample_data import SampleData
 from ..video_language.settings import VideoLanguageSettings
+from .siasamrea import ArgumentParser
 
 
 def refuse_unknown(given: Collection[str], known: Collection[str], where: str, kind: str) -> None:
@@ -163,12 +164,8 @@ def read_config(name: str) -> dict[str, Any]:
     return content
 
 
-class ArgumentParser(HfArgumentParser):
-    """A parser that refuses bad usage in one sentence, without the list of all arguments."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exits with code 2."""
-        self.exit(2, f"{message}\n")
+class RunArgumentParser(HfArgumentParser, ArgumentParser):
+    """Transformers' parser for dataclasses, which refuses bad usage as the other commands do."""
 
 
 def read_arguments(
@@ -191,7 +188,7 @@ def read_arguments(
             value that it cannot have.
     """
     summary = description.split("\n\n")[0].strip()  # the defaults' formatter would run all of it together
-    parser = ArgumentParser(classes, description=summary, allow_abbrev=False)
+    parser = RunArgumentParser(classes, description=summary, allow_abbrev=False)
     parser.add_argument(
         "config", nargs="?", help="A JSON file of arguments, or a packaged recipe; it must come first."
     )

@@ -1,21 +1,8 @@
 """
-Asks a checkpoint about a video, or many questions from a list.
-
-    siasamrea ask cat.mp4 "what does the cat do?" --model my-model
-    siasamrea ask cat.mp4 "what is it?" --candidates "a cat" "a dog" --start 2 --end 7.5 --json
-    siasamrea ask - < requests.jsonl
-    torchrun --nproc_per_node 4 -m modeling_siasamrea ask requests.jsonl --output answers.jsonl
-
-A request is a JSON object on a line: video, question (or a list of them), and optionally candidates, start, end
-(seconds), task and question_id. Its answer is the same object with `answer`, the best, and `answers`, the best --top_k
-with their scores; or with `error`, which stops nothing. Answers come in the order of the requests.
-
-With --output several processes share the list, and a job that was killed goes on where it stopped when it is started
-again: each process keeps its answers in a file beside the output, and the output is there when all are. Requests in a
-file that follow each other about one span of a video are answered together, and its frames decoded once.
+`siasamrea ask`: a question about a video, or a list of requests that a killed job goes on with. What a request and
+its answer are, says [`ask_arguments`].
 """
 
-import argparse
 import json
 import math
 import os
@@ -32,10 +19,10 @@ from tqdm import tqdm
 from transformers import Pipeline
 
 from .. import answerer_loading
-from .arguments import ArgumentParser, fits, refuse_unknown
+from .arguments import fits, refuse_unknown
+from .siasamrea import CHECKPOINT, ask_arguments
 
 
-DEFAULT_MODEL = "outputs/quickstart"
 FIELDS = {
     "video": str,
     "question": str | list[str],
@@ -139,7 +126,7 @@ def load_answerer(model: str) -> Pipeline:
     Raises:
         `ValueError`: If there is no checkpoint.
     """
-    if model == DEFAULT_MODEL and not Path(model).exists():
+    if model == CHECKPOINT and not Path(model).exists():
         raise ValueError(f"There is no {model}: give --model, or make it by `siasamrea train quickstart`.")
     device = int(os.environ.get("LOCAL_RANK", 0)) if torch.cuda.is_available() else None
     return answerer_loading.load_answerer(model, device)
@@ -270,39 +257,11 @@ def read_source(source: str) -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video", help="a file or address; a JSONL list of requests; or - for standard input")
-    parser.add_argument("question", nargs="?", help="the question about a video")
-    parser.add_argument("--candidates", nargs="+", help="answers to choose from")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint: folder or hub name; default: %(default)s")
-    parser.add_argument("--start", type=float, help="start of the span asked about, in seconds")
-    parser.add_argument("--end", type=float, help="its end")
-    parser.add_argument("--task", help="open_ended, multiple_choice or count; where the question leaves it open")
-    parser.add_argument("--top_k", type=int, default=1, help="the most answers; default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print the request with its answers and scores as JSON")
-    parser.add_argument("--output", type=Path, help="for a list: file of the answers, which a killed job goes on with")
-    arguments = parser.parse_args(argv)
-
-    about = {name: getattr(arguments, name) for name in FIELDS if getattr(arguments, name, None) is not None}
-    is_list = arguments.video == "-" or (arguments.question is None and arguments.video.endswith(".jsonl"))
-    if arguments.top_k < 1:
-        parser.error(f"--top_k, the number of answers, must be 1 or more; got {arguments.top_k}.")
-    if is_list and len(about) > 1:
-        parser.error(f"A list has {', '.join(list(about)[1:])} in its requests, not on the command line.")
-    if not is_list and arguments.question is None:
-        parser.error("There is no question: siasamrea ask VIDEO QUESTION.")
-    if not is_list and arguments.output is not None:
-        parser.error("--output is for a list of requests.")
-    if is_list and arguments.video != "-" and not Path(arguments.video).is_file():
-        parser.error(f"The list {arguments.video} does not exist.")
-
-    if arguments.output is not None and arguments.output.resolve() == Path(arguments.video).resolve():
-        parser.error("--output is the list itself. Choose another --output.")
-
+    arguments = ask_arguments(argv)
     if arguments.output is not None:
         answer_list(arguments.video, arguments.output, arguments.model, arguments.top_k)
         return
-    if is_list:
+    if arguments.is_list:
         answerer = load_answerer(arguments.model)
         lines = read_source(arguments.video)
         # Whoever writes to standard input may wait for an answer before the next request.
@@ -311,6 +270,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for answer in answer_lines(answerer, some, arguments.top_k):
                 print(json.dumps(answer), flush=True)
         return
+    about = {name: getattr(arguments, name) for name in FIELDS if getattr(arguments, name, None) is not None}
     check_request(about)
     answers = load_answerer(arguments.model)(**about, top_k=arguments.top_k)
     if arguments.json:

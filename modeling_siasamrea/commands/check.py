@@ -1,15 +1,5 @@
-"""
-Checks the videos of a benchmark, or of your own rows, before a run needs them at night.
+"""`siasamrea check`: opens the videos of a data set, each in a process that may die of it."""
 
-    siasamrea check msvd_qa --annotations annotations/msvd_qa --videos videos/msvd
-    siasamrea check train.jsonl --videos videos --output report
-
-Each video is opened, and its first, middle and last frame are decoded, in a process that may die of it.
-`report.jsonl` has a line for each fault, `skip_list.jsonl` the videos that cannot be used, which a training run with
-`--skip_list` leaves out.
-"""
-
-import argparse
 import json
 import multiprocessing
 import os
@@ -26,18 +16,18 @@ from tqdm import tqdm
 from transformers.video_utils import VideoMetadata
 
 from ..annotations_siasamrea import VideoQuestion, load_video_questions
-from ..benchmarks import LOADERS, SPLITS, load_benchmark
+from ..benchmarks import LOADERS, load_benchmark
 from ..processors.video_decoding import VideoDecodingError, decode_frames
 from ..unlabelled_rows_siasamrea import name_unlabelled
 from ..worker_processes import end_with_parent
-from .arguments import ArgumentParser, refuse_unknown
+from .arguments import refuse_unknown
+from .siasamrea import TIMEOUT, check_arguments
 
 
 MAX_ASPECT_RATIO = 4.0
 # Videos with these faults go to the skip list.
 UNUSABLE = ("missing", "unreadable", "no frames", "kills its decoder", "takes too long")
 VIDEOS_PER_PROCESS = 500  # then a worker starts anew, so that a decoder's leaks do not add up
-TIMEOUT = 300.0  # seconds
 
 
 class Video(NamedTuple):
@@ -207,19 +197,7 @@ def relative(path: str, videos: str | None) -> str:
 
 def main(argv: Sequence[str] | None = None) -> Counter:
     """Command line; returns how many videos have each fault."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help=f"{', '.join(LOADERS)}, or a JSONL or CSV file of rows")
-    parser.add_argument("--annotations", help="folder of the benchmark's annotation files")
-    parser.add_argument("--videos", help="folder of the videos")
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="default: all that are there")
-    parser.add_argument("--output", type=Path, default=Path("data_check"), help="folder of the report")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds a video; default: %(default)s")
-    arguments = parser.parse_args(argv)
-    if arguments.workers < 1 or not arguments.timeout > 0:
-        parser.error(f"--workers and --timeout must be above 0; got {arguments.workers} and {arguments.timeout}.")
-    if arguments.videos is not None and not Path(arguments.videos).is_dir():
-        parser.error(f"The video folder {arguments.videos} does not exist.")
+    arguments = check_arguments(argv)
     rows = load_rows(arguments.name, arguments.annotations, arguments.videos, arguments.splits)
 
     videos = distinct_videos(rows)

@@ -1,6 +1,5 @@
 """A page in the browser: ask a checkpoint about a video, and see what the model sees."""
 
-import argparse
 import importlib.util
 import os
 import signal
@@ -8,32 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from modeling_siasamrea.commands.arguments import ArgumentParser
-
-
-CHECKPOINT = os.environ.get("SIASAMREA_CHECKPOINT", "outputs/quickstart")
-SAMPLE_QUESTIONS = Path("outputs/sample_data/test.jsonl")
-
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; a mistake in it ends with a sentence and exit code 2."""
-    parser = ArgumentParser(prog="siasamrea demo", description=__doc__)
-    parser.add_argument(
-        "checkpoint",
-        nargs="?",
-        default=CHECKPOINT,
-        help="a SiaSamRea checkpoint or LoRA adapter: hub name or folder; default: the environment's "
-        "SIASAMREA_CHECKPOINT, or the quickstart's",
-    )
-    parser.add_argument(
-        "--examples",
-        default=SAMPLE_QUESTIONS if SAMPLE_QUESTIONS.is_file() else None,
-        help="what can be picked: a folder of videos, or a JSONL or CSV file of questions about videos beside it; "
-        "default: the quickstart's test questions, where they are",
-    )
-    parser.add_argument("--host", help="address to serve on; 0.0.0.0 for other machines too; default: 127.0.0.1")
-    parser.add_argument("--port", type=int, help="port to serve on; default: the first free one from 7860")
-    return parser.parse_args(argv)
+from modeling_siasamrea.commands.siasamrea import demo_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         `ValueError`: If Gradio is not installed, the checkpoint cannot be loaded, or there are no such examples.
     """
-    arguments = parse_arguments(argv)
+    arguments = demo_arguments(argv)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError('The page needs Gradio: pip install "siasamrea[demo]".')
     from modeling_siasamrea.answerer_loading import load_answerer

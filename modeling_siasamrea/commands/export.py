@@ -1,33 +1,15 @@
-"""
-Exports a checkpoint as a programme of `torch.export`, for machines that run no Python of this package.
+"""`siasamrea export`: a checkpoint as a programme of `torch.export`."""
 
-    siasamrea export my-model exported
-    siasamrea export my-model exported --task multiple_choice
-
-The folder gets `model.pt2`, which takes what the processor beside it makes and gives the scores of one task, and the
-configuration that names the answers; see [`save_exported_model`].
-"""
-
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..answerer_loading import load_answerer
 from ..export_siasamrea import save_exported_model
-from .arguments import ArgumentParser
+from .siasamrea import export_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="a SiaSamRea checkpoint or LoRA adapter: folder or hub name")
-    parser.add_argument("output", type=Path, help="folder to write")
-    parser.add_argument("--task", help="the head that answers; may be left out where the model has one")
-    arguments = parser.parse_args(argv)
-    if arguments.output.exists() and not arguments.output.is_dir():
-        parser.error(f"{arguments.output} is a file; the programme needs a folder.")
-    if arguments.output.resolve() == Path(arguments.checkpoint).resolve():
-        parser.error("The programme needs a folder of its own, beside the checkpoint's.")
+    arguments = export_arguments(argv)
     answerer = load_answerer(arguments.checkpoint)
     if answerer.model.config.model_type != "siasamrea":
         raise ValueError(f"{arguments.checkpoint} is no SiaSamRea checkpoint, and only these can be exported.")

@@ -1,15 +1,5 @@
-"""
-Makes a fast copy of a folder of videos: smaller pictures, short groups of pictures, no audio.
+"""`siasamrea prepare`: a copy of a folder of videos that decodes fast, with the same frames at the same times."""
 
-    siasamrea prepare videos fast_videos --short_side 256
-
-Decoding costs most of a training step on large videos. The copy keeps names, the frames that are shown, turned as they
-are shown, and their times, so annotation rows and the frames that are sampled stay the same; pixels change by what
-resizing and H.264 change. It can be stopped and started again: what is finished is never done twice, and a video is
-there whole or not at all. Videos that cannot be read are listed in `failures.jsonl` in the new folder.
-"""
-
-import argparse
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +17,7 @@ from tqdm import tqdm
 from ..processors.frame_index import frame_index
 from ..processors.video_decoding import VIDEO_SUFFIXES, VideoDecodingError, frames_from_the_start, turned
 from ..worker_processes import end_with_parent
-from .arguments import ArgumentParser
+from .siasamrea import prepare_arguments
 
 
 def new_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -172,16 +162,7 @@ def prepare_videos(
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, str]]:
     """Command line; returns the videos that failed."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="folder of videos")
-    parser.add_argument("target", type=Path, help="folder for the copies")
-    parser.add_argument("--short_side", type=int, default=256, help="pixels; default: %(default)s")
-    parser.add_argument("--group", type=int, default=8, help="frames between key frames; default: %(default)s")
-    parser.add_argument("--crf", type=int, default=20, help="H.264 quality, lower is better; default: %(default)s")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
-    arguments = parser.parse_args(argv)
-    if min(arguments.short_side, arguments.group, arguments.workers) < 1 or not 0 <= arguments.crf <= 51:
-        parser.error("--short_side, --group and --workers must be above 0, and --crf from 0 to 51.")
+    arguments = prepare_arguments(argv)
     failures = prepare_videos(**vars(arguments))
     print(f"{arguments.target} is complete but for {len(failures)} videos that cannot be read.")
     return failures

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PreTrainedModel
 
+from ..configuration_siasamrea import SiaSamReaConfig
 from ..model_loading_siasamrea import explained
 from .processing import VideoLanguageProcessor
 from .settings import optional_file
@@ -26,7 +27,7 @@ def is_video_language_model(name_or_path: str | Path) -> bool:
     """
     if is_adapter(name_or_path):
         return True
-    return PreTrainedConfig.get_config_dict(str(name_or_path))[0].get("model_type") != "siasamrea"
+    return SiaSamReaConfig.get_config_dict(str(name_or_path))[0].get("model_type") != "siasamrea"
 
 
 def load_video_language_model(
