@@ -20,7 +20,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .adapter_loading import adapter_source, load_adapter
 from .configuration_siasamrea import SiaSamReaConfig
 from .count_batch_norm import SiaSamReaCountBatchNorm
-from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings
+from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings, given_clips
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
 from .onednn_linear import run_wide_linears_by_onednn
 from .siamese_reasoning import SiameseReasoning
@@ -192,15 +192,21 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
 
     @can_return_tuple
     def get_video_features(
-        self, pixel_values_videos: torch.Tensor, frame_mask: torch.Tensor | None = None, **kwargs
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        frame_features: torch.Tensor | None = None,
+        **kwargs,
     ) -> BaseModelOutputWithPooling:
         r"""
         Visual tokens of each clip, which all questions about a video share.
 
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(videos, clips, frames, 3, height, width)`):
-                Normalised frames.
+                Normalised frames; `None` with `frame_features`.
             frame_mask (`torch.Tensor` of shape `(videos, frames)`, *optional*): 1 for frames, 0 for padding.
+            frame_features (`torch.Tensor` of shape `(videos, clips, frames, channels, rows, columns)`, *optional*):
+                Instead of frames, what [`~SiaSamReaImageEncoder.encode`] made of each of them.
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `last_hidden_state`
@@ -208,15 +214,11 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             `(videos, clips, tokens, hidden_size)`, the visual tokens.
 
         Raises:
-            `ValueError`: If the frames are not of that shape.
+            `ValueError`: If not one of frames and features is given, or it is not of that shape.
         """
-        if pixel_values_videos.ndim != 6:
-            raise ValueError(
-                "pixel_values_videos must have the shape (videos, clips, frames, 3, height, width); "
-                f"got {tuple(pixel_values_videos.shape)}."
-            )
-        grid = self.image_encoder(pixel_values_videos.flatten(0, 2))
-        grid = grid.unflatten(0, pixel_values_videos.shape[:3])  # (videos, clips, frames, rows, columns, hidden_size)
+        clips = given_clips(pixel_values_videos, frame_features)
+        encode = self.image_encoder if frame_features is None else self.image_encoder.grid
+        grid = encode(clips.flatten(0, 2)).unflatten(0, clips.shape[:3])
         return BaseModelOutputWithPooling(
             last_hidden_state=grid, pooler_output=self.visual_embeddings(grid, frame_mask)
         )
@@ -224,13 +226,14 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        pixel_values_videos: torch.Tensor,
-        input_ids: torch.LongTensor,
+        pixel_values_videos: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         frame_mask: torch.Tensor | None = None,
         video_index: torch.LongTensor | None = None,
         pixel_sampling_size: int | None = None,
+        frame_features: torch.Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         r"""
@@ -246,6 +249,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
                 The video each question asks about; by default question i asks about video i.
             pixel_sampling_size (`int`, *optional*):
                 Visual tokens that are seen, drawn once for the batch, in pretraining (ClipBERT). Default: all.
+            frame_features (`torch.Tensor`, *optional*): See [`~SiaSamReaModel.get_video_features`].
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: rows are questions x clips x candidates, in
@@ -255,7 +259,8 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         Raises:
             `ValueError`: If a video is missing for a question, or a text is longer than the text model's positions.
         """
-        visual = self.get_video_features(pixel_values_videos, frame_mask, return_dict=True).pooler_output
+        visual = self.get_video_features(pixel_values_videos, frame_mask, frame_features, return_dict=True)
+        visual = visual.pooler_output  # (videos, clips, tokens, hidden_size)
         if pixel_sampling_size is not None:
             drawn = torch.randperm(visual.shape[2], device=visual.device)[:pixel_sampling_size]
             visual = visual[:, :, drawn.sort().values]
@@ -389,20 +394,22 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        pixel_values_videos: torch.Tensor,
-        input_ids: torch.LongTensor,
+        pixel_values_videos: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         frame_mask: torch.Tensor | None = None,
         video_index: torch.LongTensor | None = None,
         task: str | None = None,
         labels: torch.Tensor | None = None,
+        frame_features: torch.Tensor | None = None,
         **kwargs,
     ) -> SiaSamReaVideoQuestionAnsweringOutput:
         r"""
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(videos, clips, frames, 3, height, width)`):
-                Normalised frames; clip 0 is the anchor. `config.num_clips` clips in training, one at inference.
+                Normalised frames; clip 0 is the anchor. `config.num_clips` clips in training, one at inference. `None`
+                with `frame_features`.
             input_ids (`torch.LongTensor` of shape `(questions, length)` or `(questions, candidates, length)`):
                 The questions, or for multiple choice each question with each of its candidates.
             attention_mask (`torch.Tensor` of the shape of `input_ids`, *optional*): 1 for tokens, 0 for padding.
@@ -413,6 +420,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             task (`str`, *optional*): The kind of all questions of the batch; may be left out with one head.
             labels (`torch.Tensor` of shape `(questions,)`, *optional*):
                 Index of the answer (-100: outside the vocabulary, ignored), index of the candidate, or the count.
+            frame_features (`torch.Tensor` of shape `(videos, clips, frames, channels, rows, columns)`, *optional*):
+                Instead of frames, their features, see [`~SiaSamReaModel.get_video_features`].
 
         Returns:
             [`SiaSamReaVideoQuestionAnsweringOutput`]: `loss` is L_gt alone; the Trainer adds the siamese loss.
@@ -421,6 +430,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             `ValueError`: If the model has no head for the task, the inputs' shapes do not fit it or each other, or the
                 text is longer than the text model's positions.
         """
+        if input_ids is None:
+            raise ValueError("There is no text: give input_ids.")
         task = self._task(task, has_candidates=input_ids.ndim == 3)
         text = {
             "input_ids": input_ids,
@@ -429,8 +440,10 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             "frame_mask": frame_mask,
             "video_index": video_index,
         }
-        clips = pixel_values_videos.split(1, dim=1)[:1]  # the anchor
-        siamese = pixel_values_videos[:, 1:]
+        name = "pixel_values_videos" if frame_features is None else "frame_features"
+        videos = given_clips(pixel_values_videos, frame_features)
+        clips = videos.split(1, dim=1)[:1]  # the anchor
+        siamese = videos[:, 1:]
         if siamese.shape[1] and (self.config.siamese_clips_trained or not self.training):
             clips += siamese.split(self.config.siamese_chunk_size, dim=1)
 
@@ -438,11 +451,11 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         scores = []
         with self._siamese_context():
             for chunk in clips[1:]:
-                scores.append(self._clip_scores(self.model(chunk, **text), task))
+                scores.append(self._clip_scores(self.model(**{name: chunk}, **text), task))
             if scores and self.training and not torch.is_grad_enabled():
                 # Autocast keeps the weights it has cast without gradient; the anchor needs its own.
                 torch.clear_autocast_cache()
-        anchor = self.model(clips[0], **text, **kwargs)
+        anchor = self.model(**{name: clips[0]}, **text, **kwargs)
         scores.insert(0, self._clip_scores(anchor, task))
         clip_features, clip_logits = (torch.cat(parts, dim=1) for parts in zip(*scores))  # (questions, clips, ...)
 
