@@ -17,18 +17,23 @@ def image_encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     return auto_class._model_mapping[type(config)]
 
 
-def given_clips(pixel_values_videos: torch.Tensor | None, frame_features: torch.Tensor | None) -> torch.Tensor:
-    """Pixels or features of clips, `(videos, clips, frames, channels, rows, columns)`, whichever of both is given."""
-    given = [clips for clips in (pixel_values_videos, frame_features) if clips is not None]
+def given_clips(
+    pixel_values_videos: torch.Tensor | None, frame_features: torch.Tensor | None
+) -> tuple[str, torch.Tensor]:
+    """Name and value of the one form in which clips are given, as pixels or as features."""
+    clips = {"pixel_values_videos": pixel_values_videos, "frame_features": frame_features}
+    given = [(name, value) for name, value in clips.items() if value is not None]
     if len(given) != 1:
         raise ValueError("Give the clips as pixel_values_videos or as frame_features, one of both.")
-    if given[0].ndim != 6:
-        name = "pixel_values_videos" if frame_features is None else "frame_features"
-        channels = "3, height, width" if frame_features is None else "channels, rows, columns"
-        raise ValueError(
-            f"{name} must have the shape (videos, clips, frames, {channels}); got {tuple(given[0].shape)}."
-        )
     return given[0]
+
+
+def frames_of(clips: torch.Tensor, name: str) -> torch.Tensor:
+    """Clips `(videos, clips, frames, channels, height, width)` as `(videos * clips * frames, ...)`."""
+    if clips.ndim != 6:
+        shape = "channels, rows, columns" if name == "frame_features" else "3, height, width"
+        raise ValueError(f"{name} must have the shape (videos, clips, frames, {shape}); got {tuple(clips.shape)}.")
+    return clips.flatten(0, 2)
 
 
 class SiaSamReaImageEncoder(nn.Module):
@@ -134,6 +139,7 @@ class SiaSamReaImageEncoder(nn.Module):
 
     def grid(self, features: torch.Tensor) -> torch.Tensor:
         """Features `(frames, channels, rows, columns)` to a grid `(frames, rows, columns, hidden_size)`."""
+        features = features.contiguous(memory_format=torch.channels_last)  # as encoders give them
         return nn.functional.max_pool2d(self.grid_encoder(features), 2).relu().permute(0, 2, 3, 1)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -184,4 +190,4 @@ class SiaSamReaVisualEmbeddings(nn.Module):
         return self.dropout(self.LayerNorm(tokens))
 
 
-__all__ = ["SiaSamReaImageEncoder", "SiaSamReaVisualEmbeddings", "given_clips"]
+__all__ = ["SiaSamReaImageEncoder", "SiaSamReaVisualEmbeddings", "frames_of", "given_clips"]

@@ -20,7 +20,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .adapter_loading import adapter_source, load_adapter
 from .configuration_siasamrea import SiaSamReaConfig
 from .count_batch_norm import SiaSamReaCountBatchNorm
-from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings, given_clips
+from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings, frames_of, given_clips
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
 from .onednn_linear import run_wide_linears_by_onednn
 from .siamese_reasoning import SiameseReasoning
@@ -203,7 +203,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
 
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(videos, clips, frames, 3, height, width)`):
-                Normalised frames; `None` with `frame_features`.
+                Normalised frames.
             frame_mask (`torch.Tensor` of shape `(videos, frames)`, *optional*): 1 for frames, 0 for padding.
             frame_features (`torch.Tensor` of shape `(videos, clips, frames, channels, rows, columns)`, *optional*):
                 Instead of frames, what [`~SiaSamReaImageEncoder.encode`] made of each of them.
@@ -216,9 +216,9 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         Raises:
             `ValueError`: If not one of frames and features is given, or it is not of that shape.
         """
-        clips = given_clips(pixel_values_videos, frame_features)
-        encode = self.image_encoder if frame_features is None else self.image_encoder.grid
-        grid = encode(clips.flatten(0, 2)).unflatten(0, clips.shape[:3])
+        name, clips = given_clips(pixel_values_videos, frame_features)
+        encode = self.image_encoder.grid if name == "frame_features" else self.image_encoder
+        grid = encode(frames_of(clips, name)).unflatten(0, clips.shape[:3])
         return BaseModelOutputWithPooling(
             last_hidden_state=grid, pooler_output=self.visual_embeddings(grid, frame_mask)
         )
@@ -259,8 +259,9 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         Raises:
             `ValueError`: If a video is missing for a question, or a text is longer than the text model's positions.
         """
-        visual = self.get_video_features(pixel_values_videos, frame_mask, frame_features, return_dict=True)
-        visual = visual.pooler_output  # (videos, clips, tokens, hidden_size)
+        visual = self.get_video_features(
+            pixel_values_videos, frame_mask, frame_features, return_dict=True
+        ).pooler_output
         if pixel_sampling_size is not None:
             drawn = torch.randperm(visual.shape[2], device=visual.device)[:pixel_sampling_size]
             visual = visual[:, :, drawn.sort().values]
@@ -408,8 +409,7 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         r"""
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(videos, clips, frames, 3, height, width)`):
-                Normalised frames; clip 0 is the anchor. `config.num_clips` clips in training, one at inference. `None`
-                with `frame_features`.
+                Normalised frames; clip 0 is the anchor. `config.num_clips` clips in training, one at inference.
             input_ids (`torch.LongTensor` of shape `(questions, length)` or `(questions, candidates, length)`):
                 The questions, or for multiple choice each question with each of its candidates.
             attention_mask (`torch.Tensor` of the shape of `input_ids`, *optional*): 1 for tokens, 0 for padding.
@@ -440,8 +440,7 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             "frame_mask": frame_mask,
             "video_index": video_index,
         }
-        name = "pixel_values_videos" if frame_features is None else "frame_features"
-        videos = given_clips(pixel_values_videos, frame_features)
+        name, videos = given_clips(pixel_values_videos, frame_features)
         clips = videos.split(1, dim=1)[:1]  # the anchor
         siamese = videos[:, 1:]
         if siamese.shape[1] and (self.config.siamese_clips_trained or not self.training):
