@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import av
 import pytest
 import torch
 from train_small_data import train
@@ -19,6 +19,7 @@ from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProc
 from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
 from modeling_siasamrea.frame_features_siasamrea import FILE_NAME, FrameFeaturesError, FrameFeatureStore
 from modeling_siasamrea.image_encoder_siasamrea import SiaSamReaImageEncoder
+from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
 
 
 SCRIPT = Path(__file__).with_name("train_small_data.py")
@@ -243,13 +244,23 @@ def test_bytes_are_kept_by_content_and_addresses_not_at_all(
     assert stored(store) == kept
 
 
-def test_a_damaged_part_is_read_as_without_a_store(make_trainer, store, small_data, processor):
+def test_a_damaged_part_is_read_as_without_a_store(make_trainer, store, small_data, write_video, processor):
     """Frames of a damaged part depend on what else is read, so they are never taken from or put into the store."""
-    video = small_data / "v3.mp4"
+    video = write_video(small_data / "v3.mp4", frames=24, codec="mpeg4")
     content = bytearray(video.read_bytes())
-    start = content.index(b"mdat") + 4
-    content[start + 1500 : start + 1560] = np.random.default_rng(0).bytes(60)
+    with av.open(str(video)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][14]
+    content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
     video.write_bytes(content)
+
+    def is_intact(frame: int) -> bool:
+        try:
+            return decode_frames(str(video), [frame])[1].intact
+        except VideoDecodingError:
+            return False
+
+    intact = [is_intact(frame) for frame in range(24)]
+    assert any(intact) and not all(intact)
 
     def answer(**arguments):
         trainer = make_trainer(lambda row: row.video.endswith("v3.mp4"), config=FROZEN, **arguments)
@@ -258,12 +269,13 @@ def test_a_damaged_part_is_read_as_without_a_store(make_trainer, store, small_da
             line.get("score") for line in output.predictions
         ]
 
-    for frames in (1, 3, 8, 16):
+    for frames in (1, 3, 5, 8, 16, 24):
         processor.video_processor.frames_per_clip = frames
         expected = answer()
         for _ in range(2):
             unreadable, scores = answer(frame_features_dir=str(store))
             assert unreadable == expected[0] and scores == pytest.approx(expected[1], abs=1e-5)
+    assert 0 < len(stored(store)) < sum(intact) + 1
 
 
 @pytest.fixture
