@@ -242,7 +242,8 @@ class SiaSamReaConfig(PreTrainedConfig):
             rounding (decision). `False` runs each on its own, which gives ClipBERT's numbers to the last digits.
         frozen_image_encoder_modules (`list[str]`, *optional*, defaults to `[]`):
             Names of modules inside the image encoder whose parameters do not train, such as `"embedder"` and
-            `"encoder.stages.0"` of a ResNet (ClipBERT freezes these two).
+            `"encoder.stages.0"` of a ResNet (ClipBERT freezes these two). `"all"` freezes every encoder as a whole,
+            without dropout in training (decision).
         classifier_hidden_scale (`int`, *optional*, defaults to 2):
             Width of the answer heads' hidden layer over the text model's (ClipBERT).
         max_grid_rows (`int`, *optional*, defaults to 100):

@@ -69,6 +69,7 @@ class VideoQuestionDataset(Dataset):
         # Kinds that training leaves out, see `check_readable`, and the groups that could not be read so far.
         self.unreadable_kinds: set[tuple[str, int]] = set()
         self._unreadable_groups: set[tuple] = set()
+        self.frame_features: Any | None = None  # a FrameFeatureReader, where a Trainer keeps features
         self.in_hand: Path | None = None  # where loader workers note the video they turn to
 
     def __len__(self) -> int:
@@ -96,7 +97,8 @@ class VideoQuestionDataset(Dataset):
         Returns:
             `dict`: `rows`, `questions` and `training`, with `pixel_values_videos` `(clips, frames, 3, height, width)`
             (whole pixel values as uint8 where the video processor rounds frames, else normalised floats) and
-            `frame_mask` `(frames,)`; or with `error`, the reason why the video cannot be read.
+            `frame_mask` `(frames,)`; or with `error`, the reason why the video cannot be read. Where features are
+            kept, `frame_features`, the [`ClipFrames`], stand in for the pixels.
         """
         questions = [self.questions[row] for row in request.rows]
         item = {"rows": request.rows, "questions": questions, "training": request.epoch is not None}
@@ -116,6 +118,10 @@ class VideoQuestionDataset(Dataset):
 
     def _read(self, question: VideoQuestion, sampling: dict[str, Any]) -> dict[str, Any]:
         """What an item holds of the video that a question is about."""
+        if self.frame_features is not None:
+            clips = self.frame_features.read(question, sampling)
+            frame_mask = torch.ones(clips.positions.shape[1], dtype=torch.long)
+            return {"frame_features": clips, "frame_mask": frame_mask}
         as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
         video = self.video_processor(
             [question.video_source],
@@ -395,8 +401,8 @@ class SiaSamReaDataCollator:
             "truncated": self.processor.num_truncated - truncated_before,
             "task": questions[0].task,
             "video_index": torch.arange(len(readable)).repeat_interleave(torch.tensor(counts)),
-            "pixel_values_videos": _stack_padded([item["pixel_values_videos"] for item in readable]),
-            "frame_mask": _stack_padded([item["frame_mask"] for item in readable]),
+            **_clips(readable),
+            "frame_mask": stack_padded([item["frame_mask"] for item in readable]),
             "labels": torch.tensor([self._label(question) for question in questions]),
             **text,
         }
@@ -421,7 +427,14 @@ class SiaSamReaDataCollator:
         return -100 if question.answer is None else question.answer
 
 
-def _stack_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
+def _clips(items: list[dict]) -> dict[str, torch.Tensor | list]:
+    """The clips of items: pixels, or what is known of their features."""
+    if "frame_features" in items[0]:
+        return {"frame_features": [item["frame_features"] for item in items]}
+    return {"pixel_values_videos": stack_padded([item["pixel_values_videos"] for item in items])}
+
+
+def stack_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Stacks tensors of different sizes: zeros are added at the end of each dimension that is short."""
     shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors))]
     stacked = tensors[0].new_zeros((len(tensors), *shape))
@@ -438,4 +451,5 @@ __all__ = [
     "VideoQuestionDataset",
     "VideoRequest",
     "frame_seed",
+    "stack_padded",
 ]

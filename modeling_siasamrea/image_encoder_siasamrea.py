@@ -17,6 +17,25 @@ def image_encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     return auto_class._model_mapping[type(config)]
 
 
+def given_clips(
+    pixel_values_videos: torch.Tensor | None, frame_features: torch.Tensor | None
+) -> tuple[str, torch.Tensor]:
+    """Name and value of the one form in which clips are given, as pixels or as features."""
+    clips = {"pixel_values_videos": pixel_values_videos, "frame_features": frame_features}
+    given = [(name, value) for name, value in clips.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError("Give the clips as pixel_values_videos or as frame_features, one of both.")
+    return given[0]
+
+
+def frames_of(clips: torch.Tensor, name: str) -> torch.Tensor:
+    """Clips `(videos, clips, frames, channels, height, width)` as `(videos * clips * frames, ...)`."""
+    if clips.ndim != 6:
+        shape = "channels, rows, columns" if name == "frame_features" else "3, height, width"
+        raise ValueError(f"{name} must have the shape (videos, clips, frames, {shape}); got {tuple(clips.shape)}.")
+    return clips.flatten(0, 2)
+
+
 class SiaSamReaImageEncoder(nn.Module):
     """
     Frames to a grid of features at the text model's width: an image encoder of Transformers, a 3x3 convolution, 2x2
@@ -70,23 +89,28 @@ class SiaSamReaImageEncoder(nn.Module):
         frozen = self._batch_norms() if self.config.freeze_batch_norm else []
         for name in self.config.frozen_image_encoder_modules:
             try:
-                frozen.append(self.encoder.get_submodule(name))
+                frozen.append(self.encoder.get_submodule("" if name == "all" else name))
             except AttributeError:
                 names = [child for child, module in self.encoder.named_modules() if child and child.count(".") < 3]
                 raise ValueError(
                     f"frozen_image_encoder_modules names {name!r}, which the image encoder "
-                    f"{type(self.encoder).__name__} does not have. It has: {', '.join(names)}."
+                    f"{type(self.encoder).__name__} does not have. It has: {', '.join(names)}; or all."
                 ) from None
         for module in frozen:
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "SiaSamReaImageEncoder":
-        """Sets the mode; frozen batch norms stay in evaluation mode, so that their statistics never move."""
+        """
+        Sets the mode. Frozen batch norms stay in evaluation mode, so that their statistics never move, and an encoder
+        of which all is frozen stays in it as a whole.
+        """
         super().train(mode)
         self._freeze()  # here, because from_pretrained makes new parameters after __init__
         if self.config.freeze_batch_norm:
             for module in self._batch_norms():
                 module.eval()
+        if "all" in self.config.frozen_image_encoder_modules:
+            self.encoder.eval()
         return self
 
     def feature_map(self, frames: torch.Tensor) -> torch.Tensor:
@@ -103,15 +127,24 @@ class SiaSamReaImageEncoder(nn.Module):
         patches = features[:, features.shape[1] - rows * columns :]
         return patches.transpose(1, 2).unflatten(2, (rows, columns))
 
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """The map of features of [`~SiaSamReaImageEncoder.feature_map`], if it is large enough for a grid."""
+        features = self.feature_map(frames)
+        if min(features.shape[-2:]) < 2:
+            raise ValueError(
+                f"Frames of {frames.shape[-2]} x {frames.shape[-1]} pixels give a grid of {features.shape[-2]} x "
+                f"{features.shape[-1]} features, too small for the 2 x 2 max-pooling. Resize videos to a larger size."
+            )
+        return features
+
+    def grid(self, features: torch.Tensor) -> torch.Tensor:
+        """Features `(frames, channels, rows, columns)` to a grid `(frames, rows, columns, hidden_size)`."""
+        features = features.contiguous(memory_format=torch.channels_last)  # as encoders give them
+        return nn.functional.max_pool2d(self.grid_encoder(features), 2).relu().permute(0, 2, 3, 1)
+
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Frames `(frames, 3, height, width)` to a grid `(frames, rows, columns, hidden_size)`."""
-        grid = self.grid_encoder(self.feature_map(frames))
-        if min(grid.shape[-2:]) < 2:
-            raise ValueError(
-                f"Frames of {frames.shape[-2]} x {frames.shape[-1]} pixels give a grid of {grid.shape[-2]} x "
-                f"{grid.shape[-1]} features, too small for the 2 x 2 max-pooling. Resize videos to a larger size."
-            )
-        return nn.functional.max_pool2d(grid, 2).relu().permute(0, 2, 3, 1)
+        return self.grid(self.encode(frames))
 
 
 class SiaSamReaVisualEmbeddings(nn.Module):
@@ -157,4 +190,4 @@ class SiaSamReaVisualEmbeddings(nn.Module):
         return self.dropout(self.LayerNorm(tokens))
 
 
-__all__ = ["SiaSamReaImageEncoder", "SiaSamReaVisualEmbeddings"]
+__all__ = ["SiaSamReaImageEncoder", "SiaSamReaVisualEmbeddings", "frames_of", "given_clips"]

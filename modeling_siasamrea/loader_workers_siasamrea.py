@@ -6,12 +6,28 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import Dataset, get_worker_info
+from transformers import TrainingArguments
+
+from .worker_processes import end_with_parent
 
 
 class LoaderWorkerError(RuntimeError):
     """Raised when a worker process of the data loader died, of a decoder's fault or for want of memory."""
+
+
+def worker_settings(args: TrainingArguments) -> dict[str, Any]:
+    """What a `DataLoader` is told about its workers."""
+    return {
+        "num_workers": args.dataloader_num_workers,
+        "pin_memory": args.dataloader_pin_memory,
+        "persistent_workers": args.dataloader_persistent_workers,
+        "prefetch_factor": args.dataloader_prefetch_factor,
+        "multiprocessing_context": args.dataloader_multiprocessing_context,
+        "worker_init_fn": end_with_parent,
+    }
 
 
 def take_in_hand(folder: Path | None, video: str) -> None:
@@ -62,4 +78,4 @@ def _sentence(folder: Path, error: str) -> str:
     )
 
 
-__all__ = ["LoaderWorkerError", "naming_dead_workers", "take_in_hand"]
+__all__ = ["LoaderWorkerError", "naming_dead_workers", "take_in_hand", "worker_settings"]

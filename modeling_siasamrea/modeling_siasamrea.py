@@ -20,9 +20,9 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .adapter_loading import adapter_source, load_adapter
+from .answer_heads import answer_head
 from .configuration_siasamrea import SiaSamReaConfig, check_dtype
-from .count_batch_norm import SiaSamReaCountBatchNorm
-from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings
+from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings, frames_of, given_clips
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
 from .onednn_linear import run_wide_linears_by_onednn
 from .siamese_reasoning import SiameseReasoning
@@ -202,7 +202,11 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
 
     @can_return_tuple
     def get_video_features(
-        self, pixel_values_videos: torch.Tensor, frame_mask: torch.Tensor | None = None, **kwargs
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        frame_features: torch.Tensor | None = None,
+        **kwargs,
     ) -> BaseModelOutputWithPooling:
         r"""
         Visual tokens of each clip, which all questions about a video share.
@@ -211,6 +215,8 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             pixel_values_videos (`torch.Tensor` of shape `(videos, clips, frames, 3, height, width)`):
                 Normalised frames.
             frame_mask (`torch.Tensor` of shape `(videos, frames)`, *optional*): 1 for frames, 0 for padding.
+            frame_features (`torch.Tensor` of shape `(videos, clips, frames, channels, rows, columns)`, *optional*):
+                Instead of frames, what [`~SiaSamReaImageEncoder.encode`] made of each of them.
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `last_hidden_state`
@@ -218,15 +224,11 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             `(videos, clips, tokens, hidden_size)`, the visual tokens.
 
         Raises:
-            `ValueError`: If the frames are not of that shape.
+            `ValueError`: If not one of frames and features is given, or it is not of that shape.
         """
-        if pixel_values_videos.ndim != 6:
-            raise ValueError(
-                "pixel_values_videos must have the shape (videos, clips, frames, 3, height, width); "
-                f"got {tuple(pixel_values_videos.shape)}."
-            )
-        grid = self.image_encoder(pixel_values_videos.flatten(0, 2))
-        grid = grid.unflatten(0, pixel_values_videos.shape[:3])  # (videos, clips, frames, rows, columns, hidden_size)
+        name, clips = given_clips(pixel_values_videos, frame_features)
+        encode = self.image_encoder.grid if name == "frame_features" else self.image_encoder
+        grid = encode(frames_of(clips, name)).unflatten(0, clips.shape[:3])
         return BaseModelOutputWithPooling(
             last_hidden_state=grid, pooler_output=self.visual_embeddings(grid, frame_mask)
         )
@@ -234,13 +236,14 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        pixel_values_videos: torch.Tensor,
-        input_ids: torch.LongTensor,
+        pixel_values_videos: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         frame_mask: torch.Tensor | None = None,
         video_index: torch.LongTensor | None = None,
         pixel_sampling_size: int | None = None,
+        frame_features: torch.Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         r"""
@@ -256,6 +259,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
                 The video each question asks about; by default question i asks about video i.
             pixel_sampling_size (`int`, *optional*):
                 Visual tokens that are seen, drawn once for the batch, in pretraining (ClipBERT). Default: all.
+            frame_features (`torch.Tensor`, *optional*): See [`~SiaSamReaModel.get_video_features`].
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: rows are questions x clips x candidates, in
@@ -265,7 +269,9 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         Raises:
             `ValueError`: If a video is missing for a question, or a text is longer than the text model's positions.
         """
-        visual = self.get_video_features(pixel_values_videos, frame_mask, return_dict=True).pooler_output
+        visual = self.get_video_features(
+            pixel_values_videos, frame_mask, frame_features, return_dict=True
+        ).pooler_output
         if pixel_sampling_size is not None:
             drawn = torch.randperm(visual.shape[2], device=visual.device)[:pixel_sampling_size]
             visual = visual[:, :, drawn.sort().values]
@@ -307,23 +313,6 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_state, pooler_output=pooled if has_candidates else pooled.squeeze(2)
         )
-
-
-def answer_head(config: SiaSamReaConfig, task: str) -> nn.Sequential:
-    """ClipBERT's head for `task`: one score an answer, one score a candidate, or one number."""
-    hidden_size, dropout = config.text_config.hidden_size, config.text_config.hidden_dropout_prob
-    if task == "count":
-        return nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(hidden_size, hidden_size),
-            nn.ELU(),
-            SiaSamReaCountBatchNorm(hidden_size),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_size, 1),
-        )
-    width = config.classifier_hidden_scale * hidden_size
-    classes = config.num_labels if task == "open_ended" else 1
-    return nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden_size, width), nn.ReLU(), nn.Linear(width, classes))
 
 
 class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
@@ -405,14 +394,15 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        pixel_values_videos: torch.Tensor,
-        input_ids: torch.LongTensor,
+        pixel_values_videos: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         frame_mask: torch.Tensor | None = None,
         video_index: torch.LongTensor | None = None,
         task: str | None = None,
         labels: torch.Tensor | None = None,
+        frame_features: torch.Tensor | None = None,
         **kwargs,
     ) -> SiaSamReaVideoQuestionAnsweringOutput:
         r"""
@@ -430,6 +420,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             labels (`torch.Tensor` of shape `(questions,)`, *optional*):
                 Index of the answer or of the candidate, or the count; -100 (not known, or outside the vocabulary) is
                 ignored.
+            frame_features (`torch.Tensor` of shape `(videos, clips, frames, channels, rows, columns)`, *optional*):
+                Instead of frames, their features, see [`~SiaSamReaModel.get_video_features`].
 
         Returns:
             [`SiaSamReaVideoQuestionAnsweringOutput`]: `loss` is L_gt alone; the Trainer adds the siamese loss.
@@ -438,6 +430,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             `ValueError`: If the model has no head for the task, the inputs' shapes do not fit it or each other, or the
                 text is longer than the text model's positions.
         """
+        if input_ids is None:
+            raise ValueError("There is no text: give input_ids.")
         task = self._task(task, has_candidates=input_ids.ndim == 3)
         text = {
             "input_ids": input_ids,
@@ -446,8 +440,9 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             "frame_mask": frame_mask,
             "video_index": video_index,
         }
-        clips = pixel_values_videos.split(1, dim=1)[:1]  # the anchor
-        siamese = pixel_values_videos[:, 1:]
+        name, videos = given_clips(pixel_values_videos, frame_features)
+        clips = videos.split(1, dim=1)[:1]  # the anchor
+        siamese = videos[:, 1:]
         if siamese.shape[1] and (self.config.siamese_clips_trained or not self.training):
             clips += siamese.split(self.config.siamese_chunk_size, dim=1)
 
@@ -455,11 +450,11 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         scores = []
         with self._siamese_context():
             for chunk in clips[1:]:
-                scores.append(self._clip_scores(self.model(chunk, **text), task))
+                scores.append(self._clip_scores(self.model(**{name: chunk}, **text), task))
             if scores and self.training and not torch.is_grad_enabled():
                 # Autocast keeps the weights it has cast without gradient; the anchor needs its own.
                 torch.clear_autocast_cache()
-        anchor = self.model(clips[0], **text, **kwargs)
+        anchor = self.model(**{name: clips[0]}, **text, **kwargs)
         scores.insert(0, self._clip_scores(anchor, task))
         clip_features, clip_logits = (torch.cat(parts, dim=1) for parts in zip(*scores))  # (questions, clips, ...)
 

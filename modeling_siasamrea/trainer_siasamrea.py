@@ -15,12 +15,13 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 from transformers.utils import logging
 
+from .answer_heads import SiaSamReaCountBatchNorm
 from .checkpoints_siasamrea import checkpoint_to_resume, find_best_checkpoint, last_whole_checkpoint
 from .configuration_siasamrea import SiaSamReaConfig
-from .count_batch_norm import SiaSamReaCountBatchNorm
 from .data_siasamrea import EvaluationBatchSampler, SiaSamReaDataCollator, TrainingBatchSampler, VideoQuestionDataset
 from .finite_steps_siasamrea import FiniteSteps, finite_rows
-from .loader_workers_siasamrea import naming_dead_workers
+from .frame_features_siasamrea import FrameFeatures
+from .loader_workers_siasamrea import naming_dead_workers, worker_settings
 from .loss_siasamrea import mean_over_known, siamese_loss
 from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput, check_weights
 from .processors.processing_siasamrea import SiaSamReaProcessor
@@ -30,7 +31,7 @@ from .trainer_evaluation_siasamrea import EvaluationAnswers, metrics_of_user
 from .training_args_siasamrea import SiaSamReaTrainingArguments, longest_text, refuse_what_is_not_used
 from .training_log_siasamrea import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog
 from .unlabelled_rows_siasamrea import note_unlabelled
-from .worker_processes import end_with_launcher, end_with_parent
+from .worker_processes import end_with_launcher
 
 
 logger = logging.get_logger(__name__)
@@ -101,6 +102,7 @@ class SiaSamReaTrainer(Trainer):
         self._skipped = SkippedVideos(Path(args.output_dir) / SKIPPED_VIDEOS_NAME, self.is_world_process_zero())
         self._finite_steps = FiniteSteps(self.accelerator)
         self._answers = EvaluationAnswers()
+        self._frame_features = FrameFeatures(model, args, processing_class.video_processor, self.accelerator)
         self._rows: torch.Tensor | None = None  # of the training batch at hand
         self._counted, self._substitutes_count = True, True
         self._truncated = 0
@@ -152,16 +154,12 @@ class SiaSamReaTrainer(Trainer):
     # Data
 
     def _dataloader(self, dataset: VideoQuestionDataset, batch_sampler: Sampler) -> DataLoader:
+        self._frame_features.attach(dataset)
         loader = DataLoader(
             dataset,
             batch_sampler=batch_sampler,
             collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            persistent_workers=self.args.dataloader_persistent_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-            multiprocessing_context=self.args.dataloader_multiprocessing_context,
-            worker_init_fn=end_with_parent,
+            **worker_settings(self.args),
         )
         # The batch sampler has dealt the batches to the processes already; accelerate must not do it again.
         return prepare_data_loader(loader, num_processes=1, process_index=0)
@@ -207,7 +205,10 @@ class SiaSamReaTrainer(Trainer):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The model's inputs on the device; frames that travelled as uint8 are normalised there."""
         besides = ("rows", "unreadable", "truncated")
+        inputs = self._frame_features.fill(inputs)
         inputs = super()._prepare_inputs({name: value for name, value in inputs.items() if name not in besides})
+        if "frame_features" in inputs:
+            return inputs
         frames = inputs["pixel_values_videos"]
         if frames.dtype == torch.uint8:
             frames = self.processing_class.video_processor.normalize_frames(frames)
@@ -436,9 +437,11 @@ class SiaSamReaTrainer(Trainer):
         if "task" not in inputs:  # not one video of the data set can be read
             return torch.zeros((), device=self.args.device), None, None
         logits = []
-        frames = inputs["pixel_values_videos"]  # (videos, passes * clips, frames, 3, height, width)
+        inputs = self._frame_features.fill(inputs)
+        name = "frame_features" if "frame_features" in inputs else "pixel_values_videos"
+        frames = inputs[name]  # (videos, passes * clips, frames, channels, height, width)
         for of_pass in frames.split(frames.shape[1] // self._answers.passes, dim=1):
-            batch = self._prepare_inputs(inputs | {"pixel_values_videos": of_pass})
+            batch = self._prepare_inputs(inputs | {name: of_pass})
             labels = batch.pop("labels")
             with torch.no_grad(), self.compute_loss_context_manager():
                 logits.append(model(**batch).logits.float())
@@ -484,10 +487,8 @@ class SiaSamReaTrainer(Trainer):
         metrics = self._answers.metrics(dataset.questions, self._vocabulary())
         if self.compute_metrics is not None:
             metrics |= metrics_of_user(self.compute_metrics, predictions, answers)
-        prefixed = {
-            f"{metric_key_prefix}_{name.removeprefix(f'{metric_key_prefix}_')}": metrics[name] for name in metrics
-        }
-        output.metrics.update(prefixed)
+        for name, value in metrics.items():
+            output.metrics[f"{metric_key_prefix}_{name.removeprefix(f'{metric_key_prefix}_')}"] = value
         return output._replace(predictions=predictions, label_ids=answers)
 
 

@@ -84,6 +84,9 @@ class SiaSamReaTrainingArguments(TrainingArguments):
             Anchor starts that each question is answered from at evaluation, the centred one first, and once more with
             the centred one's frames shuffled. The scores stay the centred one's; beside them stand those of
             [`score_consistency`]. A video is decoded once and its starts are encoded one after the other.
+        frame_features_dir (`str`, *optional*):
+            Folder where features of frames are kept and found again, in later epochs, runs and evaluations, see
+            [`FrameFeatures`]. The image encoder must be frozen as a whole. By default each frame is encoded each time.
 
     Raises:
         `ValueError`: If a number is not finite or outside its range; the message names the argument and the range.
@@ -140,6 +143,13 @@ class SiaSamReaTrainingArguments(TrainingArguments):
         metadata={
             "help": "Anchor starts that each question is answered from at evaluation: with 2 or more, how steady "
             "answers are is reported beside the centred anchor's accuracy. Paper: 1, the centred anchor alone."
+        },
+    )
+    frame_features_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder where the features of frames are kept and found again in later epochs, runs and "
+            'evaluations. Needs an image encoder that is frozen as a whole: frozen_image_encoder_modules ["all"].'
         },
     )
 

@@ -42,9 +42,12 @@ class FrameTimes(VideoMetadata):
     Args:
         times (`np.ndarray` of shape `(total_num_frames,)`, *optional*):
             When each frame of the span is shown, in seconds from the video's first frame; `None` for frames in memory.
+        intact (`bool`): Whether no damage was met on the way. What is shown of a damaged part depends on which other
+            frames are asked for.
     """
 
     times: np.ndarray | None = None
+    intact: bool = True
 
     @property
     def timestamps(self) -> list[float]:
@@ -110,9 +113,16 @@ def decode_frames(
             except VideoDecodingError:
                 pass  # PyAV says what is wrong, if it cannot read it either
         if frames is None:
-            frames = _read_pyav(name, path, index, unique, transform)
+            frames, metadata.intact = _read_pyav(name, path, index, unique, transform)
     in_order = len(unique) == len(inverse) and (inverse == np.arange(len(inverse))).all()
     return frames if in_order else frames[torch.as_tensor(inverse)], metadata
+
+
+def span_of(video: VideoSource, start: float | None = None, end: float | None = None) -> tuple[int, FrameTimes]:
+    """The first frame of a file's span, counted from the file's first, and the span's metadata, without decoding."""
+    name = source_name(video)
+    with local_file(video) as path:
+        return _span(name, frame_index(name, path), start, end)
 
 
 def _span(name: str, index: FrameIndex, start: float | None, end: float | None) -> tuple[int, FrameTimes]:
@@ -246,7 +256,8 @@ class _LostFrameError(Exception):
 
 def _read_pyav(
     name: str, path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, bool]:
+    """The frames, and whether none of them depends on which others are read."""
     # Its own, for all frames of the read: a frame's costs as much as ten small frames, and the one that PyAV shares
     # has threads, which a forked worker would wait for in vain.
     reformatter = VideoReformatter()
@@ -258,11 +269,12 @@ def _read_pyav(
     if index.pts is not None:
         try:
             frames = map(pixels, _by_the_index(name, path, index, unique))
-            return _collect(frames, len(unique), index, transform)
+            return _collect(frames, len(unique), index, transform), True
         except _LostFrameError:
             pass
     # From the start, by one thread: what a decoder makes of damage depends on what it saw before, and on threads.
-    return _collect(map(pixels, frames_from_the_start(name, path, index, unique)), len(unique), index, transform)
+    frames = map(pixels, frames_from_the_start(name, path, index, unique))
+    return _collect(frames, len(unique), index, transform), index.pts is None
 
 
 def _position(index: FrameIndex, frame: VideoFrame, reached: int) -> int | None:
@@ -352,4 +364,4 @@ def _placed(index: FrameIndex, frames: Iterator[VideoFrame | None]) -> Iterator[
 
 OTHER_READERS = {"decord": _read_decord, "torchcodec": _read_torchcodec}
 
-__all__ = ["FrameTimes", "VideoDecodingError", "decode_frames", "frames_from_the_start", "turned"]
+__all__ = ["FrameTimes", "VideoDecodingError", "decode_frames", "frames_from_the_start", "span_of", "turned"]

@@ -221,7 +221,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         """
         names = list(self.valid_kwargs.__annotations__)
         refuse_unknown_settings(kwargs, [*names, "return_tensors"])
-        given, kwargs = kwargs, {name: getattr(self, name, None) for name in names} | kwargs
+        given, kwargs = kwargs, self._settings(kwargs)
         # A size may also be one number; it becomes a dictionary below.
         check_settings(
             {name: value for name, value in kwargs.items() if not isinstance(value, int) or "size" not in name}
@@ -249,6 +249,10 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             features["video_metadata"] = [metadata for _, metadata in sampled]
         return features
 
+    def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        """All settings: those given to a call over the processor's own."""
+        return {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | given
+
     def sample_frames(self, metadata: VideoMetadata, **kwargs) -> np.ndarray:
         r"""
         Frame indices of a video's clips, see [`sample_clips`].
@@ -260,12 +264,13 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         Returns:
             `np.ndarray` of shape `(clips * frames,)`: clip after clip, the anchor first.
         """
-        return self._sample(
-            metadata, {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | kwargs
-        ).ravel()
+        return self.sample_indices(metadata, **kwargs).ravel()
 
-    def _sample(self, metadata: VideoMetadata, kwargs: dict) -> np.ndarray:
-        """Frame indices `(clips, frames)`."""
+    def sample_indices(self, metadata: VideoMetadata, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]) -> np.ndarray:
+        """The indices of [`~SiaSamReaVideoProcessor.sample_frames`] as `(clips, frames)`."""
+        kwargs = self._settings(kwargs)
+        if not kwargs["do_sample_frames"]:
+            return np.arange(metadata.total_num_frames)[None]
         training = bool(kwargs["training"])
         if training and kwargs["seed"] is None:
             raise ValueError("Sampling clips for training needs a seed for each video.")
@@ -319,18 +324,14 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         >>> anchor = sampled.frames[sampled.positions[0]]  # (frames, 3, height, width)
         >>> sampled.times[0]  # when each of them is shown, in seconds
         ```"""
-        kwargs = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | kwargs
         indices = None
 
         def sample(metadata: VideoMetadata) -> np.ndarray:
             nonlocal indices
-            if kwargs["do_sample_frames"]:
-                indices = self._sample(metadata, kwargs)
-            else:
-                indices = np.arange(metadata.total_num_frames)[None]
+            indices = self.sample_indices(metadata, **kwargs)
             return np.unique(indices)
 
-        limits = kwargs["download_limits"]
+        limits = self._settings(kwargs)["download_limits"]
         with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
             frames, metadata = decode_frames(video, sample, start, end, None, transform)
         positions = torch.as_tensor(np.searchsorted(np.unique(indices), indices))  # (clips, frames)
@@ -349,6 +350,19 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         spans = {"start": start, "end": end, "seed": seed}
         sampled = self.sample_clips_of(video, transform=resize, **kwargs | spans)
         return sampled.frames[sampled.positions], sampled.metadata
+
+    def resize_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """
+        Resizes, rounds, crops and pads frames as the settings say; [`~SiaSamReaVideoProcessor.normalize_frames`] comes
+        next.
+
+        Args:
+            frames (`torch.Tensor` of shape `(frames, 3, height, width)`): Pixel values from 0 to 255, RGB.
+
+        Returns:
+            `torch.Tensor` of shape `(frames, 3, new height, new width)`: uint8 if they are rounded, else float32.
+        """
+        return self._resize(frames, **self._standardize_kwargs(**self._settings({})))
 
     def _resize(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
         """Resizes, rounds, crops and pads frames `(frames, 3, height, width)`."""

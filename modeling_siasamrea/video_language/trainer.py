@@ -54,7 +54,7 @@ class VideoLanguageTrainingArguments(SiaSamReaTrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("image_encoder_learning_rate", "max_text_length"):
+        for name in ("image_encoder_learning_rate", "max_text_length", "frame_features_dir"):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is for SiaSamRea's own network; a video-language model does not use it.")
 

@@ -1,8 +1,10 @@
-"""Batch norm of the counting head over the whole batch, also where several processes share it."""
+"""The heads that score answers (ClipBERT), and the counting head's batch norm, which spans all processes."""
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from .configuration_siasamrea import SiaSamReaConfig
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -63,3 +65,23 @@ class SiaSamReaCountBatchNorm(nn.BatchNorm1d):
             self.running_var.lerp_(variance * questions / (questions - 1), self.momentum)
         normalized = (values - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
         return normalized.to(features.dtype)
+
+
+def answer_head(config: SiaSamReaConfig, task: str) -> nn.Sequential:
+    """ClipBERT's head for `task`: one score an answer, one score a candidate, or one number."""
+    hidden_size, dropout = config.text_config.hidden_size, config.text_config.hidden_dropout_prob
+    if task == "count":
+        return nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(hidden_size, hidden_size),
+            nn.ELU(),
+            SiaSamReaCountBatchNorm(hidden_size),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_size, 1),
+        )
+    width = config.classifier_hidden_scale * hidden_size
+    classes = config.num_labels if task == "open_ended" else 1
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden_size, width), nn.ReLU(), nn.Linear(width, classes))
+
+
+__all__ = ["SiaSamReaCountBatchNorm", "answer_head"]
