@@ -185,9 +185,9 @@ def _collect(frames: Iterator[np.ndarray], count: int, index: FrameIndex, transf
         if (number + 1) % together and number + 1 < count:
             continue
         batch = torch.from_numpy(few[: number % together + 1]).permute(0, 3, 1, 2)  # channels last in memory
-        if transform is None:
+        batch = batch if transform is None else transform(batch)
+        if len(batch) == count:
             return batch
-        batch = transform(batch)
         if collected is None:
             collected = batch.new_empty((count, *batch.shape[1:]))
         collected[number + 1 - len(batch) : number + 1] = batch
