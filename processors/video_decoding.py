@@ -8,9 +8,11 @@ from importlib import import_module
 
 import numpy as np
 import torch
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 from transformers.image_utils import ImageInput
 from transformers.video_utils import VideoMetadata
 
@@ -193,9 +195,9 @@ def _collect(frames: Iterator[np.ndarray], count: int, index: FrameIndex, transf
         if (number + 1) % together and number + 1 < count:
             continue
         batch = torch.from_numpy(few[: number % together + 1]).permute(0, 3, 1, 2)  # channels last in memory
-        if transform is None:
+        batch = batch if transform is None else transform(batch)
+        if len(batch) == count:
             return batch
-        batch = transform(batch)
         if collected is None:
             collected = batch.new_empty((count, *batch.shape[1:]))
         collected[number + 1 - len(batch) : number + 1] = batch
@@ -287,27 +289,58 @@ def _position(index: FrameIndex, frame: VideoFrame, reached: int) -> int | None:
 
 def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[VideoFrame]:
     """Frames at sorted indices, each decoded from the key frame before it, unless that is passed already."""
+    entry = index.entry[unique]
+    keys = np.searchsorted(index.pts, index.entries[entry, 0])  # where each frame's key frame is
+    far = (keys[1:] > unique[:-1] + SEEK_OVER) & (entry[1:] > 0)
     with open_video(name, path, _decoder_threads()) as (container, stream):
-        frames, reached = None, -1
-        for number in unique.tolist():
-            pts, dts = index.entries[index.entry[number]].tolist()
-            if frames is None or bisect_left(index.pts, pts) > reached + SEEK_OVER:
-                packets = read_packets(container, stream)
-                if index.entry[number] > 0:
-                    container.seek(dts, stream=stream)
-                    packets = _from_key_frame(packets, pts)
-                frames, reached = decode_packets(stream, packets), -1
-            while reached < number:
-                frame = next(frames, None)
-                if frame is None or frame.pts is None or (frame.is_corrupt and frame.pts >= pts):
-                    raise _LostFrameError
-                if frame.pts == pts and index.entry[number] > 0 and not frame.key_frame:
-                    raise _LostFrameError  # it was called a key frame, but is none
-                position = _position(index, frame, reached)
-                reached = reached if position is None else position
-            if reached > number:
+        for near in np.split(unique, np.flatnonzero(far) + 1):
+            yield from _from_one_key_frame(container, stream, index, near)
+
+
+def _from_one_key_frame(
+    container: InputContainer, stream: VideoStream, index: FrameIndex, near: np.ndarray
+) -> Iterator[VideoFrame]:
+    """Frames at sorted indices, all decoded from the key frame before the first."""
+    packets = read_packets(container, stream)
+    if index.entry[near[0]] > 0:
+        pts, dts = index.entries[index.entry[near[0]]].tolist()
+        container.seek(dts, stream=stream)
+        packets = _from_key_frame(packets, pts)
+    if stream.codec_context.codec.canonical_name == "h264":
+        packets = _spared(stream, packets, set(index.pts[near].tolist()))
+    frames, reached = decode_packets(stream, packets), -1
+    for number in near.tolist():
+        key = index.entries[index.entry[number], 0]
+        while reached < number:
+            frame = next(frames, None)
+            if frame is None or frame.pts is None or (frame.is_corrupt and frame.pts >= key):
                 raise _LostFrameError
-            yield frame
+            if frame.pts == key and index.entry[number] > 0 and not frame.key_frame:
+                raise _LostFrameError  # it was called a key frame, but is none
+            position = _position(index, frame, reached)
+            reached = reached if position is None else position
+        if reached > number:
+            raise _LostFrameError
+        yield frame
+
+
+def _spared(stream: VideoStream, packets: Iterator[Packet], wanted: set[int]) -> Iterator[Packet]:
+    """
+    Packets of H.264 up to the last that has a wanted time, and an empty one, which makes the decoder give what it
+    holds back. Of others it leaves out pictures that none refers to. A wanted picture's second field may be a packet
+    of its own.
+    """
+    second_field = False
+    for packet in packets:
+        if not (wanted or second_field):
+            packet = Packet()
+        needed = packet.pts in wanted
+        stream.codec_context.skip_frame = "DEFAULT" if needed or second_field else "NONREF"
+        wanted.discard(packet.pts)
+        second_field = needed
+        yield packet
+        if not packet.size:
+            return
 
 
 def _from_key_frame(packets: Iterator[Packet], pts: int) -> Iterator[Packet]:

@@ -175,19 +175,39 @@ def test_references_that_are_not_shown_are_no_frames(tmp_path):
     check_every_frame(hidden, FRAMES - 1)
 
 
-def test_a_span_at_the_end_does_not_decode_the_whole(tmp_path, monkeypatch):
-    path = write(tmp_path / "video.mp4", "libx264", CLOSED)
-    read = []
-    decode_packets = video_decoding.decode_packets
+@pytest.fixture
+def decoded(monkeypatch):
+    """The frames that a decoder gave, at any place."""
+    frames, decode_packets = [], video_decoding.decode_packets
 
     def counting(stream, packets):
         for frame in decode_packets(stream, packets):
-            read.append(frame)
+            frames.append(frame)
             yield frame
 
     monkeypatch.setattr(video_decoding, "decode_packets", counting)
+    return frames
+
+
+def test_a_span_at_the_end_does_not_decode_the_whole(tmp_path, decoded):
+    path = write(tmp_path / "video.mp4", "libx264", CLOSED)
     frames, _ = decode_frames(path, [0, 3], start=2.0)
-    assert [number(frame) for frame in frames] == [50, 53] and len(read) <= 15
+    assert [number(frame) for frame in frames] == [50, 53] and len(decoded) <= 15
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+@pytest.mark.parametrize(("pyramid", "most"), [("none", 18), ("normal", 31)])
+def test_pictures_that_none_refers_to_are_left_out(tmp_path, decoded, monkeypatch, threads, pyramid, most):
+    """Of three B-pictures in a row none, or only the middle one, is a reference: 15 or 30 of 60 pictures are."""
+    monkeypatch.setattr(video_decoding, "_decoder_threads", lambda: threads)
+    groups = f"keyint=60:bframes=3:b-adapt=0:b-pyramid={pyramid}:scenecut=0"
+    path = write(tmp_path / "video.mp4", "libx264", {"x264-params": groups})
+    reference = decoded_from_the_start(path)
+    for index in (59, 58, 57, 56, 55):
+        decoded.clear()
+        frames, _ = decode_frames(path, [index])
+        np.testing.assert_array_equal(frames[0].permute(1, 2, 0).numpy(), reference[index])
+        assert len(decoded) <= most
 
 
 def test_packets_are_read_once_for_many_calls(tmp_path, monkeypatch):

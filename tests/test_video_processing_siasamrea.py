@@ -246,10 +246,31 @@ def test_pixels_of_the_chosen_image_encoder(tmp_path):
     assert list(SiaSamReaVideoProcessor.from_image_encoder(str(tmp_path)).image_mean) == [0.5, 0.5, 0.5]
 
 
+@pytest.mark.parametrize("size", [40, 200])
+@pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("round_frames", [True, False])
-def test_frames_resized_few_at_a_time_are_those_resized_together(round_frames, monkeypatch):
-    processor = SiaSamReaVideoProcessor(size={"longest_edge": 40}, frames_per_clip=11, round_frames=round_frames)
-    video = np.random.default_rng(0).integers(0, 256, (11, 60, 80, 3), dtype=np.uint8)
-    few = processor([video])["pixel_values_videos"]
-    monkeypatch.setattr("modeling_siasamrea.processors.video_processing_siasamrea.RESIZED_TOGETHER", 11)
-    assert torch.equal(few, processor([video])["pixel_values_videos"])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_resized_frames_are_those_of_the_plain_definition(size, antialias, round_frames, channels_last):
+    """However many frames are resized, in whatever order their values lie: ties are rounded as they were, too."""
+    video = np.random.default_rng(0).choice(np.array([0, 17, 254, 255], dtype=np.uint8), (9, 60, 80, 3))
+    frames = torch.from_numpy(video).permute(0, 3, 1, 2)  # channels last in memory
+    if not channels_last:
+        frames = frames.contiguous()
+    plain = torch.nn.functional.interpolate(
+        frames.float(), (size * 3 // 4, size), mode="bilinear", align_corners=False, antialias=antialias
+    )
+    if round_frames:
+        plain = plain.round().clamp(0, 255).to(torch.uint8)
+    processor = SiaSamReaVideoProcessor(
+        size={"longest_edge": size}, antialias=antialias, round_frames=round_frames, do_sample_frames=False
+    )
+    source = video if channels_last else frames
+    ours = processor([source], do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values_videos"][0, 0]
+    assert ours.dtype == plain.dtype and torch.equal(ours[..., : size * 3 // 4, :], plain)
+    assert not ours[..., size * 3 // 4 :, :].any()
+
+
+def test_normalising_leaves_its_argument_as_it_is():
+    frames = torch.full((2, 3, 4, 4), 255.0)
+    normalised = SiaSamReaVideoProcessor(image_mean=[0.5] * 3, image_std=[0.25] * 3).normalize_frames(frames)
+    assert (frames == 255).all() and torch.equal(normalised, torch.full((2, 3, 4, 4), 2.0))
