@@ -1,6 +1,13 @@
 """SiaSamRea for Transformers: siamese sampling and reasoning for video question answering."""
 
+import os
 from importlib.metadata import version
+
+
+# Read when torch is loaded: its threads wait awake for microseconds, not for a millisecond, in which they would keep
+# the cores from the loader's workers.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from transformers import (
     AutoConfig,
