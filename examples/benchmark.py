@@ -15,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable
 
+
+import modeling_siasamrea  # noqa: F401  # isort: skip  (before torch, whose threads it tells how to wait)
 import torch
 from benchmark_parts.data import prepared, reading, start, together, transfer, uint8_frames
 from benchmark_parts.measuring import Row, describe_machine, quiet_machine, table
