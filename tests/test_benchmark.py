@@ -159,7 +159,8 @@ def test_encoding_anew_answers_the_same_questions(model):
 
 def test_rows_of_training(model):
     assert len(model.training(1, cases=((64, 1), (64, 2)))) == 4
-    rows = model.siamese(1, 64, numbers=(2, 9))
+    *rows, in_bfloat16 = model.siamese(1, 64, numbers=(2, 9))
+    assert in_bfloat16.what == "siamese training step, N = 9, siamese clips in bfloat16"
     assert [row.note.split("; ")[1] for row in rows] == ["the arithmetic is 1.33", "the arithmetic is 3.67"]
 
 

@@ -236,14 +236,14 @@ def training(repeats: int, cases: tuple[tuple[int, int], ...] = ((224, 1), (448,
     return rows
 
 
-def step_of(clips: int, size: int) -> Callable[[], None]:
+def step_of(clips: int, size: int, **fields) -> Callable[[], None]:
     """A training step with siamese reasoning over `clips` clips; with one, of the anchor alone."""
-    model = resnet50_bert_base(num_clips=max(clips, 2), alpha=float(clips > 1))
+    model = resnet50_bert_base(num_clips=max(clips, 2), alpha=float(clips > 1), **fields)
     return partial(training_step(model), make_batch(size, clips=clips))
 
 
-def siamese(repeats: int, size: int = 224, numbers: tuple[int, ...] = (2, 3, 5, 9, 13)) -> list[Row]:
-    """The siamese step by its number of clips, beside the step of the anchor alone."""
+def siamese(repeats: int, size: int = 224, numbers: tuple[int, ...] = (2, 3, 5, 13, 9)) -> list[Row]:
+    """The siamese step by its number of clips, beside the step of the anchor alone; and with siamese clips in bf16."""
     rows, one = [], timed(step_of(1, size))
     for clips in numbers:
         (row,) = compare(
@@ -252,7 +252,9 @@ def siamese(repeats: int, size: int = 224, numbers: tuple[int, ...] = (2, 3, 5, 
         # A backward pass is two forward passes, and the siamese clips have none.
         row.note = f"{row.times:.2f} times its time; the arithmetic is {(3 + clips - 1) / 3:.2f}"
         rows.append(row)
-    return rows
+    in_bfloat16, in_float32 = (timed(step_of(clips, size, siamese_bfloat16=narrow)) for narrow in (True, False))
+    what = f"siamese training step, N = {clips}, siamese clips in bfloat16"
+    return rows + compare(repeats, what, in_bfloat16, {"all clips in float32": in_float32})
 
 
 def peak_of_step(clips: int, size: int) -> float:
