@@ -33,6 +33,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from .processors.video_decoding import decode_frames
 from .worker_processes import end_with_parent
 
 
@@ -209,8 +210,8 @@ def backgrounds(size: int) -> list[np.ndarray]:
         return []
     clips = []
     for path in sorted((Path(package.origin).parent / "datasets" / "data").glob("*.mp4")):
-        with av.open(str(path)) as container:
-            frames = [frame.to_image() for index, frame in enumerate(container.decode(video=0)) if index % 3 == 0]
+        pixels, _ = decode_frames(str(path), lambda video: np.arange(0, video.total_num_frames, 3))
+        frames = [Image.fromarray(frame) for frame in pixels.permute(0, 2, 3, 1).numpy()]
         side = min(frames[0].size)
         box = (0, 0, side, side)
         clips.append(np.stack([np.asarray(frame.crop(box).resize((size, size))) for frame in frames]) // 5)
