@@ -1,7 +1,9 @@
 """The frames of a video file that a player shows, with their times: found by reading packets, without decoding."""
 
 import errno
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +41,10 @@ CONTAINERS = (
 )
 # Before version 19, PyAV refuses files whose metadata are not UTF-8 unless it is told to ignore that.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
+# A forked process collects no garbage of its parent's: to free a decoder it would wait for threads that it has not.
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=gc.freeze)
 
 Packets = dict[str, np.ndarray]
 

@@ -216,3 +216,20 @@ for _ in range(20):
     assert decode_frames({str(tmp_path / "damaged.mp4")!r}, [0, 5])[0].shape == (2, 3, 240, 320)
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_a_forked_process_frees_no_decoder_of_its_parent(write_video, tmp_path):
+    video = write_video(tmp_path / "video.mp4")
+    script = f"""
+import gc, os
+from modeling_siasamrea.processors.video_decoding import decode_frames
+gc.disable()
+for _ in range(5):
+    decode_frames({str(video)!r}, [0, 20])
+if (child := os.fork()) == 0:
+    gc.collect()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
