@@ -34,12 +34,14 @@ SET_UP = ("pip ", "python -m venv", "source ", "python -m pytest", "ruff ", "bas
 SHORT_RUN = "--max_steps 2 --use_cpu --report_to none --save_strategy no"
 SHORT_VLM = f"""{SHORT_RUN} --dataloader_num_workers 0 --bf16 false --gradient_checkpointing false --lora_rank 2
     --method '{{"num_clips": 2, "frames_per_clip": 4, "max_new_tokens": 4}}'"""
+SHORT_QUICKSTART = f"""{SHORT_RUN} --dataloader_num_workers 0 --sample_data
+    '{{"train_videos": 4, "validation_videos": 2, "test_videos": 2}}' --output_dir outputs/short
+    --train_file outputs/short_data/train.jsonl --validation_file outputs/short_data/validation.jsonl
+    --test_file outputs/short_data/test.jsonl --video_folder outputs/short_data"""
 # What is added to a command that has these words, so that it ends within seconds.
 SHORTER = {
-    "examples/configs/quickstart.json": f"""{SHORT_RUN} --dataloader_num_workers 0 --sample_data
-        '{{"train_videos": 4, "validation_videos": 2, "test_videos": 2}}' --output_dir outputs/short
-        --train_file outputs/short_data/train.jsonl --validation_file outputs/short_data/validation.jsonl
-        --test_file outputs/short_data/test.jsonl --video_folder outputs/short_data""",
+    "examples/configs/quickstart.json": SHORT_QUICKSTART,
+    "siasamrea train quickstart": SHORT_QUICKSTART,
     "train_vlm qwen3_vl_2b": f"""{SHORT_VLM} --output_dir my-adapter
         --family_video_processor '{{"size": {{"shortest_edge": 2048, "longest_edge": 65536}}}}'""",
     "examples/configs/smolvlm2_2b.json": SHORT_VLM,
