@@ -43,8 +43,9 @@ CONTAINERS = (
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 # A forked process collects no garbage of its parent's: to free a decoder it would wait for threads that it has not.
+# Before the fork, since others' work after it may collect first.
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=gc.freeze)
+    os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
 
 Packets = dict[str, np.ndarray]
 
