@@ -63,6 +63,14 @@ def training_flops(model: SiaSamReaForVideoQuestionAnswering, frames: int, size:
     return counter.get_total_flops()
 
 
+def with_overrides(settings: dict, overrides: dict) -> dict:
+    """Settings with those of a variant over them; dictionaries are merged key by key."""
+    return settings | {
+        name: settings[name] | override if isinstance(override, dict) else override
+        for name, override in overrides.items()
+    }
+
+
 def run_script(settings: dict, folder: Path, threads: int) -> None:
     """Runs `run_videoqa.py` in a process of its own; a `RuntimeError` names its log if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,8 +154,7 @@ def run_one(config: dict, variant: str, seed: int, start: Path, work: Path, thre
     data = overrides.pop("data", next(iter(config["data"])))
     data = work / "data" / data, config["data"][data].get("answers_kept", 1.0)
     settings = config["base"] | data_files(*data) | {"seed": seed, "model_name_or_path": str(start)}
-    for name, override in overrides.items():
-        settings[name] = settings[name] | override if isinstance(override, dict) else override
+    settings = with_overrides(settings, overrides)
     folder = work / variant / str(seed)
     trained = folder if evaluated is None else work / evaluated / str(seed)
     if evaluated is not None:
@@ -182,12 +189,12 @@ def run_one(config: dict, variant: str, seed: int, start: Path, work: Path, thre
     }
 
 
-def read_results(path: Path) -> dict[tuple[str, int], Result]:
-    """The finished runs by variant and seed."""
+def read_results(path: Path, key: tuple[str, ...] = ("variant", "seed")) -> dict[tuple, Result]:
+    """The finished runs by what tells them apart."""
     if not path.exists():
         return {}
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return {(line["variant"], line["seed"]): line for line in lines}
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {tuple(line[name] for name in key): line for line in lines}
 
 
 def run_missing(config: dict, studies: list[str], results: Path, work: Path, jobs: int, threads: int) -> None:
@@ -245,6 +252,12 @@ def seed_interval(values: list[float]) -> tuple[float, float]:
     return float(values.mean()), float(high - low) / 2
 
 
+def two_sided_p(differences: np.ndarray) -> float:
+    """The p-value of a difference by its bootstrap's draws `(draws,)`."""
+    below = min((differences <= 0).mean(), (differences >= 0).mean())
+    return float(min(1.0, 2 * max(below, 1 / RESAMPLES)))
+
+
 def paired_difference(ours: list[Result], theirs: list[Result]) -> tuple[float, float, float, float]:
     r"""
     How much better one variant answers, paired by seed and by test question.
@@ -272,10 +285,9 @@ def paired_difference(ours: list[Result], theirs: list[Result]) -> tuple[float, 
                 for difference in by_kind
             ]
         )
-    below = min((drawn <= 0).mean(), (drawn >= 0).mean())
     low, high = np.quantile(drawn, (0.025, 0.975))
     mean = float(np.mean([difference.mean() for difference in by_kind]))
-    return mean, float(low), float(high), float(min(1.0, 2 * max(below, 1 / RESAMPLES)))
+    return mean, float(low), float(high), two_sided_p(drawn)
 
 
 Runs = dict[str, dict[int, Result]]  # by variant and seed

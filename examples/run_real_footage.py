@@ -21,11 +21,20 @@ from typing import Any
 
 import av
 import numpy as np
-from run_ablation import RESAMPLES, run_script, save_figure
+from run_ablation import (
+    RESAMPLES,
+    keep_answers,
+    read_results,
+    run_script,
+    save_figure,
+    two_sided_p,
+    with_overrides,
+)
 from tqdm import tqdm
 
 
 PARTS_OF_FOLD = 3  # parts that the groups of a source are dealt into, for each fold; one part validates
+KEY = ("variant", "fold", "seed")  # tells runs apart
 Result = dict[str, Any]
 Row = dict[str, Any]
 
@@ -80,22 +89,18 @@ def write_rows(folder: Path, split: dict[str, list[Row]], data: Path, answers_ke
         split (`dict[str, list[dict]]`): Rows of training, validation and test.
         data (`Path`): The folder that the rows' videos are in.
         answers_kept (`float`):
-            Share of the training rows that keep their answer, drawn by one fixed order: a smaller share is part of a
-            larger one.
+            Share of the training rows that keep their answer, see `keep_answers` of `run_ablation.py`.
         blind (`bool`): All rows show a black video.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if blind:
         write_black_video(folder / "black.mp4")
-    order = np.random.default_rng(0).permutation(len(split["train"]))
-    for name, rows in split.items():
+    for name, rows in (split | {"train": keep_answers(split["train"], answers_kept)}).items():
         with open(folder / f"{name}.jsonl", "w", encoding="utf-8") as file:
-            for number, row in enumerate(rows):
+            for row in rows:
                 video = folder / "black.mp4" if blind else data / row["video"]
                 written = {key: row[key] for key in row if key not in ("split", "source", "group")}
                 written["video"] = str(video.resolve())
-                if name == "train" and order[number] >= round(answers_kept * len(rows)):
-                    del written["answer"]
                 file.write(json.dumps(written, ensure_ascii=False) + "\n")
 
 
@@ -132,9 +137,7 @@ def run_one(config: dict, variant: str, fold: int, seed: int, rows: list[Row], f
         settings[name] = str(folders.encoders / settings[name])
     if "frame_features_dir" in settings:
         settings["frame_features_dir"] = str(folders.work / settings["frame_features_dir"])
-    for name, override in overrides.items():
-        settings[name] = settings[name] | override if isinstance(override, dict) else override
-    run_script(settings, folder, folders.threads)
+    run_script(with_overrides(settings, overrides), folder, folders.threads)
 
     report = json.loads((folder / "metrics.json").read_text())
     predictions = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
@@ -157,18 +160,10 @@ def run_one(config: dict, variant: str, fold: int, seed: int, rows: list[Row], f
     }
 
 
-def read_results(path: Path) -> dict[tuple[str, int, int], Result]:
-    """The finished runs by variant, fold and seed."""
-    if not path.exists():
-        return {}
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {(line["variant"], line["fold"], line["seed"]): line for line in lines}
-
-
 def run_missing(config: dict, folders: argparse.Namespace) -> None:
     """Runs what the results file lacks, `jobs` at once: first every variant and fold with one seed, then with two."""
     rows = [json.loads(line) for line in (folders.data / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    done = read_results(folders.results)
+    done = read_results(folders.results, KEY)
     todo = [
         (variant, fold, seed)
         for seed in range(config["seeds"])
@@ -248,9 +243,7 @@ class Comparison:
         )
         differences = draws - other_draws
         low, high = np.quantile(differences, (0.025, 0.975))
-        below = min((differences <= 0).mean(), (differences >= 0).mean())
-        p = min(1.0, 2 * max(below, 1 / RESAMPLES))
-        return f"{mean - other:+.3f} [{low:+.3f}, {high:+.3f}] | {p:.2g}"
+        return f"{mean - other:+.3f} [{low:+.3f}, {high:+.3f}] | {two_sided_p(differences):.2g}"
 
 
 def kinds_table(variants: list[str], runs: dict[str, Runs], kinds: list[str]) -> str:
@@ -314,7 +307,7 @@ def draw_consistency(path: Path, variants: list[str], runs: dict[str, Runs], com
 def write_report(config: dict, results: Path) -> str:
     """Writes the tables and the figure beside the results file, of variants that have a run; returns the tables."""
     runs: dict[str, Runs] = defaultdict(dict)
-    for (variant, fold, seed), result in sorted(read_results(results).items()):
+    for (variant, fold, seed), result in sorted(read_results(results, KEY).items()):
         runs[variant][fold, seed] = result
     if not runs:
         return f"{results} has no runs."

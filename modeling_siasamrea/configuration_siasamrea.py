@@ -394,11 +394,7 @@ class SiaSamReaConfig(PreTrainedConfig):
         specification = cls.sub_configs_defaults[part]
         config_class = specification.get_config_class(given.get("model_type", specification.model_type))
         names = [field.name for field in fields(config_class)]
-        known = {
-            *names,
-            *dir(config_class),
-            *config_class.attribute_map,
-        }  # also properties, as a backbone's out_indices
+        known = {*names, *dir(config_class), *config_class.attribute_map}  # properties too, as out_indices is
         for name in (name for name in given if name not in known):
             meant = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
             if meant and meant[0] not in given:
