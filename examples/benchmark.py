@@ -20,13 +20,14 @@ import modeling_siasamrea  # noqa: F401  # isort: skip  (before torch, whose thr
 import torch
 from benchmark_parts.data import prepared, reading, start, together, transfer, uint8_frames
 from benchmark_parts.measuring import Row, describe_machine, quiet_machine, table
-from benchmark_parts.model import compiled, fast_paths, growth, inference, peaks, siamese, training
+from benchmark_parts.model import compiled, fast_paths, growth, inference, peak, peaks, siamese, training
 
 
 PARTS: dict[str, Callable[[int], list[Row]]] = {
     "inference": inference,
     "fast_paths": fast_paths,
     "growth": growth,
+    "peak": peak,
     "compiled": compiled,
     "training": training,
     "siamese": siamese,

@@ -20,6 +20,7 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_siasamrea import SiaSamReaConfig
+from .memory_reuse import keep_freed_memory
 from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaModel, SiaSamReaPreTrainedModel
 from .modeling_siasamrea_pretraining import SiaSamReaForPreTraining
 from .pipeline_siasamrea import VideoQuestionAnsweringPipeline
@@ -29,6 +30,8 @@ from .video_language_auto import AutoVideoLanguageModel
 
 
 __version__ = version("siasamrea")
+
+keep_freed_memory()
 
 AutoConfig.register("siasamrea", SiaSamReaConfig)
 AutoModel.register(SiaSamReaConfig, SiaSamReaModel)

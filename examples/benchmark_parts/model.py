@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
-from benchmark_parts.measuring import DEVICE, Row, compare, in_new_process, peak_memory, timed
+from benchmark_parts.measuring import DEVICE, Row, compare, giving_memory_back, in_new_process, peak_memory, timed
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoBackbone, AutoModel
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.loss_siasamrea import siamese_loss
-from modeling_siasamrea.onednn_linear import OneDnnLinear
+from modeling_siasamrea.onednn_linear import OneDnnLinear, run_wide_linears_by_onednn
 
 
 def resnet50_bert_base(**fields) -> SiaSamReaForVideoQuestionAnswering:
@@ -160,6 +161,7 @@ def fast_paths(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[Row]:
         for other in without.values():
             check_same(model, batch, *other)
         others = {beside: timed(partial(forward, *other)) for beside, other in without.items()}
+        others |= giving_memory_back(partial(forward, model, batch))
         what = f"inference, {size} px, 1 question"
         rows += compare(repeats, what, timed(partial(forward, model, batch)), others)
     return rows
@@ -179,6 +181,42 @@ def growth(repeats: int, size: int = 224) -> list[Row]:
     for what, batch in batches.items():
         ours = timed(partial(forward, model, batch))
         rows += compare(repeats, f"inference, {size} px, {what}", ours, {"its vision part alone": timed(video)})
+    return rows
+
+
+def operations_of(work: Callable[[], object]) -> int:
+    """Floating-point operations of the products and convolutions of a work, as PyTorch counts them."""
+    # PyTorch does not count those of oneDNN's tensors.
+    with FlopCounterMode(display=False) as counter, torch.backends.mkldnn.flags(enabled=False):
+        work()
+    return counter.get_total_flops()
+
+
+@torch.inference_mode()
+def peak(repeats: int, sizes: tuple[int, ...] = (224, 448), width: int = 4096, channels: int = 512) -> list[Row]:
+    """One question, beside as many floating-point operations in one large product, or one large convolution."""
+    model, rows = resnet50_bert_base().eval(), []
+    product = nn.Sequential(nn.Linear(width, width))
+    run_wide_linears_by_onednn(product)
+    convolution = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+    images = torch.randn(8, channels, 28, 28).contiguous(memory_format=torch.channels_last)
+    large = {"product": (product, torch.randn(width, width)), "convolution": (convolution, images)}
+
+    def once(layer: nn.Module, inputs: torch.Tensor) -> None:
+        with precision():
+            layer(inputs)
+
+    def scaled(work: Callable[[], object], operations: int) -> Callable[[], float]:
+        seconds, own_operations = timed(work), operations_of(work)
+        return lambda: seconds() * operations / own_operations
+
+    works = {name: partial(once, layer.to(DEVICE), inputs.to(DEVICE)) for name, (layer, inputs) in large.items()}
+    for size in sizes:
+        ours = partial(forward, model, make_batch(size))
+        operations = operations_of(ours)
+        others = {f"as many operations in one large {name}": scaled(work, operations) for name, work in works.items()}
+        note = f"{operations / 1e9:.0f} GFLOP"
+        rows += compare(repeats, f"inference, {size} px, 1 question", timed(ours), others, note)
     return rows
 
 
@@ -230,6 +268,7 @@ def training(repeats: int, cases: tuple[tuple[int, int], ...] = ((224, 1), (448,
         others = {
             "without the fast paths": timed(partial(plain, batch)),
             "the same, text of 12 tokens padded to 100": timed(partial(plain, pad_text(batch, 100))),
+            **giving_memory_back(partial(ours, batch)),
         }
         what = f"training step, {size} px, {clips} supervised clip{'s' if clips > 1 else ''}"
         rows += compare(repeats, what, timed(partial(ours, batch)), others)
