@@ -50,7 +50,7 @@ def timed(work: Callable[[], object]) -> Measure:
 
 
 def giving_memory_back(work: Callable[[], object]) -> dict[str, Measure]:
-    """A work while blocks that are freed go back to the system, as glibc does by itself; empty where it is not used."""
+    """A work while freed blocks go back to the system, as glibc does by itself; empty where it is not used."""
     if platform.libc_ver()[0] != "glibc" or DEVICE.type != "cpu":
         return {}
 
