@@ -118,7 +118,7 @@ def run_one(config: dict, variant: str, fold: int, seed: int, rows: list[Row], f
         variant (`str`): Which of its variants.
         fold (`int`): The fold that is tested.
         seed (`int`): Seed of new layers, order and frames.
-        rows (`list[dict]`): All rows.
+        rows (`list[dict]`): All rows of the config's `sources`.
         folders (`argparse.Namespace`): `data`, `encoders` and `work`.
 
     Returns:
@@ -161,15 +161,16 @@ def run_one(config: dict, variant: str, fold: int, seed: int, rows: list[Row], f
 
 
 def run_missing(config: dict, folders: argparse.Namespace) -> None:
-    """Runs what the results file lacks, `jobs` at once: first every variant and fold with one seed, then with two."""
+    """Runs what the results file lacks, `jobs` at once: the studies with one seed in their order, then with two."""
     rows = [json.loads(line) for line in (folders.data / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row["source"] in config["sources"]]
     done = read_results(folders.results, KEY)
     todo = [
         (variant, fold, seed)
         for seed in range(config["seeds"])
         for study in config["studies"].values()
-        for fold in range(config["folds"])
         for variant in study["variants"]
+        for fold in range(config["folds"])
         if (variant, fold, seed) not in done
     ]
     todo = list(dict.fromkeys(todo))

@@ -123,6 +123,28 @@ def check_dtype(dtype: Any) -> None:
         raise ValueError(f"There is no dtype {dtype!r}. {advice}")
 
 
+def pretrained_encoder_config(name: str, changes: Mapping[str, Any] | None = None) -> PreTrainedConfig:
+    r"""
+    The configuration of a pretrained encoder, with fields changed: another dropout, fewer layers.
+
+    Args:
+        name (`str`): Hub name or folder of the encoder, or of a model with a vision tower, which is taken.
+        changes (`Mapping[str, Any]`, *optional*): Fields over the encoder's own.
+
+    Raises:
+        `ValueError`: If the encoder has no such field, or is of another model type than the one that is given.
+    """
+    config = AutoConfig.from_pretrained(name)
+    config = getattr(config, "vision_config", config)
+    fields_of_encoder = dict(changes or {})
+    model_type = fields_of_encoder.pop("model_type", config.model_type)
+    if model_type != config.model_type:
+        raise ValueError(f"{name} is a {config.model_type!r} model; its model type cannot be {model_type!r}.")
+    refuse_unknown_names(f"The {model_type!r} model {name}", fields_of_encoder, sorted(config.to_dict()))
+    config.update(fields_of_encoder)
+    return config
+
+
 def _check_answers(id2label: Any) -> None:
     """Raises a `ValueError` unless an answer vocabulary maps 0, 1, 2, ... to texts that differ."""
     if not isinstance(id2label, Mapping) or not all(str(index).isdecimal() for index in id2label):

@@ -61,7 +61,8 @@ def build_model(
         text_model (`str`, *optional*):
             A pretrained BERT and its tokenizer. Without encoders the model starts from random weights, its tokenizer
             from the words of the rows.
-        config (`dict`, *optional*): Fields of [`SiaSamReaConfig`]; pretrained encoders bring their own sub-configs.
+        config (`dict`, *optional*):
+            Fields of [`SiaSamReaConfig`]; `vision_config` and `text_config` change fields of pretrained encoders.
         video_processor (`dict`, *optional*): Settings of [`SiaSamReaVideoProcessor`], over the image encoder's.
         vocabulary_size (`int`, *optional*, defaults to 1000): Answers in the vocabulary; `None` for all. Paper: 1000.
 
@@ -80,8 +81,6 @@ def build_model(
     fields = dict(config or {}) | {"tasks": tasks_of(rows)} | vocabulary_fields(rows, vocabulary_size)
     settings = dict(video_processor or {})
     if vision_model is not None:
-        if fields.keys() & {"vision_config", "text_config"}:
-            raise ValueError("Pretrained encoders bring their vision_config and text_config: leave both out.")
         with explained(f"The encoders {vision_model} and {text_model} cannot be loaded"):
             model = SiaSamReaForVideoQuestionAnswering.from_vision_text_pretrained(vision_model, text_model, **fields)
             tokenizer = AutoTokenizer.from_pretrained(text_model)

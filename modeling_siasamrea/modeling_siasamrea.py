@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel, initialization
+from transformers import AutoModel, PreTrainedModel, initialization
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.bert.modeling_bert import BertLayer, BertLMPredictionHead, BertSelfAttention
@@ -21,7 +21,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .adapter_loading import adapter_source, load_adapter
 from .answer_heads import answer_head
-from .configuration_siasamrea import SiaSamReaConfig, check_dtype
+from .configuration_siasamrea import SiaSamReaConfig, check_dtype, pretrained_encoder_config
 from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings, frames_of, given_clips
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
 from .onednn_linear import run_wide_linears_by_onednn
@@ -149,7 +149,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         Args:
             vision (`str`): Hub name or folder of an image encoder, or of a model with a vision tower such as CLIP.
             text (`str`): Hub name or folder of a model of BERT's architecture.
-            kwargs: Fields of [`SiaSamReaConfig`].
+            kwargs: Fields of [`SiaSamReaConfig`]; in `vision_config` and `text_config` those that differ from theirs.
 
         Returns:
             The model, in evaluation mode.
@@ -161,9 +161,8 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         ...     "microsoft/resnet-50", "google-bert/bert-base-uncased", tasks=["open_ended"], num_labels=1000
         ... )
         ```"""
-        vision_config = AutoConfig.from_pretrained(vision)
-        vision_config = getattr(vision_config, "vision_config", vision_config)
-        text_config = AutoConfig.from_pretrained(text)
+        vision_config = pretrained_encoder_config(vision, kwargs.pop("vision_config", None))
+        text_config = pretrained_encoder_config(text, kwargs.pop("text_config", None))
         model = cls(SiaSamReaConfig(vision_config=vision_config, text_config=text_config, **kwargs))
         # The classes are named because AutoBackbone cannot load a local folder, and the method because TimmBackbone's
         # own takes names of timm's alone.

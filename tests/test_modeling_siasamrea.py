@@ -299,6 +299,29 @@ def test_from_vision_text_pretrained(tiny_config, tmp_path):
     torch.testing.assert_close(model.model.image_encoder.feature_map(frames), vision.eval()(frames).last_hidden_state)
 
 
+def test_fields_of_pretrained_encoders_are_changed(tiny_config, tmp_path):
+    config = tiny_config()
+    ResNetModel(config.vision_config).save_pretrained(tmp_path / "vision")
+    text = BertModel(config.text_config)
+    text.save_pretrained(tmp_path / "text")
+    encoders = str(tmp_path / "vision"), str(tmp_path / "text")
+    build = SiaSamReaForVideoQuestionAnswering.from_vision_text_pretrained
+    layers = config.text_config.num_hidden_layers - 1
+    model = build(
+        *encoders,
+        text_config={"num_hidden_layers": layers, "hidden_dropout_prob": 0.0},
+        vision_config={"model_type": "resnet", "hidden_act": "gelu"},
+    )
+    assert model.config.vision_config.hidden_act == "gelu" and len(model.model.text_model.encoder.layer) == layers
+    assert {m.p for name, m in model.named_modules() if "attention.output.dropout" in name} == {0.0}
+    kept = model.model.text_model.state_dict()
+    torch.testing.assert_close(dict(kept), {name: text.state_dict()[name] for name in kept})
+    with pytest.raises(ValueError, match="no field 'num_layer'. Did you mean 'num_hidden_layers'"):
+        build(*encoders, text_config={"num_layer": 1})
+    with pytest.raises(ValueError, match="is a 'bert' model; its model type cannot be 'resnet'"):
+        build(*encoders, text_config={"model_type": "resnet"})
+
+
 def test_from_vision_text_pretrained_takes_the_vision_tower_of_clip(tiny_config, tmp_path):
     vision = VISION["clip_vision_model"] | {"patch_size": 16, "intermediate_size": 32}
     text = {

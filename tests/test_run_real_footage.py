@@ -83,6 +83,7 @@ def result(variant: str, fold: int, official: str, action: str, pairs: str = "00
 
 CONFIG = {
     "protocol": "Fixed before.",
+    "sources": list(KINDS.values()),
     "folds": 3,
     "split_seed": 0,
     "seeds": 1,
@@ -129,16 +130,19 @@ def test_runs_are_made_once_with_their_overrides_and_reported(script, rows, tmp_
 
     monkeypatch.setattr(script, "run_script", run_script)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"primary": list(KINDS)}))
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    others = [row | {"source": "another"} for row in rows[:5]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in others + rows))
     command = [str(tmp_path / "config.json"), "--data", str(tmp_path), "--work", str(tmp_path / "work"), "--jobs", "1"]
     command += ["--encoders", str(tmp_path / "encoders"), "--results", str(tmp_path / "results" / "real.jsonl")]
     script.main(command)
     assert len(ran) == 6
     assert ran[0]["model_config"] == {"alpha": 1.0, "num_clips": 1}
-    assert ran[0]["vision_model"] == str(tmp_path / "encoders" / "eye") and "answers_kept" not in ran[1]
+    assert ran[0]["vision_model"] == str(tmp_path / "encoders" / "eye") and "answers_kept" not in ran[3]
     line = json.loads((tmp_path / "results" / "real.jsonl").read_text().splitlines()[0])
     assert set(line["kinds"]["action"]["differing_pairs"]) == {"2"}
     report = (tmp_path / "results" / "real.md").read_text()
+    tested = [json.loads(line) for line in (tmp_path / "results" / "real.jsonl").read_text().splitlines()]
+    assert sum(len(kind["groups"]) for run in tested for kind in run["kinds"].values()) == 2 * len(rows)
     assert "| ours | 3 | " in report and "| ours minus baseline | 3 | +0.000 " in report
     assert (tmp_path / "results" / "real.png").exists()
     script.main(command)
