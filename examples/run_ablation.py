@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaVideoProcessor
 from modeling_siasamrea.sample_data import make_sample_data
+from modeling_siasamrea.worker_processes import end_with_launcher
 
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def run_script(settings: dict, folder: Path, threads: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, str(SCRIPT), str(folder / "settings.json")]
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
-        finished = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
+        # It ends with this script: else, started again, two runs would write into one folder.
+        ended = {"preexec_fn": end_with_launcher} if sys.platform == "linux" else {}
+        finished = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, **ended)
     if finished.returncode:
         raise RuntimeError(f"A run failed; its log is {folder / 'log.txt'}.")
 

@@ -5,6 +5,8 @@ import re
 import zipfile
 from pathlib import Path
 
+from torch import nn
+from transformers import PreTrainedModel
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -147,6 +149,20 @@ def _is_whole_safetensors(path: Path) -> bool:
     return size == 8 + length + max(ends, default=0)
 
 
+def load_weights(model: nn.Module, checkpoint: str) -> bool:
+    """
+    Loads a checkpoint's weights into a model of Transformers, in place; `False` for others, such as a `PeftModel`.
+
+    Some models (DINOv2, many video-language models) are saved under other names than their own. `from_pretrained`
+    knows them; the Trainer does not, and would go on with whatever weights were there.
+    """
+    if not isinstance(model, PreTrainedModel):
+        return False
+    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype)
+    model.load_state_dict(saved.state_dict())
+    return True
+
+
 def find_best_checkpoint(state: TrainerState, output_dir: str | Path) -> None:
     """Finds the best checkpoint of a resumed run, whose folder may have been moved; forgets one that is gone."""
     if not state.best_global_step or state.best_model_checkpoint is not None:
@@ -159,4 +175,10 @@ def find_best_checkpoint(state: TrainerState, output_dir: str | Path) -> None:
         state.best_metric = state.best_global_step = None
 
 
-__all__ = ["checkpoint_to_resume", "find_best_checkpoint", "last_whole_checkpoint", "what_is_unfinished"]
+__all__ = [
+    "checkpoint_to_resume",
+    "find_best_checkpoint",
+    "last_whole_checkpoint",
+    "load_weights",
+    "what_is_unfinished",
+]

@@ -16,7 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Tr
 from transformers.utils import logging
 
 from .answer_heads import SiaSamReaCountBatchNorm
-from .checkpoints_siasamrea import checkpoint_to_resume, find_best_checkpoint, last_whole_checkpoint
+from .checkpoints_siasamrea import checkpoint_to_resume, find_best_checkpoint, last_whole_checkpoint, load_weights
 from .configuration_siasamrea import SiaSamReaConfig
 from .data_siasamrea import EvaluationBatchSampler, SiaSamReaDataCollator, TrainingBatchSampler, VideoQuestionDataset
 from .finite_steps_siasamrea import FiniteSteps, finite_rows
@@ -402,8 +402,15 @@ class SiaSamReaTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        check_weights(self.model if model is None else model, resume_from_checkpoint)
+        model = self.model if model is None else model
+        if self.is_fsdp_enabled or not load_weights(model, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        check_weights(model, resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if sharded or not load_weights(self.model, self.state.best_model_checkpoint):
+            super()._load_best_model()
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         trained = super()._init_training_state(*args, **kwargs)

@@ -24,7 +24,7 @@ def _end_when_ready(sentinel: int) -> None:
 
 
 def end_with_launcher() -> None:
-    """Called in a process of `torchrun`: it gets SIGTERM when that dies (Linux only), as when that is stopped."""
+    """Called in a process of `torchrun`, or of a script: it gets SIGTERM when that dies (Linux only)."""
     _prctl_pr_set_pdeathsig(signal.SIGTERM)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from modeling_siasamrea.checkpoints_siasamrea import last_whole_checkpoint, what_is_unfinished
+from modeling_siasamrea.checkpoints_siasamrea import last_whole_checkpoint, load_weights, what_is_unfinished
+from tiny_video_language_models import FAMILIES, tiny
 
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "warmup_steps": 0, "lr_scheduler_type": "constant"}
@@ -122,6 +123,31 @@ def test_the_best_checkpoint_is_found_where_the_run_was_moved_and_forgotten_when
     trainer = make_trainer(max_steps=6, output="here", trainer=scores, **best)
     trainer.train(resume_from_checkpoint=True)
     assert trainer.state.best_global_step == 6
+
+
+DINOV2 = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
+
+
+def test_the_best_checkpoint_ends_the_run_also_where_it_has_other_names(make_trainer, tmp_path):
+    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "learning_rate": 1e-2}
+    best |= {"metric_for_best_model": "mine", "greater_is_better": True, "config": {"vision_config": DINOV2}} | SAVING
+    scores = iter([1.0, 0.0])
+    trainer = make_trainer(max_steps=4, trainer={"compute_metrics": lambda _: {"mine": next(scores)}}, **best)
+    trainer.train()
+    assert trainer.state.best_global_step == 2
+    saved = type(trainer.model).from_pretrained(tmp_path / "out" / "checkpoint-2").state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_of_video_language_models_are_loaded_whole(family, tmp_path):
+    trained, started = tiny(family)[0], tiny(family)[0]
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.125)
+    trained.save_pretrained(tmp_path)
+    assert load_weights(started, str(tmp_path))
+    assert all(torch.equal(started.state_dict()[name], value) for name, value in trained.state_dict().items())
 
 
 def test_a_killed_run_goes_on_with_its_list_of_skipped_rows(make_trainer, trained):

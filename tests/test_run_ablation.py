@@ -1,6 +1,10 @@
 """The ablation script: what is run, what is not run twice, and its statistics worked by hand."""
 
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +13,6 @@ import pytest
 @pytest.fixture(scope="module")
 def script(example, request):
     with pytest.MonkeyPatch.context() as patch:
-        from pathlib import Path
-
         patch.syspath_prepend(Path(__file__).resolve().parents[1] / "examples")
         yield example("run_ablation")
 
@@ -80,6 +82,32 @@ def test_a_finished_run_is_not_repeated_and_a_failed_one_loses_no_other(script, 
     for _ in range(2):
         script.run_missing(*arguments)
     assert runs[3:] == [("baseline", 1)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own signal")
+def test_a_run_ends_with_the_script_that_started_it(script, tmp_path):
+    (tmp_path / "sleeper.py").write_text(
+        "import os, pathlib, time\n"
+        f"pathlib.Path({str(tmp_path / 'new')!r}).write_text(str(os.getpid()))\n"
+        f"os.rename({str(tmp_path / 'new')!r}, {str(tmp_path / 'pid')!r})\n"
+        "time.sleep(600)"
+    )
+    program = "import sys; sys.path.insert(0, sys.argv[1])\nfrom pathlib import Path\nimport run_ablation\n"
+    program += "from concurrent.futures import ThreadPoolExecutor\nrun_ablation.SCRIPT = Path(sys.argv[2])\n"
+    program += "ThreadPoolExecutor(1).submit(run_ablation.run_script, {}, Path(sys.argv[3]), 1).result()"
+    arguments = [str(Path(script.__file__).parent), str(tmp_path / "sleeper.py"), str(tmp_path / "run")]
+    with subprocess.Popen([sys.executable, "-c", program, *arguments]) as process:
+        until(lambda: (tmp_path / "pid").exists())
+        process.kill()
+    status = Path("/proc", (tmp_path / "pid").read_text(), "status")
+    until(lambda: not status.exists() or "State:\tZ" in status.read_text())
+
+
+def until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(script, tmp_path):
