@@ -20,7 +20,7 @@ import modeling_siasamrea  # noqa: F401  # isort: skip  (before torch, whose thr
 import torch
 from benchmark_parts.data import prepared, reading, start, together, transfer, uint8_frames
 from benchmark_parts.measuring import Row, describe_machine, quiet_machine, table
-from benchmark_parts.model import compiled, fast_paths, growth, inference, peak, peaks, siamese, training
+from benchmark_parts.model import compiled, fast_paths, growth, inference, memory_reuse, peak, peaks, siamese, training
 
 
 PARTS: dict[str, Callable[[int], list[Row]]] = {
@@ -31,6 +31,7 @@ PARTS: dict[str, Callable[[int], list[Row]]] = {
     "compiled": compiled,
     "training": training,
     "siamese": siamese,
+    "memory_reuse": memory_reuse,
     "peaks": peaks,
     "reading": reading,
     "prepared": prepared,

@@ -20,7 +20,7 @@ def keep_freed_memory(at_most: int = 2**30) -> None:
     Args:
         at_most (`int`, *optional*, defaults to 1 GiB): Bytes at the end of the heap that are kept free at most.
 
-    Origin: decision, measured by `python examples/benchmark.py fast_paths`.
+    Origin: decision, measured by `python examples/benchmark.py memory_reuse`.
     """
     if sys.platform != "linux" or SET_BY_USERS & os.environ.keys():
         return

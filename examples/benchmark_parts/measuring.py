@@ -1,6 +1,5 @@
 """What `benchmark.py` measures with: works timed in turn, ratios with their ranges, and a machine left to them."""
 
-import ctypes
 import multiprocessing
 import os
 import platform
@@ -18,13 +17,8 @@ from typing import Any
 
 import torch
 
-from modeling_siasamrea.memory_reuse import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
-
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-M_MMAP_THRESHOLD = -3  # of mallopt, from malloc.h
-# What glibc comes to by itself in a process that uses large blocks.
-GLIBC_OWN = {M_MMAP_MAX: 65536, M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 64 * 2**20}
 MOST_BY_OTHERS = 0.05  # of the cores' time; beyond it a median of a few runs moves by more than its range says
 
 Measure = Callable[[], float]
@@ -47,24 +41,6 @@ def timed(work: Callable[[], object]) -> Measure:
         return time.perf_counter() - start
 
     return measure
-
-
-def giving_memory_back(work: Callable[[], object]) -> dict[str, Measure]:
-    """A work while freed blocks go back to the system, as glibc does by itself; empty where it is not used."""
-    if platform.libc_ver()[0] != "glibc" or DEVICE.type != "cpu":
-        return {}
-
-    def measure() -> float:
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in GLIBC_OWN.items():
-            mallopt(parameter, value)
-        work()
-        seconds = timed(work)()
-        keep_freed_memory()
-        work()  # takes its memory again, for the work that is measured next
-        return seconds
-
-    return {"freed memory given back to the system": measure}
 
 
 def in_turn(repeats: int, *measures: Measure) -> list[list[float]]:

@@ -1,13 +1,15 @@
 """The rows of `benchmark.py` about the model: inference, training, memory."""
 
 import os
+import platform
 import sys
+import unittest.mock
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
-from benchmark_parts.measuring import DEVICE, Row, compare, giving_memory_back, in_new_process, peak_memory, timed
+from benchmark_parts.measuring import DEVICE, Row, compare, in_new_process, peak_memory, timed
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoBackbone, AutoModel
@@ -161,7 +163,6 @@ def fast_paths(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[Row]:
         for other in without.values():
             check_same(model, batch, *other)
         others = {beside: timed(partial(forward, *other)) for beside, other in without.items()}
-        others |= giving_memory_back(partial(forward, model, batch))
         what = f"inference, {size} px, 1 question"
         rows += compare(repeats, what, timed(partial(forward, model, batch)), others)
     return rows
@@ -268,7 +269,6 @@ def training(repeats: int, cases: tuple[tuple[int, int], ...] = ((224, 1), (448,
         others = {
             "without the fast paths": timed(partial(plain, batch)),
             "the same, text of 12 tokens padded to 100": timed(partial(plain, pad_text(batch, 100))),
-            **giving_memory_back(partial(ours, batch)),
         }
         what = f"training step, {size} px, {clips} supervised clip{'s' if clips > 1 else ''}"
         rows += compare(repeats, what, timed(partial(ours, batch)), others)
@@ -312,6 +312,29 @@ def peak_of(training: bool, fast: bool, size: int) -> float:
         for _ in range(3):
             work(batch)
     return peak_memory()
+
+
+def seconds_of(training: bool, size: int, repeats: int) -> list[float]:
+    """Seconds of answers, or training steps, about one clip, after two others."""
+    model, batch = resnet50_bert_base(alpha=0.0, num_clips=2), make_batch(size)
+    work = training_step(model) if training else partial(forward, model.eval())
+    with nullcontext() if training else torch.inference_mode():
+        return [timed(partial(work, batch))() for _ in range(2 + repeats)][2:]
+
+
+def memory_reuse(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[Row]:
+    """Freed memory that stays with the process, beside the C library's own way; each in a process of its own."""
+    if platform.libc_ver()[0] != "glibc" or DEVICE.type != "cpu":
+        return []
+    rows = []
+    for what, is_training in (("inference", False), ("training step", True)):
+        for size in sizes:
+            kept = in_new_process(seconds_of, is_training, size, repeats)
+            # A setting that changes nothing, but is the user's own.
+            with unittest.mock.patch.dict(os.environ, {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}):
+                given_back = in_new_process(seconds_of, is_training, size, repeats)
+            rows.append(Row(f"{what}, {size} px, 1 clip", "freed memory given back", kept, given_back))
+    return rows
 
 
 def peaks(repeats: int, size: int = 448) -> list[Row]:
