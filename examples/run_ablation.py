@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from benchmark_parts.measuring import operations_of
 from tqdm import tqdm
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaVideoProcessor
@@ -52,16 +52,9 @@ def training_flops(model: SiaSamReaForVideoQuestionAnswering, frames: int, size:
     """FLOPs of one open-ended training question of 10 tokens: forward of all clips, backward of those that train."""
     clips = model.config.num_clips if model.config.siamese_clips_trained else 1
     model.train()
-    # The counter does not know oneDNN's own operations.
-    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-        outputs = model(
-            torch.zeros(1, clips, frames, 3, size, size),
-            torch.ones(1, 10, dtype=torch.long),
-            task="open_ended",
-            labels=torch.tensor([0]),
-        )
-        outputs.loss.backward()
-    return counter.get_total_flops()
+    question = {"task": "open_ended", "labels": torch.tensor([0])}
+    inputs = torch.zeros(1, clips, frames, 3, size, size), torch.ones(1, 10, dtype=torch.long)
+    return operations_of(lambda: model(*inputs, **question).loss.backward())
 
 
 def with_overrides(settings: dict, overrides: dict) -> dict:

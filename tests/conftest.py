@@ -75,6 +75,13 @@ def tiny_config() -> Callable[..., SiaSamReaConfig]:
     return make
 
 
+@pytest.fixture
+def tiny_dinov2() -> dict:
+    """An image encoder that is saved under other names than its own."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
+    return {"model_type": "dinov2", **sizes}
+
+
 def numbered_frame(index: int, height: int = 48, width: int = 64) -> np.ndarray:
     """A frame whose brightness says its index: `8 + 6 * index` in every pixel, for the first 40 frames."""
     return np.full((height, width, 3), (8 + 6 * index) % 248, dtype=np.uint8)

@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pytest
+from other_processes import lives, wait_for
 
 from modeling_siasamrea.annotations_siasamrea import load_video_questions, read_skip_list
 from modeling_siasamrea.commands import check
@@ -118,16 +118,4 @@ def test_a_killed_check_leaves_no_orphans():
     assert len(workers) == 2
     checking.kill()
     checking.join()
-    end = time.monotonic() + 10
-    while any(is_alive(worker) for worker in workers) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not any(is_alive(worker) for worker in workers)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process lives; one that ended and is not waited for does not."""
-    status = Path(f"/proc/{pid}/stat")
-    try:
-        return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+    assert wait_for(lambda: not any(map(lives, workers)), 10)

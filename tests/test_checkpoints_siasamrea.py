@@ -125,12 +125,10 @@ def test_the_best_checkpoint_is_found_where_the_run_was_moved_and_forgotten_when
     assert trainer.state.best_global_step == 6
 
 
-DINOV2 = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
-
-
-def test_the_best_checkpoint_ends_the_run_also_where_it_has_other_names(make_trainer, tmp_path):
+def test_the_best_checkpoint_ends_the_run_also_where_it_has_other_names(make_trainer, tiny_dinov2, tmp_path):
     best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "learning_rate": 1e-2}
-    best |= {"metric_for_best_model": "mine", "greater_is_better": True, "config": {"vision_config": DINOV2}} | SAVING
+    best |= {"metric_for_best_model": "mine", "greater_is_better": True, "config": {"vision_config": tiny_dinov2}}
+    best |= SAVING
     scores = iter([1.0, 0.0])
     trainer = make_trainer(max_steps=4, trainer={"compute_metrics": lambda _: {"mine": next(scores)}}, **best)
     trainer.train()

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from other_processes import lives, wait_for
 
 from modeling_siasamrea.loader_workers_siasamrea import LoaderWorkerError
 from modeling_siasamrea.processors import video_processing_siasamrea
@@ -58,22 +58,6 @@ def slow(video, *arguments, **options):
 video_processing_siasamrea.decode_frames = slow
 main({settings!r})
 """
-
-
-def wait_for(condition, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def lives(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")

@@ -5,13 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from other_processes import lives, wait_for
 
 from modeling_siasamrea.commands import prepare
 from modeling_siasamrea.processors.video_decoding import decode_frames
@@ -137,16 +136,4 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     workers = [int(parent.stdout.readline()) for _ in range(2)]
     parent.kill()
     parent.wait()
-    for _ in range(100):
-        if not any(is_running(worker) for worker in workers):
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail(f"the workers {workers} are still there")
-
-
-def is_running(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert wait_for(lambda: not any(map(lives, workers)), 10), f"the workers {workers} are still there"

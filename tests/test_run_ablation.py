@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from other_processes import lives, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -97,17 +97,10 @@ def test_a_run_ends_with_the_script_that_started_it(script, tmp_path):
     program += "ThreadPoolExecutor(1).submit(run_ablation.run_script, {}, Path(sys.argv[3]), 1).result()"
     arguments = [str(Path(script.__file__).parent), str(tmp_path / "sleeper.py"), str(tmp_path / "run")]
     with subprocess.Popen([sys.executable, "-c", program, *arguments]) as process:
-        until(lambda: (tmp_path / "pid").exists())
+        assert wait_for(lambda: (tmp_path / "pid").exists(), 60)
         process.kill()
-    status = Path("/proc", (tmp_path / "pid").read_text(), "status")
-    until(lambda: not status.exists() or "State:\tZ" in status.read_text())
-
-
-def until(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    run = int((tmp_path / "pid").read_text())
+    assert wait_for(lambda: not lives(run), 60)
 
 
 def test_a_run_starts_from_the_common_checkpoint_and_differs_by_its_override(script, tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -41,6 +42,14 @@ def timed(work: Callable[[], object]) -> Measure:
         return time.perf_counter() - start
 
     return measure
+
+
+def operations_of(work: Callable[[], object]) -> int:
+    """Floating-point operations of the products and convolutions of a work, as PyTorch counts them."""
+    # PyTorch does not count those of oneDNN's tensors.
+    with FlopCounterMode(display=False) as counter, torch.backends.mkldnn.flags(enabled=False):
+        work()
+    return counter.get_total_flops()
 
 
 def in_turn(repeats: int, *measures: Measure) -> list[list[float]]:

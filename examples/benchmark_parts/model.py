@@ -9,9 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
-from benchmark_parts.measuring import DEVICE, Row, compare, in_new_process, peak_memory, timed
+from benchmark_parts.measuring import DEVICE, Row, compare, in_new_process, operations_of, peak_memory, timed
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoBackbone, AutoModel
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering
@@ -185,19 +184,11 @@ def growth(repeats: int, size: int = 224) -> list[Row]:
     return rows
 
 
-def operations_of(work: Callable[[], object]) -> int:
-    """Floating-point operations of the products and convolutions of a work, as PyTorch counts them."""
-    # PyTorch does not count those of oneDNN's tensors.
-    with FlopCounterMode(display=False) as counter, torch.backends.mkldnn.flags(enabled=False):
-        work()
-    return counter.get_total_flops()
-
-
 @torch.inference_mode()
 def peak(repeats: int, sizes: tuple[int, ...] = (224, 448), width: int = 4096, channels: int = 512) -> list[Row]:
     """One question, beside as many floating-point operations in one large product, or one large convolution."""
     model, rows = resnet50_bert_base().eval(), []
-    product = nn.Sequential(nn.Linear(width, width))
+    product = nn.Linear(width, width)
     run_wide_linears_by_onednn(product)
     convolution = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
     images = torch.randn(8, channels, 28, 28).contiguous(memory_format=torch.channels_last)
@@ -304,35 +295,32 @@ def peak_of_step(clips: int, size: int) -> float:
     return peak_memory()
 
 
-def peak_of(training: bool, fast: bool, size: int) -> float:
-    """Peak memory in GB of a process that trains, or answers, with one clip three times."""
+def seconds_of(training: bool, fast: bool, size: int, times: int) -> list[float]:
+    """Seconds of each training step, or answer, with one clip, from the first on."""
     model, batch = (resnet50_bert_base if fast else without_fast_paths)(alpha=0.0, num_clips=2), make_batch(size)
     work = training_step(model) if training else partial(forward, model.eval())
     with nullcontext() if training else torch.inference_mode():
-        for _ in range(3):
-            work(batch)
+        return [timed(partial(work, batch))() for _ in range(times)]
+
+
+def peak_of(training: bool, fast: bool, size: int) -> float:
+    """Peak memory in GB of a process that trains, or answers, with one clip three times."""
+    seconds_of(training, fast, size, 3)
     return peak_memory()
-
-
-def seconds_of(training: bool, size: int, repeats: int) -> list[float]:
-    """Seconds of answers, or training steps, about one clip, after two others."""
-    model, batch = resnet50_bert_base(alpha=0.0, num_clips=2), make_batch(size)
-    work = training_step(model) if training else partial(forward, model.eval())
-    with nullcontext() if training else torch.inference_mode():
-        return [timed(partial(work, batch))() for _ in range(2 + repeats)][2:]
 
 
 def memory_reuse(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[Row]:
     """Freed memory that stays with the process, beside the C library's own way; each in a process of its own."""
     if platform.libc_ver()[0] != "glibc" or DEVICE.type != "cpu":
         return []
-    rows = []
+    rows, warm_up = [], 2
     for what, is_training in (("inference", False), ("training step", True)):
         for size in sizes:
-            kept = in_new_process(seconds_of, is_training, size, repeats)
+            work = (seconds_of, is_training, True, size, warm_up + repeats)
+            kept = in_new_process(*work)[warm_up:]
             # A setting that changes nothing, but is the user's own.
             with unittest.mock.patch.dict(os.environ, {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}):
-                given_back = in_new_process(seconds_of, is_training, size, repeats)
+                given_back = in_new_process(*work)[warm_up:]
             rows.append(Row(f"{what}, {size} px, 1 clip", "freed memory given back", kept, given_back))
     return rows
 
