@@ -20,12 +20,24 @@ import modeling_siasamrea  # noqa: F401  # isort: skip  (before torch, whose thr
 import torch
 from benchmark_parts.data import prepared, reading, start, together, transfer, uint8_frames
 from benchmark_parts.measuring import Row, describe_machine, quiet_machine, table
-from benchmark_parts.model import compiled, fast_paths, growth, inference, memory_reuse, peak, peaks, siamese, training
+from benchmark_parts.model import (
+    compiled,
+    fast_paths,
+    growth,
+    inference,
+    memory_reuse,
+    packed_weights,
+    peak,
+    peaks,
+    siamese,
+    training,
+)
 
 
 PARTS: dict[str, Callable[[int], list[Row]]] = {
     "inference": inference,
     "fast_paths": fast_paths,
+    "packed_weights": packed_weights,
     "growth": growth,
     "peak": peak,
     "compiled": compiled,

@@ -9,8 +9,8 @@ class FoldedConvolution(nn.Conv2d):
 
     norm: list[nn.BatchNorm2d]  # in a list, so that it is not registered a second time
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Convolution and batch norm of `(images, channels, height, width)`."""
+    def folded_weights(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of convolution and batch norm as one."""
         norm = self.norm[0]
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (channels,)
         shift = norm.bias - norm.running_mean * scale
@@ -18,7 +18,11 @@ class FoldedConvolution(nn.Conv2d):
             shift = shift + self.bias * scale
         weight = self.weight * scale[:, None, None, None]
         # FSDP2's mixed precision runs parameters in half precision, but not the norm's statistics.
-        return self._conv_forward(inputs, weight.to(inputs.dtype), shift.to(inputs.dtype))
+        return weight.to(dtype), shift.to(dtype)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Convolution and batch norm of `(images, channels, height, width)`."""
+        return self._conv_forward(inputs, *self.folded_weights(inputs.dtype))
 
 
 class FoldedBatchNorm(nn.BatchNorm2d):

@@ -109,7 +109,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         """Saves the model, with the code that loads it and answers with it where this package is not installed."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         # Transformers copies the files that this one imports; the pipeline's are not among them.
-        for name in ("pipeline_siasamrea.py", "video_question_requests.py"):
+        for name in ("pipeline_siasamrea.py", "packed_weights.py", "video_question_requests.py"):
             source = Path(__file__).with_name(name)
             if is_main_process and source.exists():
                 shutil.copyfile(source, Path(save_directory) / name)

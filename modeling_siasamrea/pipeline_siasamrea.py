@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import Pipeline, PreTrainedModel
 
+from .packed_weights import pack_weights
 from .video_question_requests import (
     FIELDS,
     AnswerStream,
@@ -29,7 +30,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     Answers questions about videos with a [`SiaSamReaForVideoQuestionAnswering`], or, as a [`VideoLanguagePipeline`],
     with a model of `AutoModelForImageTextToText` that takes videos.
 
-    A video is decoded and encoded once for all questions about it that are given together.
+    A video is decoded and encoded once for all questions about it that are given together. On a CPU the model keeps a
+    second copy of its weights, in the order that products want, see [`pack_weights`].
 
     Example:
 
@@ -64,6 +66,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     def __init__(self, *args, **kwargs):
         self.defaults = {name: kwargs.pop(name) for name in FIELDS if name in kwargs and name != "task"}
         super().__init__(*args, **kwargs)
+        pack_weights(self.model)
 
     def _sanitize_parameters(
         self, top_k: int | None = None, download_limits: dict[str, Any] | None = None, **kwargs
@@ -230,7 +233,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         """Saves the model and the processor, with the code that loads them where this package is not installed."""
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-        for name in ("pipeline_siasamrea.py", "video_question_requests.py"):
+        for name in ("pipeline_siasamrea.py", "packed_weights.py", "video_question_requests.py"):
             shutil.copyfile(Path(__file__).with_name(name), Path(save_directory) / name)
 
 

@@ -149,6 +149,7 @@ def test_rows_of_inference(model):
     assert besides == ["Transformers' ResNet and BERT alone", "the video encoded anew for each question"]
     assert len(rows) == 3 * 2 + 1 and all(len(row.ours) == len(row.theirs) == 1 for row in rows)
     assert len(model.fast_paths(1, (64,))) == 4 and len(model.growth(1, 64)) == 6
+    assert len(model.packed_weights(1, (64,))) == 2
 
 
 def test_operations_are_counted(model):

@@ -16,6 +16,7 @@ from transformers import AutoBackbone, AutoModel
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.loss_siasamrea import siamese_loss
 from modeling_siasamrea.onednn_linear import OneDnnLinear, run_wide_linears_by_onednn
+from modeling_siasamrea.packed_weights import pack_weights
 
 
 def resnet50_bert_base(**fields) -> SiaSamReaForVideoQuestionAnswering:
@@ -164,6 +165,26 @@ def fast_paths(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[Row]:
         others = {beside: timed(partial(forward, *other)) for beside, other in without.items()}
         what = f"inference, {size} px, 1 question"
         rows += compare(repeats, what, timed(partial(forward, model, batch)), others)
+    return rows
+
+
+@torch.no_grad()
+def packed_weights(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[Row]:
+    """One question about one video, as a pipeline answers it, beside a model that puts its weights in order anew."""
+    if DEVICE.type != "cpu":
+        return []
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16):
+        packed, plain = (resnet50_bert_base().to(dtype).eval() for _ in range(2))
+        pack_weights(packed)
+        for size in sizes:
+            batch = make_batch(size, videos=1)
+            batch["pixel_values_videos"] = batch["pixel_values_videos"].to(dtype)
+            if dtype == torch.float32:
+                check_same(packed, batch, plain, batch)
+            ours, theirs = (timed(partial(forward, model, batch)) for model in (packed, plain))
+            what = f"inference, {size} px, 1 question about 1 video, {str(dtype).removeprefix('torch.')}"
+            rows += compare(repeats, what, ours, {"weights put in order anew": theirs})
     return rows
 
 
