@@ -21,8 +21,9 @@ def pack_weights(model: nn.Module) -> None:
     What oneDNN computes with is another order of the same numbers, which PyTorch makes anew in each call: for one
     question as much work as a fifth of the answer. A copy in that order, and for frozen batch norms one that they are
     folded into, is made by the first answer and costs the weights' memory once more. A weight that has changed since
-    is packed again: its place, its count of writes and some of its values tell. Where gradients are wanted, on other
-    devices, under autocast and while compiling a layer works as before.
+    is packed again: its place, its count of writes and 64 of its values tell. (A write of single values through
+    `.data`, which PyTorch does not count, would be missed.) Where gradients are wanted, on other devices, under
+    autocast and while compiling a layer works as before.
 
     Args:
         model (`torch.nn.Module`):
