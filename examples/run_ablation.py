@@ -371,17 +371,18 @@ def draw_study(path: Path, title: str, variants: list[str], runs: Runs) -> None:
     """A study's mean score by variant with its interval over seeds, and by what a run cost."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.6 + 1.1 * len(variants), 3.8))
-    by_variant, by_cost = figure.subplots(1, 2, sharey=True, width_ratios=(max(2, len(variants)), 3))
+    score = "mean accuracy of the four kinds"
+    figure = Figure(figsize=(11, max(3.8, 1.2 + 0.35 * len(variants))))
+    by_variant, by_cost = figure.subplots(1, 2, width_ratios=(3, 2))
     for variant in variants:
         mean, half = seed_interval([mean_score(run) for run in runs[variant].values()])
         run = next(iter(runs[variant].values()))
-        by_variant.errorbar([variant], [mean], [half], fmt="o", capsize=4)
+        by_variant.errorbar([mean], [variant], xerr=[half], fmt="o", capsize=4)
         by_cost.errorbar([run["flops_per_question"] * run["steps"] / 1e9], [mean], [half], fmt="o", capsize=4)
     figure.suptitle(title, wrap=True)
-    by_variant.set(ylabel="mean accuracy of the four kinds")
-    by_variant.tick_params(axis="x", rotation=30)
-    by_cost.set(xlabel="GFLOP a question x steps")
+    by_variant.invert_yaxis()  # the first variant on top
+    by_variant.set(xlabel=score)
+    by_cost.set(xlabel="GFLOP a question x steps", ylabel=score)
     save_figure(figure, path)
 
 
