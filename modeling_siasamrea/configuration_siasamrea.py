@@ -34,6 +34,8 @@ CUSTOM_PIPELINES = {
         "type": "multimodal",
     }
 }
+# That pipeline's own files, which travel with checkpoints beside those that the model imports.
+PIPELINE_FILES = ("pipeline_siasamrea.py", "packed_weights.py", "video_question_requests.py")
 
 # The least value of each number; all must be finite.
 LEAST = {

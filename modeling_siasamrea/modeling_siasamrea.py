@@ -21,7 +21,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .adapter_loading import adapter_source, load_adapter
 from .answer_heads import answer_head
-from .configuration_siasamrea import SiaSamReaConfig, check_dtype, pretrained_encoder_config
+from .configuration_siasamrea import PIPELINE_FILES, SiaSamReaConfig, check_dtype, pretrained_encoder_config
 from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings, frames_of, given_clips
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
 from .onednn_linear import run_wide_linears_by_onednn
@@ -109,7 +109,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         """Saves the model, with the code that loads it and answers with it where this package is not installed."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         # Transformers copies the files that this one imports; the pipeline's are not among them.
-        for name in ("pipeline_siasamrea.py", "packed_weights.py", "video_question_requests.py"):
+        for name in PIPELINE_FILES:
             source = Path(__file__).with_name(name)
             if is_main_process and source.exists():
                 shutil.copyfile(source, Path(save_directory) / name)

@@ -8,6 +8,16 @@ from torch import nn
 MIN_FEATURES = 384
 
 
+def by_onednn(inputs: torch.Tensor) -> bool:
+    """Whether a layer may give `inputs` to oneDNN by itself: on a CPU, where nothing else decides how it is run."""
+    return (
+        not torch.compiler.is_compiling()
+        and inputs.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.enabled
+    )
+
+
 class OneDnnLinear(nn.Linear):
     """
     A linear layer whose product is oneDNN's on a CPU in float32; everywhere else it is its base class.
@@ -17,14 +27,7 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Inputs `(..., in_features)` to `(..., out_features)`."""
-        by_onednn = (
-            not torch.compiler.is_compiling()
-            and inputs.device.type == "cpu"
-            and inputs.dtype == torch.float32
-            and not torch.is_autocast_enabled("cpu")
-            and torch.backends.mkldnn.enabled
-        )
-        if not by_onednn:
+        if not by_onednn(inputs) or inputs.dtype != torch.float32:
             return super().forward(inputs)
         return nn.functional.linear(inputs.to_mkldnn(), self.weight, self.bias).to_dense()
 

@@ -1,12 +1,13 @@
 """Weights kept in oneDNN's own order from one answer to the next, instead of put into it anew for each."""
 
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from .batch_norm_folding import FoldedConvolution
-from .onednn_linear import OneDnnLinear
+from .onednn_linear import OneDnnLinear, by_onednn
 
 
 SAMPLES = 64  # values of a weight by which it is known again
@@ -42,26 +43,30 @@ def pack_weights(model: nn.Module) -> None:
 
 
 def _can_be_packed(layer: nn.Module, inputs: torch.Tensor) -> bool:
-    dtypes = {torch.float32}
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        dtypes.add(torch.bfloat16)
     return (
-        not torch.compiler.is_compiling()
+        by_onednn(inputs)
         and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and torch.backends.mkldnn.enabled
-        and inputs.device.type == layer.weight.device.type == "cpu"
+        and layer.weight.device.type == "cpu"
         and inputs.dtype == layer.weight.dtype
-        and inputs.dtype in dtypes
+        and (
+            inputs.dtype == torch.float32
+            or (inputs.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        )
         and not layer.weight.is_inference()  # such tensors do not count writes
         and inputs.numel() > 0
     )
 
 
-def _state(tensors: list[torch.Tensor]) -> tuple[tuple, torch.Tensor]:
-    """What tells whether tensors are what they were. Writes through `.data` are not counted, hence the values."""
+def _kept(layer: nn.Module, tensors: list[torch.Tensor], size: tuple[int, ...], pack: Callable[[], tuple]) -> tuple:
+    """What was packed for a layer; by `pack` if that is nothing yet, or was of other tensors or another size."""
+    # Writes through `.data` are not counted, hence the values.
+    places = (size, *((t.data_ptr(), t._version, t.dtype) for t in tensors))
     samples = [t.as_strided((min(t.numel(), SAMPLES),), (max(t.numel() // SAMPLES, 1),)) for t in tensors]
-    return tuple((t.data_ptr(), t._version, t.dtype) for t in tensors), torch.cat([s.float() for s in samples])
+    values = torch.cat([sample.float() for sample in samples])
+    kept = _packed.get(layer)
+    if kept is None or kept[0] != places or not torch.equal(kept[1], values):
+        kept = _packed[layer] = (places, values, pack())
+    return kept[2]
 
 
 class PackedLinear(OneDnnLinear):
@@ -71,12 +76,12 @@ class PackedLinear(OneDnnLinear):
         """Inputs `(..., in_features)` to `(..., out_features)`."""
         if not _can_be_packed(self, inputs):
             return super().forward(inputs)
-        places, values = _state([self.weight])
-        packed = _packed.get(self)
-        if packed is None or packed[0] != places or not torch.equal(packed[1], values):
-            rows = inputs.numel() // inputs.shape[-1]
-            packed = _packed[self] = (places, values, torch.ops.mkldnn._reorder_linear_weight(self.weight, rows))
-        return torch.ops.mkldnn._linear_pointwise(inputs, packed[2], self.bias, "none", [], "")
+
+        def pack() -> tuple[torch.Tensor]:
+            return (torch.ops.mkldnn._reorder_linear_weight(self.weight, inputs.numel() // inputs.shape[-1]),)
+
+        (weight,) = _kept(self, [self.weight], (), pack)  # one order does for any number of rows
+        return torch.ops.mkldnn._linear_pointwise(inputs, weight, self.bias, "none", [], "")
 
 
 class PackedConvolution(nn.Conv2d):
@@ -87,17 +92,16 @@ class PackedConvolution(nn.Conv2d):
         if not _can_be_packed(self, inputs):
             return super().forward(inputs)
         norms = self.norm if isinstance(self, FoldedConvolution) else []
-        places, values = _state(
-            [t for part in (self, *norms) for t in (*part.parameters(False), *part.buffers(False))]
-        )
-        places = (inputs.shape[2:], *places)  # oneDNN has an order for each size of image
+        tensors = [t for part in (self, *norms) for t in (*part.parameters(False), *part.buffers(False))]
         settings = (self.padding, self.stride, self.dilation, self.groups)
-        packed = _packed.get(self)
-        if packed is None or packed[0] != places or not torch.equal(packed[1], values):
+
+        def pack() -> tuple[torch.Tensor, torch.Tensor | None]:
             weight, bias = self.folded_weights(inputs.dtype) if norms else (self.weight, self.bias)
-            weight = torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *settings, list(inputs.shape))
-            packed = _packed[self] = (places, values, weight, bias)
-        return torch.ops.mkldnn._convolution_pointwise(inputs, *packed[2:], *settings, "none", [], "")
+            shape = list(inputs.shape)
+            return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *settings, shape), bias
+
+        weight, bias = _kept(self, tensors, tuple(inputs.shape[2:]), pack)  # each size of image has an order
+        return torch.ops.mkldnn._convolution_pointwise(inputs, weight, bias, *settings, "none", [], "")
 
 
 class PackedFoldedConvolution(PackedConvolution, FoldedConvolution):

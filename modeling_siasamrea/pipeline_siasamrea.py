@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import Pipeline, PreTrainedModel
 
+from .configuration_siasamrea import PIPELINE_FILES
 from .packed_weights import pack_weights
 from .video_question_requests import (
     FIELDS,
@@ -233,7 +234,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         """Saves the model and the processor, with the code that loads them where this package is not installed."""
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-        for name in ("pipeline_siasamrea.py", "packed_weights.py", "video_question_requests.py"):
+        for name in PIPELINE_FILES:
             shutil.copyfile(Path(__file__).with_name(name), Path(save_directory) / name)
 
 

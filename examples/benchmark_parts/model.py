@@ -208,7 +208,10 @@ def growth(repeats: int, size: int = 224) -> list[Row]:
 @torch.no_grad()
 def peak(repeats: int, sizes: tuple[int, ...] = (224, 448), width: int = 4096, channels: int = 512) -> list[Row]:
     """One question of a pipeline, beside as many operations in one large product, or one large convolution."""
-    model, counted, rows = resnet50_bert_base().eval(), resnet50_bert_base().eval(), []
+    model, rows = resnet50_bert_base().eval(), []
+    batches = {size: make_batch(size, videos=1) for size in sizes}
+    # Before packing: the operations of packed weights are not counted.
+    operations_at = {size: operations_of(partial(forward, model, batch)) for size, batch in batches.items()}
     pack_weights(model)
     product = nn.Linear(width, width)
     run_wide_linears_by_onednn(product)
@@ -226,9 +229,7 @@ def peak(repeats: int, sizes: tuple[int, ...] = (224, 448), width: int = 4096, c
 
     works = {name: partial(once, layer.to(DEVICE), inputs.to(DEVICE)) for name, (layer, inputs) in large.items()}
     for size in sizes:
-        batch = make_batch(size, videos=1)
-        ours = partial(forward, model, batch)
-        operations = operations_of(partial(forward, counted, batch))  # those of packed weights are not counted
+        ours, operations = partial(forward, model, batches[size]), operations_at[size]
         others = {f"as many operations in one large {name}": scaled(work, operations) for name, work in works.items()}
         note = f"{operations / 1e9:.0f} GFLOP"
         rows += compare(repeats, f"inference, {size} px, 1 question about 1 video", timed(ours), others, note)
