@@ -152,6 +152,10 @@ def load_model(
     if new_vocabulary:
         fields |= vocabulary_fields(rows, vocabulary_size)
     encoders = {"vision_config": old.vision_config, "text_config": old.text_config}
+    if unused := [name for name in encoders if name in fields]:
+        logger.warning(
+            f"The checkpoint {name_or_path} keeps its own {' and '.join(unused)}; what is given is not used."
+        )
     with explained(f"{name_or_path} cannot be configured anew"):
         new = SiaSamReaConfig(**{**old.to_dict(), **fields, **encoders})
     new_heads = [task for task in new.tasks if task not in old.tasks]

@@ -52,11 +52,21 @@ def test_a_recipe_is_known_by_its_name():
     assert data.sample_data == {} and model.model_config["num_clips"] == 3
 
 
+def test_fields_of_a_pretrained_encoder_are_left_to_its_own_configuration():
+    changes = {"vision_config": {"layerscale_value": 0.5}}  # DINOv2 has it, ResNet has not
+    (model, *_) = parse_arguments(["--train_file", "t.jsonl", "--model_config", json.dumps(changes)])
+    assert model.model_config == changes
+
+
 @pytest.mark.parametrize(
     ("argument", "value", "sentence"),
     [
         ("model_config", {"alhpa": 0}, "model_config has fields that do not exist: alhpa (did you mean alpha?)."),
-        ("model_config", {"text_config": {"hiden_size": 8}}, "text_config has fields that do not exist: hiden_size"),
+        (
+            "model_config",
+            {"text_config": {"model_type": "bert", "hiden_size": 8}},
+            "text_config has fields that do not exist: hiden_size",
+        ),
         ("model_config", {"vision_config": {"model_type": "resnt"}}, "model types that do not exist: resnt (did you"),
         ("model_config", {"vision_config": 3}, "vision_config must be a JSON object; got 3"),
         ("video_processor", {"frames_per_clp": 4}, "frames_per_clp (did you mean frames_per_clip?)"),

@@ -72,6 +72,14 @@ def test_settings_go_over_the_checkpoint_s(checkpoint):
     assert processor.video_processor.channel_order == "bgr"
 
 
+def test_encoders_of_a_checkpoint_stay_as_they_are_and_that_is_said(checkpoint, tiny_config, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_siasamrea.model_loading_siasamrea.logger.warning", said.append)
+    model, _ = load_model(checkpoint, config={"text_config": {"hidden_dropout_prob": 0.4}})
+    assert model.config.text_config.hidden_dropout_prob == tiny_config().text_config.hidden_dropout_prob != 0.4
+    assert said == [f"The checkpoint {checkpoint} keeps its own text_config; what is given is not used."]
+
+
 def test_an_adapter_answers_and_is_not_trained_on(checkpoint, tmp_path):
     pytest.importorskip("peft")
     base, processor = load_model(checkpoint)

@@ -49,15 +49,19 @@ def config_names(config_class: type[PreTrainedConfig]) -> set[str]:
 
 
 def check_model_config(given: Mapping[str, Any]) -> None:
-    """Refuses fields that [`SiaSamReaConfig`] or the configuration of one of its encoders lacks."""
+    """
+    Refuses fields that [`SiaSamReaConfig`] lacks, or the configuration of an encoder whose model type is given; that
+    of others is known when they are loaded.
+    """
     refuse_unknown(given, config_names(SiaSamReaConfig), "model_config", "fields")
-    for encoder, default in (("vision_config", "resnet"), ("text_config", "bert")):
+    for encoder in ("vision_config", "text_config"):
         part = given.get(encoder) or {}
         if not isinstance(part, Mapping):
             raise ValueError(f"model_config: {encoder} must be a JSON object; got {part!r}.")
-        model_type = part.get("model_type", default)
-        refuse_unknown([model_type], CONFIG_MAPPING.keys(), f"model_config: {encoder}", "model types")
-        refuse_unknown(part, config_names(CONFIG_MAPPING[model_type]), f"model_config: {encoder}", "fields")
+        if "model_type" in part:
+            model_type = part["model_type"]
+            refuse_unknown([model_type], CONFIG_MAPPING.keys(), f"model_config: {encoder}", "model types")
+            refuse_unknown(part, config_names(CONFIG_MAPPING[model_type]), f"model_config: {encoder}", "fields")
 
 
 def check_video_processor(given: Mapping[str, Any]) -> None:
