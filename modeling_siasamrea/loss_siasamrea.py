@@ -90,3 +90,27 @@ def mean_over_known(losses: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean of `losses` `(questions,)` over the questions whose label is not -100; 0 when there is none."""
     known = labels != -100
     return losses.sum() / known.sum().clamp(min=1)
+
+
+def smooth_loss(
+    loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, task: str, share: float
+) -> torch.Tensor:
+    r"""
+    Label smoothing of a batch's L_gt: `share` of it becomes the cross-entropy with an even label (decision: not of
+    counts).
+
+    Args:
+        loss (`torch.Tensor`): The mean L_gt of the questions whose label is known.
+        logits (`torch.Tensor` of shape `(questions, classes)`): What it was made of.
+        labels (`torch.Tensor` of shape `(questions,)`): The labels; -100 where one is not known.
+        task (`str`): `"open_ended"`, `"multiple_choice"` or `"count"`.
+        share (`float`): From 0 to 1.
+
+    Returns:
+        `torch.Tensor`: a mean over the same questions.
+    """
+    if not share or task == "count":
+        return loss
+    even = torch.full_like(logits, 1 / logits.shape[1], dtype=torch.float)
+    losses = siamese_loss(logits, even, task).masked_fill(labels == -100, 0.0)
+    return (1 - share) * loss + share * mean_over_known(losses, labels)

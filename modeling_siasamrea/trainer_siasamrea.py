@@ -22,7 +22,7 @@ from .data_siasamrea import EvaluationBatchSampler, SiaSamReaDataCollator, Train
 from .finite_steps_siasamrea import FiniteSteps, finite_rows
 from .frame_features_siasamrea import FrameFeatures
 from .loader_workers_siasamrea import naming_dead_workers, worker_settings
-from .loss_siasamrea import mean_over_known, siamese_loss
+from .loss_siasamrea import siamese_loss, smooth_loss
 from .modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput, check_weights
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .sharding_siasamrea import choose_sharded_layers, leave_process_group_at_exit, shard_on_cpu, start_missing_states
@@ -314,7 +314,8 @@ class SiaSamReaTrainer(Trainer):
         outputs = model(**inputs)
         task, labels = inputs["task"], inputs["labels"]
         rows, shares = self._shares(inputs, num_items_in_batch)
-        loss = shares[0] * self._smooth(outputs, task, labels)
+        smoothing = self.args.label_smoothing_factor
+        loss = shares[0] * smooth_loss(outputs.loss, outputs.logits, labels, task, smoothing)
         if outputs.soft_labels is not None:
             loss_siamese = siamese_loss(outputs.logits, outputs.soft_labels, task).mean()
             loss = loss + shares[1] * self._alpha() * loss_siamese
@@ -338,15 +339,6 @@ class SiaSamReaTrainer(Trainer):
         if warmup < 1:
             warmup *= self.state.max_steps
         return self.siasamrea_config.alpha * (min(1.0, self.state.global_step / warmup) if warmup else 1.0)
-
-    def _smooth(self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor) -> torch.Tensor:
-        """L_gt, `label_smoothing_factor` of it the cross-entropy with an even label (decision: not for counts)."""
-        share = self.args.label_smoothing_factor
-        if not share or task == "count":
-            return outputs.loss
-        even = torch.full_like(outputs.logits, 1 / outputs.logits.shape[1], dtype=torch.float)
-        losses = siamese_loss(outputs.logits, even, task).masked_fill(labels == -100, 0.0)
-        return (1 - share) * outputs.loss + share * mean_over_known(losses, labels)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | float | None = None) -> Any:
         """The gradient's norm, between the step's batches and the optimizer: the place to stop at false numbers."""
