@@ -34,6 +34,7 @@ BUSY_SECONDS = 300  # that a process waits for another's transaction
 SCHEMA = (
     "CREATE TABLE features (source TEXT, frame INTEGER, features BLOB, checksum INTEGER, PRIMARY KEY (source, frame))",
     "CREATE TABLE spans (span TEXT PRIMARY KEY, first INTEGER, frames INTEGER, fps REAL, duration REAL)",
+    "CREATE TABLE contents (file TEXT PRIMARY KEY, content TEXT)",
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 # Settings of a video processor that choose frames, but change none.
@@ -89,6 +90,28 @@ class FrameFeatureStore:
                 "program's, delete or move it, and features are computed again; otherwise see that the folder can be "
                 "written and the disk has room."
             ) from None
+
+    def content(self, video: str | dict[str, Any]) -> str | None:
+        """
+        A digest of a video's content, the same wherever the video lies. That of a file is noted by its path, size and
+        time of change, so that it is read for this once. `None` of an address, and of what is no file to be read.
+        """
+        if isinstance(video, dict):
+            return hashlib.blake2b(video["bytes"], digest_size=16).hexdigest()
+        path = os.path.abspath(video if os.path.exists(video) else os.path.expanduser(video))
+        if not os.path.isfile(path):
+            return None
+        status = os.stat(path)
+        file = _digest(path, status.st_size, status.st_mtime_ns)
+        with self._connection() as connection:
+            noted = connection.execute("SELECT content FROM contents WHERE file = ?", (file,)).fetchone()
+        if noted is not None:
+            return noted[0]
+        content = _digest_file(path)
+        if content is not None:
+            with self._connection() as connection:
+                connection.execute("INSERT OR IGNORE INTO contents VALUES (?, ?)", (file, content))
+        return content
 
     def features(self, source: str, frames: list[int]) -> list[torch.Tensor | None]:
         """Features `(channels, rows, columns)` of a video's frames, `None` of those that are not there."""
@@ -178,7 +201,7 @@ class FrameFeatureReader:
         Raises:
             [`VideoDecodingError`]: If the video cannot be read.
         """
-        video = identify_video(question.video_source)
+        video = self.store.content(question.video_source)
         clips = None
         if video is not None:
             try:
@@ -367,17 +390,6 @@ def check_one_size(video_processor: SiaSamReaVideoProcessor) -> None:
         )
 
 
-def identify_video(video: str | dict[str, Any]) -> str | None:
-    """A digest of a file's path, size and time of change, or of bytes; `None` of an address or what is no file."""
-    if isinstance(video, dict):
-        return hashlib.blake2b(video["bytes"], digest_size=16).hexdigest()
-    path = os.path.abspath(video if os.path.exists(video) else os.path.expanduser(video))
-    if not os.path.isfile(path):
-        return None
-    status = os.stat(path)
-    return _digest(path, status.st_size, status.st_mtime_ns)
-
-
 def digest_encoder(image_encoder: SiaSamReaImageEncoder) -> str:
     """A digest of an image encoder: its configuration, and the names, types and values of its weights."""
     encoder, config = image_encoder.encoder, image_encoder.config
@@ -395,6 +407,17 @@ def _settings(video_processor: SiaSamReaVideoProcessor) -> str:
     """The settings that make a frame's pixels what they are."""
     names = sorted(set(video_processor.valid_kwargs.__annotations__) - set(SAMPLING))
     return json.dumps({name: getattr(video_processor, name, None) for name in names}, default=dict)
+
+
+def _digest_file(path: str) -> str | None:
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    except OSError:  # decoding says what is wrong with it
+        return None
+    return digest.hexdigest()
 
 
 def _digest(*parts: Any) -> str:

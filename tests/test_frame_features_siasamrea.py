@@ -120,6 +120,23 @@ def test_a_stored_video_is_not_opened_and_a_changed_one_is_read_anew(make_traine
     assert len(stored(store)) == 2 * len(kept)
 
 
+def test_a_moved_video_is_the_same_and_its_bytes_are_too(
+    make_trainer, store, small_data, processor, encoded, tmp_path
+):
+    def evaluate(video: Path, **fields) -> float:
+        trainer = make_trainer(lambda row: row.question_id == "open0-0", config=FROZEN, frame_features_dir=str(store))
+        question = replace(trainer.eval_dataset.questions[0], video=str(video), **fields)
+        encoded.clear()
+        return trainer.evaluate(VideoQuestionDataset([question], processor))["eval_loss"]
+
+    loss, kept = evaluate(small_data / "v0.mp4"), stored(store)
+    moved = tmp_path / "moved.mp4"
+    moved.write_bytes((small_data / "v0.mp4").read_bytes())
+    assert evaluate(moved) == loss and not encoded
+    assert evaluate(Path("b.mp4"), video_bytes=moved.read_bytes()) == loss and not encoded
+    assert stored(store) == kept
+
+
 @pytest.mark.parametrize(
     "change",
     [
