@@ -306,7 +306,10 @@ def draw_consistency(path: Path, variants: list[str], runs: dict[str, Runs], com
 
 
 def write_report(config: dict, results: Path) -> str:
-    """Writes the tables and the figure beside the results file, of variants that have a run; returns the tables."""
+    """
+    Writes the tables, of variants that have a run, and the figure, of those that have all folds, beside the results
+    file; returns the tables.
+    """
     runs: dict[str, Runs] = defaultdict(dict)
     for (variant, fold, seed), result in sorted(read_results(results, KEY).items()):
         runs[variant][fold, seed] = result
@@ -324,7 +327,9 @@ def write_report(config: dict, results: Path) -> str:
             parts += ["", f"## {study['title']}", "", study_table(variants, runs, comparison)]
             parts += ["", kinds_table(variants, runs, kinds)]
     parts += ["", "## Claims", "", claims_table(config["claims"], runs, comparison), ""]
-    draw_consistency(results.with_suffix(""), list(runs), runs, comparison)
+    folds = set(range(config["folds"]))
+    whole = [variant for variant in runs if {fold for fold, _ in runs[variant]} == folds]
+    draw_consistency(results.with_suffix(""), whole, runs, comparison)
     report = "\n".join(parts)
     results.with_suffix(".md").write_text(report, encoding="utf-8")
     return report

@@ -147,3 +147,12 @@ def test_runs_are_made_once_with_their_overrides_and_reported(script, rows, tmp_
     assert (tmp_path / "results" / "real.png").exists()
     script.main(command)
     assert len(ran) == 6
+    # A variant that lacks a fold stands in the tables, with the number of its runs, but not in the figure.
+    results = tmp_path / "results" / "real.jsonl"
+    results.write_text(
+        "".join(json.dumps(run) + "\n" for run in tested if (run["variant"], run["fold"]) != ("ours", 2))
+    )
+    script.main([command[0], "--results", str(results), "--report_only"])
+    figure = results.with_suffix(".svg").read_text()
+    assert "| ours | 2 | " in results.with_suffix(".md").read_text()
+    assert "<!-- baseline -->" in figure and "<!-- ours -->" not in figure
