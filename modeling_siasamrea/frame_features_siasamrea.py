@@ -24,6 +24,7 @@ from .data_siasamrea import VideoQuestionDataset, stack_padded
 from .image_encoder_siasamrea import SiaSamReaImageEncoder
 from .processors.video_decoding import FrameTimes, VideoDecodingError, decode_frames, span_of
 from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from .processors.video_source import absolute_path
 from .training_args_siasamrea import SiaSamReaTrainingArguments
 
 
@@ -98,7 +99,7 @@ class FrameFeatureStore:
         """
         if isinstance(video, dict):
             return hashlib.blake2b(video["bytes"], digest_size=16).hexdigest()
-        path = os.path.abspath(video if os.path.exists(video) else os.path.expanduser(video))
+        path = absolute_path(video)
         if not os.path.isfile(path):
             return None
         status = os.stat(path)

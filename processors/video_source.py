@@ -121,9 +121,14 @@ def _scheme(name: str) -> str | None:
     return match and (match[1] or match[2]).lower()
 
 
+def absolute_path(name: str) -> str:
+    """The absolute path that a file's name stands for: `~` is the home folder, unless there is a file of that name."""
+    return os.path.abspath(name if os.path.exists(name) else os.path.expanduser(name))
+
+
 def _existing(name: str) -> str:
     """The absolute path of a file that can be opened and is not empty."""
-    path = os.path.abspath(name if os.path.exists(name) else os.path.expanduser(name))
+    path = absolute_path(name)
     if os.path.exists(path) and not os.path.isfile(path):
         raise VideoDecodingError(name, f"it is a {'folder' if os.path.isdir(path) else 'device'}, not a file")
     try:
@@ -193,4 +198,12 @@ def _finished(name: str, file: Any, if_empty: str = "there are no bytes in it") 
     return file.name
 
 
-__all__ = ["VideoDecodingError", "VideoSource", "is_file_object", "is_source", "local_file", "source_name"]
+__all__ = [
+    "VideoDecodingError",
+    "VideoSource",
+    "absolute_path",
+    "is_file_object",
+    "is_source",
+    "local_file",
+    "source_name",
+]
