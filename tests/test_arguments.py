@@ -52,8 +52,9 @@ def test_a_recipe_is_known_by_its_name():
     assert data.sample_data == {} and model.model_config["num_clips"] == 3
 
 
-def test_fields_of_a_pretrained_encoder_are_left_to_its_own_configuration():
+def test_what_only_the_encoders_or_transformers_know_is_left_to_them():
     changes = {"vision_config": {"layerscale_value": 0.5}}  # DINOv2 has it, ResNet has not
+    changes |= {"attn_implementation": {"text_config": "eager"}}
     (model, *_) = parse_arguments(["--train_file", "t.jsonl", "--model_config", json.dumps(changes)])
     assert model.model_config == changes
 
@@ -68,6 +69,8 @@ def test_fields_of_a_pretrained_encoder_are_left_to_its_own_configuration():
             "text_config has fields that do not exist: hiden_size",
         ),
         ("model_config", {"vision_config": {"model_type": "resnt"}}, "model types that do not exist: resnt (did you"),
+        ("model_config", {"attn_implementation": {"text": "eager"}}, "attn_implementation has encoders that do not"),
+        ("model_config", {"attn_implementation": 3}, "attn_implementation must be a name such as eager; got 3"),
         ("model_config", {"vision_config": 3}, "vision_config must be a JSON object; got 3"),
         ("video_processor", {"frames_per_clp": 4}, "frames_per_clp (did you mean frames_per_clip?)"),
         ("video_processor", {"seed": 4}, "video_processor has settings that do not exist: seed"),

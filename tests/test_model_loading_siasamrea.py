@@ -80,6 +80,18 @@ def test_encoders_of_a_checkpoint_stay_as_they_are_and_that_is_said(checkpoint, 
     assert said == [f"The checkpoint {checkpoint} keeps its own text_config; what is given is not used."]
 
 
+def test_attention_is_chosen_for_all_encoders_or_for_one(checkpoint, tiny_dinov2):
+    for chosen, expected in (("eager", ("eager", "eager")), ({"text_config": "eager"}, ("sdpa", "eager"))):
+        config = {"attn_implementation": chosen}
+        model, _ = build_model(COUNTS, config=config | {"vision_config": tiny_dinov2})
+        encoders = model.model.image_encoder.encoder, model.model.text_model
+        assert tuple(encoder.config._attn_implementation for encoder in encoders) == expected
+        model, _ = load_model(checkpoint, config=config)
+        assert model.model.text_model.config._attn_implementation == expected[1]
+    with pytest.raises(ValueError, match='The model cannot be built: .*"egar"'):
+        build_model(COUNTS, config={"attn_implementation": "egar"})
+
+
 def test_an_adapter_answers_and_is_not_trained_on(checkpoint, tmp_path):
     pytest.importorskip("peft")
     base, processor = load_model(checkpoint)

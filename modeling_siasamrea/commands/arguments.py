@@ -53,8 +53,9 @@ def check_model_config(given: Mapping[str, Any]) -> None:
     Refuses fields that [`SiaSamReaConfig`] lacks, or the configuration of an encoder whose model type is given; that
     of others is known when they are loaded.
     """
-    refuse_unknown(given, config_names(SiaSamReaConfig), "model_config", "fields")
-    for encoder in ("vision_config", "text_config"):
+    refuse_unknown(given, config_names(SiaSamReaConfig) | {"attn_implementation"}, "model_config", "fields")
+    check_attention(given.get("attn_implementation"))
+    for encoder in SiaSamReaConfig.sub_configs:
         part = given.get(encoder) or {}
         if not isinstance(part, Mapping):
             raise ValueError(f"model_config: {encoder} must be a JSON object; got {part!r}.")
@@ -62,6 +63,16 @@ def check_model_config(given: Mapping[str, Any]) -> None:
             model_type = part["model_type"]
             refuse_unknown([model_type], CONFIG_MAPPING.keys(), f"model_config: {encoder}", "model types")
             refuse_unknown(part, config_names(CONFIG_MAPPING[model_type]), f"model_config: {encoder}", "fields")
+
+
+def check_attention(given: Any) -> None:
+    """Refuses what is not the name of an implementation, for all attention or for that of each encoder."""
+    where = "model_config: attn_implementation"
+    if isinstance(given, Mapping):
+        refuse_unknown(given, SiaSamReaConfig.sub_configs, where, "encoders")
+    for name in given.values() if isinstance(given, Mapping) else [given]:
+        if not isinstance(name, str | None):
+            raise ValueError(f"{where} must be a name such as eager; got {name!r}.")
 
 
 def check_video_processor(given: Mapping[str, Any]) -> None:
