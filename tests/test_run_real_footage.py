@@ -1,6 +1,7 @@
 """The comparison on real footage: what a fold holds, what is run and not run twice, and its statistics by hand."""
 
 import json
+from argparse import Namespace
 
 import av
 import numpy as np
@@ -156,3 +157,24 @@ def test_runs_are_made_once_with_their_overrides_and_reported(script, rows, tmp_
     figure = results.with_suffix(".svg").read_text()
     assert "| ours | 2 | " in results.with_suffix(".md").read_text()
     assert "<!-- baseline -->" in figure and "<!-- ours -->" not in figure
+
+
+def test_a_variant_goes_on_from_the_trained_model_of_another(script, rows, tmp_path, monkeypatch):
+    ran = []
+
+    def run_script(settings, folder, threads):
+        ran.append((folder, settings))
+        (folder / "metrics.json").write_text("{}")
+
+    monkeypatch.setattr(script, "run_script", run_script)
+    variants = CONFIG["variants"] | {"later": {"starts_from": "ours", "max_steps": 3}}
+    folders = Namespace(data=tmp_path, encoders=tmp_path / "encoders", work=tmp_path, threads=1)
+    for _ in range(2):  # the second time the start is there
+        script.train_variant(CONFIG | {"variants": variants}, "later", 0, 7, rows, folders, tmp_path / "run")
+    start = tmp_path / "run" / "start"
+    assert [folder for folder, _ in ran] == [start, tmp_path / "run", tmp_path / "run"]
+    (_, first), (_, then), _ = ran
+    assert first["vision_model"] == str(tmp_path / "encoders" / "eye") and "model_name_or_path" not in first
+    assert then["model_name_or_path"] == str(start) and then["vision_model"] is then["text_model"] is None
+    assert then["max_steps"] == 3 and then["seed"] == 7 and "starts_from" not in then
+    assert then["train_file"] == str(tmp_path / "run" / "train.jsonl")
