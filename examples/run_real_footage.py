@@ -305,15 +305,16 @@ def draw_consistency(path: Path, variants: list[str], runs: dict[str, Runs], com
     """Accuracy against flip rate: down and to the right is better."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2))
+    figure = Figure(figsize=(8.4, 4.2))
     axes = figure.subplots()
-    for variant in variants:
+    for number, variant in enumerate(variants):
         (accuracy, accuracies), (flips, flip_draws) = (
             comparison.drawn(runs[variant], name) for name in ("correct", "differing_pairs")
         )
-        axes.errorbar([accuracy], [flips], flip_draws.std(), accuracies.std(), fmt="o", capsize=3, label=variant)
+        look = {"fmt": "os^"[number // 10 % 3], "color": f"C{number % 10}", "capsize": 3, "label": variant}
+        axes.errorbar([accuracy], [flips], flip_draws.std(), accuracies.std(), **look)
     axes.set(xlabel="accuracy, mean over kinds (bars: standard error by group)", ylabel="flip rate between two starts")
-    axes.legend(fontsize="small")
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize="small")
     save_figure(figure, path)
 
 
