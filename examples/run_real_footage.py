@@ -108,19 +108,18 @@ def write_rows(folder: Path, split: dict[str, list[Row]], data: Path, answers_ke
 
 
 def train_variant(
-    config: dict, variant: str, fold: int, seed: int, rows: list[Row], folders: argparse.Namespace, folder: Path
+    config: dict, variant: str, split: dict[str, list[Row]], seed: int, folders: argparse.Namespace, folder: Path
 ) -> None:
     r"""
     Trains and tests a variant in a process of its own; one that `starts_from` another trains that first.
 
     Args:
         config (`dict`):
-            `folds`, `split_seed`, `base` and `variants`. A variant overrides settings of `base`, and may say
-            `answers_kept` and `blind`, see [`write_rows`], and the variant that it `starts_from`.
+            `base` and `variants`. A variant overrides settings of `base`, and may say `answers_kept` and `blind`, see
+            [`write_rows`], and the variant that it `starts_from`.
         variant (`str`): Which of its variants.
-        fold (`int`): The fold that is tested.
+        split (`dict[str, list[dict]]`): Rows of training, validation and test.
         seed (`int`): Seed of new layers, order and frames.
-        rows (`list[dict]`): All rows of the config's `sources`.
         folders (`argparse.Namespace`): `data`, `encoders` and `work`.
         folder (`Path`): The run's folder.
 
@@ -128,16 +127,15 @@ def train_variant(
         `RuntimeError`: If the run fails.
     """
     overrides = dict(config["variants"][variant])
-    split = split_rows(rows, fold, config["folds"], config["split_seed"])
     write_rows(folder, split, folders.data, overrides.pop("answers_kept", 1.0), overrides.pop("blind", False))
     settings = config["base"] | {"seed": seed} | {f"{name}_file": str(folder / f"{name}.jsonl") for name in split}
     start = overrides.pop("starts_from", None)
-    for name in ("vision_model", "text_model"):
-        settings[name] = None if start else str(folders.encoders / settings[name])
-    if start is not None:
-        settings["model_name_or_path"] = str(folder / "start")
+    if start is None:
+        settings |= {name: str(folders.encoders / settings[name]) for name in ("vision_model", "text_model")}
+    else:
         if not (folder / "start" / "metrics.json").exists():  # written last
-            train_variant(config, start, fold, seed, rows, folders, folder / "start")
+            train_variant(config, start, split, seed, folders, folder / "start")
+        settings |= {"model_name_or_path": str(folder / "start"), "vision_model": None, "text_model": None}
     if "frame_features_dir" in settings:
         settings["frame_features_dir"] = str(folders.work / settings["frame_features_dir"])
     run_script(with_overrides(settings, overrides), folder, folders.threads)
@@ -149,13 +147,13 @@ def run_one(config: dict, variant: str, fold: int, seed: int, rows: list[Row], f
     number of each question's group, whether it was answered right, and how many pairs of starts differ.
     """
     folder = folders.work / variant / f"fold{fold}_seed{seed}"
-    train_variant(config, variant, fold, seed, rows, folders, folder)
+    split = split_rows(rows, fold, config["folds"], config["split_seed"])
+    train_variant(config, variant, split, seed, folders, folder)
     report = json.loads((folder / "metrics.json").read_text())
     predictions = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    test = split_rows(rows, fold, config["folds"], config["split_seed"])["test"]
     groups = list(dict.fromkeys((row["source"], row["group"]) for row in rows))
     kinds: dict[str, dict] = defaultdict(lambda: {"groups": [], "correct": "", "differing_pairs": ""})
-    for row, prediction in zip(test, predictions, strict=True):
+    for row, prediction in zip(split["test"], predictions, strict=True):
         kind = kinds[row["question_type"]]
         kind["groups"].append(groups.index((row["source"], row["group"])))
         kind["correct"] += str(int(prediction["correct"]))

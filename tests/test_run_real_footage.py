@@ -169,8 +169,9 @@ def test_a_variant_goes_on_from_the_trained_model_of_another(script, rows, tmp_p
     monkeypatch.setattr(script, "run_script", run_script)
     variants = CONFIG["variants"] | {"later": {"starts_from": "ours", "max_steps": 3}}
     folders = Namespace(data=tmp_path, encoders=tmp_path / "encoders", work=tmp_path, threads=1)
+    split = script.split_rows(rows, 0, CONFIG["folds"], CONFIG["split_seed"])
     for _ in range(2):  # the second time the start is there
-        script.train_variant(CONFIG | {"variants": variants}, "later", 0, 7, rows, folders, tmp_path / "run")
+        script.train_variant(CONFIG | {"variants": variants}, "later", split, 7, folders, tmp_path / "run")
     start = tmp_path / "run" / "start"
     assert [folder for folder, _ in ran] == [start, tmp_path / "run", tmp_path / "run"]
     (_, first), (_, then), _ = ran

@@ -67,10 +67,10 @@ def check_model_config(given: Mapping[str, Any]) -> None:
 
 def check_attention(given: Any) -> None:
     """Refuses what is not the name of an implementation, for all attention or for that of each encoder."""
-    where = "model_config: attn_implementation"
-    if isinstance(given, Mapping):
-        refuse_unknown(given, SiaSamReaConfig.sub_configs, where, "encoders")
-    for name in given.values() if isinstance(given, Mapping) else [given]:
+    encoders, where = SiaSamReaConfig.sub_configs, "model_config: attn_implementation"
+    by_encoder = given if isinstance(given, Mapping) else dict.fromkeys(encoders, given)
+    refuse_unknown(by_encoder, encoders, where, "encoders")
+    for name in by_encoder.values():
         if not isinstance(name, str | None):
             raise ValueError(f"{where} must be a name such as eager; got {name!r}.")
 
