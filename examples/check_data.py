@@ -7,8 +7,8 @@ Checks the videos of a benchmark, or of your own rows, before a run needs them a
 
 import sys
 
-from modeling_siasamrea.commands.check import main
-from modeling_siasamrea.commands.siasamrea import run_command
+from modeling_siasamrea.commands.process import run_command
+from modeling_siasamrea.preparation.check_videos import main
 
 
 __all__ = ["main"]

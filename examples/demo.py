@@ -17,7 +17,7 @@ the variable `SIASAMREA_CHECKPOINT` set to the hub name of a checkpoint, and a `
 import sys
 
 from modeling_siasamrea.commands.demo import main
-from modeling_siasamrea.commands.siasamrea import run_command
+from modeling_siasamrea.commands.process import run_command
 
 
 __all__ = ["main"]

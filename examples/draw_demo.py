@@ -20,8 +20,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from modeling_siasamrea.answerer_loading import load_answerer
-from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_examples
+from modeling_siasamrea.commands.checkpoint import load_answerer
+from modeling_siasamrea.demo.page import Demo, Page, launch_page, load_examples
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

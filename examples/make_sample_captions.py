@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from modeling_siasamrea.sample_data import COLORS, SHAPES, draw_shape
+from modeling_siasamrea.preparation.sample_data import COLORS, SHAPES, draw_shape
 
 
 SIZE = 64

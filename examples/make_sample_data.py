@@ -8,9 +8,9 @@ Writes a small video question answering data set from nothing but installed pack
 
 import sys
 
-from modeling_siasamrea.commands.siasamrea import run_command
-from modeling_siasamrea.sample_data import *  # noqa: F403 (for scripts that import this one)
-from modeling_siasamrea.sample_data import main
+from modeling_siasamrea.commands.process import run_command
+from modeling_siasamrea.preparation.sample_data import *  # noqa: F403 (for scripts that import this one)
+from modeling_siasamrea.preparation.sample_data import main
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ Makes a fast copy of a folder of videos: `siasamrea prepare` as a script.
 
 import sys
 
-from modeling_siasamrea.commands.prepare import main
-from modeling_siasamrea.commands.siasamrea import run_command
+from modeling_siasamrea.commands.process import run_command
+from modeling_siasamrea.preparation.small_copies import main
 
 
 __all__ = ["main"]

@@ -26,8 +26,8 @@ from benchmark_parts.measuring import operations_of
 from tqdm import tqdm
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaVideoProcessor
-from modeling_siasamrea.sample_data import make_sample_data
-from modeling_siasamrea.worker_processes import end_with_launcher
+from modeling_siasamrea.data.workers import end_with_launcher
+from modeling_siasamrea.preparation.sample_data import make_sample_data
 
 
 if TYPE_CHECKING:

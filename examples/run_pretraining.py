@@ -21,21 +21,16 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, EvalPrediction, Trainer, TrainingArguments, set_seed
 
-from modeling_siasamrea import (
-    SiaSamReaConfig,
-    SiaSamReaForPreTraining,
-    SiaSamReaProcessor,
-    SiaSamReaVideoProcessor,
-)
-from modeling_siasamrea.annotations_siasamrea import VideoQuestion
-from modeling_siasamrea.captions_siasamrea import Caption, CaptionDataset, PretrainingCollator, load_captions
-from modeling_siasamrea.checkpoints_siasamrea import checkpoint_to_resume, last_whole_checkpoint
+from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForPreTraining, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands.arguments import read_arguments
+from modeling_siasamrea.commands.process import run_command
 from modeling_siasamrea.commands.run import make_output_folder
-from modeling_siasamrea.commands.siasamrea import run_command
-from modeling_siasamrea.model_loading_siasamrea import explained
+from modeling_siasamrea.data.captions import Caption, CaptionDataset, PretrainingCollator, load_captions
+from modeling_siasamrea.data.questions import VideoQuestion
+from modeling_siasamrea.data.vocabulary import build_tokenizer
 from modeling_siasamrea.modeling_siasamrea import NonFiniteError
-from modeling_siasamrea.vocabulary_siasamrea import build_tokenizer
+from modeling_siasamrea.training.checkpoints import checkpoint_to_resume, last_whole_checkpoint
+from modeling_siasamrea.training.start import explained
 
 
 logger = logging.getLogger(__name__)

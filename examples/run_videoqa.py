@@ -10,7 +10,7 @@ The JSON file holds any of the arguments; what follows it on the command line ta
 
 import sys
 
-from modeling_siasamrea.commands.siasamrea import run_command
+from modeling_siasamrea.commands.process import run_command
 from modeling_siasamrea.commands.train import main, parse_arguments
 
 

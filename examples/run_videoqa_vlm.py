@@ -7,7 +7,7 @@ Fine-tunes and evaluates a video-language model with siamese reasoning: `siasamr
 
 import sys
 
-from modeling_siasamrea.commands.siasamrea import run_command
+from modeling_siasamrea.commands.process import run_command
 from modeling_siasamrea.commands.train_vlm import main
 
 

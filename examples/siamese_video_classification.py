@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
 from modeling_siasamrea import SiaSamReaConfig
-from modeling_siasamrea.annotations_siasamrea import load_video_questions
+from modeling_siasamrea.data.questions import load_video_questions
 from modeling_siasamrea.loss_siasamrea import ground_truth_loss, siamese_loss
 from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from modeling_siasamrea.siamese_reasoning import SiameseReasoning

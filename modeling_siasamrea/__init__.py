@@ -1,13 +1,8 @@
 """SiaSamRea for Transformers: siamese sampling and reasoning for video question answering."""
 
-import os
+from importlib import import_module
 from importlib.metadata import version
-
-
-# Read when torch is loaded: its threads wait awake for microseconds, not for a millisecond, in which they would keep
-# the cores from the loader's workers.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+from typing import Any
 
 from transformers import (
     AutoConfig,
@@ -20,18 +15,44 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_siasamrea import SiaSamReaConfig
-from .memory_reuse import keep_freed_memory
-from .modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaModel, SiaSamReaPreTrainedModel
-from .modeling_siasamrea_pretraining import SiaSamReaForPreTraining
+from .modeling_siasamrea import (
+    SiaSamReaForPreTraining,
+    SiaSamReaForVideoQuestionAnswering,
+    SiaSamReaModel,
+    SiaSamReaPreTrainedModel,
+)
 from .pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
-from .video_language_auto import AutoVideoLanguageModel
+from .video_language.loading import AutoVideoLanguageModel
 
 
 __version__ = version("siasamrea")
 
-keep_freed_memory()
+# Imported when they are first asked for: name, and the module that has it.
+LAZY = {
+    "FrameTimes": "processors.video_decoding",
+    "SiaSamReaTrainer": "training.trainer",
+    "SiaSamReaTrainingArguments": "training.arguments",
+    "VideoDecodingError": "processors.video_source",
+    "VideoClipDataset": "video_language.data",
+    "VideoLanguagePipeline": "video_language.pipeline",
+    "VideoLanguageProcessor": "video_language.processing",
+    "VideoLanguageSettings": "video_language.settings",
+    "VideoLanguageTrainer": "video_language.trainer",
+    "VideoLanguageTrainingArguments": "video_language.trainer",
+    "VideoQuestion": "data.questions",
+    "VideoQuestionDataset": "data.dataset",
+    "add_lora": "training.lora",
+    "build_model": "training.start",
+    "decode_frames": "processors.video_decoding",
+    "inspect_video": "demo.inspection",
+    "load_benchmark": "benchmarks",
+    "load_metric": "evaluation.metrics",
+    "load_video_language_model": "video_language.loading",
+    "load_video_questions": "data.questions",
+    "speed_up_on_cpu": "conversion.for_cpus",
+}
 
 AutoConfig.register("siasamrea", SiaSamReaConfig)
 AutoModel.register(SiaSamReaConfig, SiaSamReaModel)
@@ -39,6 +60,7 @@ AutoModelForPreTraining.register(SiaSamReaConfig, SiaSamReaForPreTraining)
 AutoModelForVisualQuestionAnswering.register(SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering)
 AutoProcessor.register(SiaSamReaConfig, SiaSamReaProcessor)
 AutoVideoProcessor.register(SiaSamReaConfig, SiaSamReaVideoProcessor)
+VideoQuestionAnsweringPipeline.for_other_models = staticmethod(lambda: __getattr__("VideoLanguagePipeline"))
 PIPELINE_REGISTRY.register_pipeline(
     "video-question-answering",
     pipeline_class=VideoQuestionAnsweringPipeline,
@@ -58,6 +80,19 @@ SiaSamReaForVideoQuestionAnswering.register_for_auto_class("AutoModelForVisualQu
 SiaSamReaProcessor.register_for_auto_class()
 SiaSamReaVideoProcessor.register_for_auto_class()
 
+
+def __getattr__(name: str) -> Any:
+    """Imports what is exported lazily (PEP 562)."""
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """Names of the module, with those that are exported lazily."""
+    return sorted({*globals(), *LAZY})
+
+
 __all__ = [
     "SiaSamReaConfig",
     "SiaSamReaForPreTraining",
@@ -67,4 +102,5 @@ __all__ = [
     "SiaSamReaProcessor",
     "SiaSamReaVideoProcessor",
     "VideoQuestionAnsweringPipeline",
+    *LAZY,
 ]

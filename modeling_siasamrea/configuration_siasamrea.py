@@ -35,7 +35,7 @@ CUSTOM_PIPELINES = {
     }
 }
 # That pipeline's own files, which travel with checkpoints beside those that the model imports.
-PIPELINE_FILES = ("pipeline_siasamrea.py", "packed_weights.py", "video_question_requests.py")
+PIPELINE_FILES = ("pipeline_siasamrea.py", "requests_siasamrea.py")
 
 # The least value of each number; all must be finite.
 LEAST = {

@@ -7,7 +7,6 @@ from torch import nn
 from transformers import AutoBackbone, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
 
-from .batch_norm_folding import fold_frozen_batch_norms
 from .configuration_siasamrea import SiaSamReaConfig
 
 
@@ -57,8 +56,6 @@ class SiaSamReaImageEncoder(nn.Module):
                 f"Transformers' TimmWrapperModel gives no map of features for {config.vision_config.architecture!r}. "
                 'Use timm\'s models with patches as vision_config={"model_type": "timm_backbone", "backbone": ...}.'
             )
-        if config.freeze_batch_norm and config.fold_batch_norm:
-            fold_frozen_batch_norms(self.encoder)
         forward_parameters = inspect.signature(self.encoder.forward).parameters
         # Sizes other than the one a vision transformer was trained at need its positions interpolated.
         self.encoder_kwargs = (

@@ -9,23 +9,104 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, PreTrainedModel, initialization
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.bert.modeling_bert import BertLayer, BertLMPredictionHead, BertSelfAttention
+from transformers.models.bert.modeling_bert import (
+    BertLayer,
+    BertLMPredictionHead,
+    BertPreTrainingHeads,
+    BertSelfAttention,
+)
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from .adapter_loading import adapter_source, load_adapter
-from .answer_heads import answer_head
+from .adapter_siasamrea import adapter_source, load_adapter
 from .configuration_siasamrea import PIPELINE_FILES, SiaSamReaConfig, check_dtype, pretrained_encoder_config
 from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings, frames_of, given_clips
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
-from .onednn_linear import run_wide_linears_by_onednn
 from .siamese_reasoning import SiameseReasoning
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient, for each process uses the sum."""
+
+    @staticmethod
+    def forward(ctx, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return _SumOverProcesses.apply(gradient.contiguous())
+
+
+class SiaSamReaCountBatchNorm(nn.BatchNorm1d):
+    """
+    Batch norm whose statistics in training are those of the questions of all processes, so that two processes train
+    as one with their batches together; one question in all is normalised by the running statistics (decision).
+
+    PyTorch's `SyncBatchNorm` does the same, but on GPUs only.
+
+    Attributes:
+        counted (`bool`): Whether this process's questions count; the Trainer says no of rows that only stand in.
+    """
+
+    counted = True
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalises `(questions, hidden_size)`."""
+        processes = dist.get_world_size() if self.training and dist.is_initialized() else 1
+        if processes > 1:
+            return self._normalize_over_processes(features)
+        if not self.training or len(features) == 1:
+            return self._normalize_by_running_statistics(features)
+        return super().forward(features)
+
+    def _normalize_by_running_statistics(self, features: torch.Tensor) -> torch.Tensor:
+        # In single precision, for FSDP2's mixed precision halves the parameters and not the statistics.
+        values = (features, self.running_mean, self.running_var, self.weight, self.bias)
+        normalized = nn.functional.batch_norm(*(value.float() for value in values), eps=self.eps)
+        return normalized.to(features.dtype)
+
+    def _normalize_over_processes(self, features: torch.Tensor) -> torch.Tensor:
+        values = features.float()
+        # Sums and the number of questions travel together: (hidden_size + 1,)
+        own = torch.cat([values.sum(dim=0), values.new_tensor([len(values)])]) * self.counted
+        total = _SumOverProcesses.apply(own)
+        questions = total[-1].detach()
+        if questions == 1:
+            return self._normalize_by_running_statistics(features)
+        mean = total[:-1] / questions
+        variance = _SumOverProcesses.apply(((values - mean) ** 2).sum(dim=0) * self.counted) / questions
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * questions / (questions - 1), self.momentum)
+        normalized = (values - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+        return normalized.to(features.dtype)
+
+
+def answer_head(config: SiaSamReaConfig, task: str) -> nn.Sequential:
+    """ClipBERT's head for `task`: one score an answer, one score a candidate, or one number."""
+    hidden_size, dropout = config.text_config.hidden_size, config.text_config.hidden_dropout_prob
+    if task == "count":
+        return nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(hidden_size, hidden_size),
+            nn.ELU(),
+            SiaSamReaCountBatchNorm(hidden_size),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_size, 1),
+        )
+    width = config.classifier_hidden_scale * hidden_size
+    classes = config.num_labels if task == "open_ended" else 1
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden_size, width), nn.ReLU(), nn.Linear(width, classes))
 
 
 @dataclass
@@ -196,7 +277,6 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
                 f"The text model must be of BERT's architecture; a {config.text_config.model_type!r} model has no "
                 f"{' and no '.join(sorted(missing))}."
             )
-        run_wide_linears_by_onednn(self)
         self.post_init()
 
     @can_return_tuple
@@ -488,10 +568,129 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         return mean_over_known(losses, labels)
 
 
+@dataclass
+class SiaSamReaForPreTrainingOutput(ModelOutput):
+    """
+    Output of [`SiaSamReaForPreTraining`].
+
+    Args:
+        loss (`torch.FloatTensor`, *optional*): The sum of the losses whose labels are given (ClipBERT).
+        masked_words_loss (`torch.FloatTensor`, *optional*): Cross-entropy of the masked words.
+        matching_loss (`torch.FloatTensor`, *optional*): Cross-entropy of the match.
+        prediction_logits (`torch.FloatTensor` of shape `(texts, length, vocab_size)`): Scores of the words.
+        matching_logits (`torch.FloatTensor` of shape `(texts, 2)`): Scores of "does not match" and "matches".
+    """
+
+    loss: torch.FloatTensor | None = None
+    masked_words_loss: torch.FloatTensor | None = None
+    matching_loss: torch.FloatTensor | None = None
+    prediction_logits: torch.FloatTensor | None = None
+    matching_logits: torch.FloatTensor | None = None
+
+
+class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
+    """
+    The ClipBERT network with BERT's two pretraining heads, for pairs of a picture (or one clip of a video) and a text.
+
+    Its checkpoints start a [`SiaSamReaForVideoQuestionAnswering`].
+
+    Args:
+        config ([`SiaSamReaConfig`]): The configuration; `pixel_random_sampling_size` applies in training.
+    """
+
+    _tied_weights_keys = {
+        "cls.predictions.decoder.weight": "model.text_model.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+
+    def __init__(self, config: SiaSamReaConfig):
+        super().__init__(config)
+        self.model = SiaSamReaModel(config)
+        self.cls = BertPreTrainingHeads(config.text_config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The masked-language head's decoder."""
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replaces the masked-language head's decoder."""
+        self.cls.predictions.decoder = new_embeddings
+        self.cls.predictions.bias = new_embeddings.bias
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        video_index: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        matching_labels: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> SiaSamReaForPreTrainingOutput:
+        r"""
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(videos, 1, frames, 3, height, width)`):
+                Normalised frames of one clip; a picture is a video of one frame.
+            input_ids (`torch.LongTensor` of shape `(texts, length)`): The texts, with masked words.
+            attention_mask (`torch.Tensor` of the shape of `input_ids`, *optional*): 1 for tokens, 0 for padding.
+            token_type_ids (`torch.LongTensor` of the shape of `input_ids`, *optional*): Segments; all 0 by default.
+            frame_mask (`torch.Tensor` of shape `(videos, frames)`, *optional*): 1 for frames, 0 for padding.
+            video_index (`torch.LongTensor` of shape `(texts,)`, *optional*):
+                The picture each text is paired with; by default text i with picture i.
+            labels (`torch.LongTensor` of the shape of `input_ids`, *optional*):
+                The word behind each mask, -100 elsewhere and for texts that do not match (ClipBERT).
+            matching_labels (`torch.LongTensor` of shape `(texts,)`, *optional*): 1 where text and picture match, or 0.
+
+        Returns:
+            [`SiaSamReaForPreTrainingOutput`]
+
+        Raises:
+            `ValueError`: If there is more than one clip.
+        """
+        if pixel_values_videos.shape[1] != 1:
+            raise ValueError(f"Pretraining looks at one clip of a video; got {pixel_values_videos.shape[1]}.")
+        outputs = self.model(
+            pixel_values_videos,
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            frame_mask=frame_mask,
+            video_index=video_index,
+            pixel_sampling_size=self.config.pixel_random_sampling_size if self.training else None,
+            **kwargs,
+        )
+        words = outputs.last_hidden_state[:, : input_ids.shape[1]]  # (texts, length, hidden_size)
+        prediction_logits, matching_logits = self.cls(words, outputs.pooler_output[:, 0])
+        masked_words_loss = matching_loss = None
+        if labels is not None:
+            losses = nn.functional.cross_entropy(
+                prediction_logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum"
+            )
+            masked_words_loss = losses / (labels != -100).sum().clamp(min=1)
+        if matching_labels is not None:
+            matching_loss = nn.functional.cross_entropy(matching_logits.float(), matching_labels)
+        losses = [loss for loss in (masked_words_loss, matching_loss) if loss is not None]
+        return SiaSamReaForPreTrainingOutput(
+            loss=sum(losses) if losses else None,
+            masked_words_loss=masked_words_loss,
+            matching_loss=matching_loss,
+            prediction_logits=prediction_logits,
+            matching_logits=matching_logits,
+        )
+
+
 __all__ = [
     "NonFiniteError",
+    "SiaSamReaCountBatchNorm",
+    "SiaSamReaForPreTraining",
+    "SiaSamReaForPreTrainingOutput",
     "SiaSamReaForVideoQuestionAnswering",
     "SiaSamReaModel",
     "SiaSamReaPreTrainedModel",
     "SiaSamReaVideoQuestionAnsweringOutput",
+    "answer_head",
 ]

@@ -1,8 +1,7 @@
 """`pipeline("video-question-answering")`: answers about a video."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from importlib import import_module
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ import torch
 from transformers import Pipeline, PreTrainedModel
 
 from .configuration_siasamrea import PIPELINE_FILES
-from .packed_weights import pack_weights
-from .video_question_requests import (
+from .requests_siasamrea import (
     FIELDS,
     AnswerStream,
     Place,
@@ -51,6 +49,9 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     ...     print(best["answer"])
     ```"""
 
+    # Gives the class that answers with other models. The installed package sets it; a checkpoint's own code has none.
+    for_other_models: "Callable[[], type[VideoQuestionAnsweringPipeline]] | None" = None
+
     _load_processor = True
     _load_tokenizer = False
     _load_image_processor = False
@@ -60,14 +61,17 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     def __new__(cls, model: PreTrainedModel, *args, **kwargs) -> "VideoQuestionAnsweringPipeline":
         """The pipeline that fits the model: video-language models have one of their own, in the installed package."""
         if cls is VideoQuestionAnsweringPipeline and model.config.model_type != "siasamrea":
-            # By name, because this file also travels with checkpoints, without that package.
-            cls = import_module("modeling_siasamrea.video_language.pipeline").VideoLanguagePipeline
+            if cls.for_other_models is None:
+                raise ValueError(
+                    f"The pipeline answers with SiaSamRea models; install the package `siasamrea` to use it with a "
+                    f"{model.config.model_type!r} model."
+                )
+            cls = cls.for_other_models()
         return super().__new__(cls)
 
     def __init__(self, *args, **kwargs):
         self.defaults = {name: kwargs.pop(name) for name in FIELDS if name in kwargs and name != "task"}
         super().__init__(*args, **kwargs)
-        pack_weights(self.model)
 
     def _sanitize_parameters(
         self, top_k: int | None = None, download_limits: dict[str, Any] | None = None, **kwargs

@@ -19,9 +19,9 @@ from modeling_siasamrea import (
     SiaSamReaProcessor,
     SiaSamReaVideoProcessor,
 )
-from modeling_siasamrea.annotations_siasamrea import load_video_questions
-from modeling_siasamrea.data_siasamrea import VideoQuestionDataset
-from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
+from modeling_siasamrea.data.dataset import VideoQuestionDataset
+from modeling_siasamrea.data.questions import load_video_questions
+from modeling_siasamrea.training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 
 SMALL_ANSWERS = ["cat", "dog", "red"]

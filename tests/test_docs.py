@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_benchmarks import OFFICIAL
+from official_files import OFFICIAL
 from test_convert_clipbert_checkpoint import OPEN_ENDED, official_state
+from tiny_video_language_models import tiny
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands import siasamrea
-from tiny_video_language_models import tiny
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -322,7 +322,7 @@ def test_adapter_folders(answer, folder, videos, tmp_path):
 def test_adapters_with_heads_of_another_shape(answer, folder, tmp_path, videos, tiny_config):
     """What `run_videoqa.py` writes: the adapter, its own configuration and the processor in one folder."""
     pytest.importorskip("peft")
-    from modeling_siasamrea.lora_siasamrea import add_lora, load_lora
+    from modeling_siasamrea.training.lora import add_lora, load_lora
 
     torch.manual_seed(1)
     config = tiny_config(tasks=["open_ended", "multiple_choice"], id2label=dict(enumerate("abcdef")))

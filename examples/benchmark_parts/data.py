@@ -21,14 +21,14 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
 from modeling_siasamrea import SiaSamReaVideoProcessor
-from modeling_siasamrea.annotations_siasamrea import load_video_questions
-from modeling_siasamrea.commands.prepare import prepare_video
-from modeling_siasamrea.data_siasamrea import VideoQuestionDataset, VideoRequest
-from modeling_siasamrea.model_loading_siasamrea import build_model
+from modeling_siasamrea.data.dataset import VideoQuestionDataset, VideoRequest
+from modeling_siasamrea.data.questions import load_video_questions
+from modeling_siasamrea.preparation.sample_data import make_sample_data
+from modeling_siasamrea.preparation.small_copies import prepare_video
 from modeling_siasamrea.processors.siamese_sampling import sample_clips
 from modeling_siasamrea.processors.video_decoding import decode_frames
-from modeling_siasamrea.sample_data import make_sample_data
-from modeling_siasamrea.trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
+from modeling_siasamrea.training.start import build_model
+from modeling_siasamrea.training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 
 QUICKSTART = json.loads((Path(__file__).parents[1] / "configs" / "quickstart.json").read_text())

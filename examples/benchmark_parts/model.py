@@ -14,9 +14,8 @@ from torch import nn
 from transformers import AutoBackbone, AutoModel
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForVideoQuestionAnswering
+from modeling_siasamrea.conversion.for_cpus import OneDnnLinear, pack_weights, run_wide_linears_by_onednn
 from modeling_siasamrea.loss_siasamrea import siamese_loss
-from modeling_siasamrea.onednn_linear import OneDnnLinear, run_wide_linears_by_onednn
-from modeling_siasamrea.packed_weights import pack_weights
 
 
 def resnet50_bert_base(**fields) -> SiaSamReaForVideoQuestionAnswering:

@@ -19,7 +19,7 @@ import random
 import re
 from pathlib import Path
 
-from ..tables_siasamrea import read_cells
+from ..data.tables import read_cells
 from .official_files import VideoFolder, annotation_file, read_rows, short_name, whole_number
 
 

@@ -12,7 +12,7 @@ MSVD-QA: open-ended questions about 1 970 short YouTube clips.
 
 from pathlib import Path
 
-from ..tables_siasamrea import read_text
+from ..data.tables import read_text
 from .official_files import VideoFolder, annotation_file, open_ended_rows, short_name
 
 

@@ -12,7 +12,7 @@ NExT-QA, multiple choice: causal and temporal questions about everyday videos.
 
 from pathlib import Path
 
-from ..tables_siasamrea import read_csv
+from ..data.tables import read_csv
 from .official_files import VideoFolder, annotation_file, check_columns, short_name, whole_number
 
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..data.tables import read_json, read_jsonl
 from ..processors.video_decoding import VIDEO_SUFFIXES
-from ..tables_siasamrea import read_json, read_jsonl
 
 
 def annotation_file(annotations: Path, *names: str) -> Path:

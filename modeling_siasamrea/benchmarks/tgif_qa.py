@@ -19,7 +19,7 @@ import csv
 import hashlib
 from pathlib import Path
 
-from ..tables_siasamrea import read_csv
+from ..data.tables import read_csv
 from .official_files import VideoFolder, annotation_file, check_columns, clipbert_rows, whole_number
 
 

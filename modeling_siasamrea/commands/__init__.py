@@ -1,1 +1,1 @@
-"""What `siasamrea` and the scripts in `examples/` do; of the rest only the converter imports it, for its arguments."""
+"""The subcommands of `siasamrea`, one file each, and what they share."""

@@ -13,11 +13,11 @@ from transformers import HfArgumentParser, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ..configuration_siasamrea import TASKS, SiaSamReaConfig
-from ..packaged_files import CONFIGS
+from ..preparation.sample_data import SampleData
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessorKwargs
-from ..sample_data import SampleData
 from ..video_language.settings import VideoLanguageSettings
-from .siasamrea import ArgumentParser
+from .packaged_files import CONFIGS
+from .parser import ArgumentParser
 
 
 def refuse_unknown(given: Collection[str], known: Collection[str], where: str, kind: str) -> None:

@@ -3,6 +3,7 @@
 its answer are, says [`ask_arguments`].
 """
 
+import argparse
 import json
 import math
 import os
@@ -18,9 +19,10 @@ from torch import distributed
 from tqdm import tqdm
 from transformers import Pipeline
 
-from .. import answerer_loading
+from . import checkpoint as answerer_loading
 from .arguments import fits, refuse_unknown
-from .siasamrea import CHECKPOINT, ask_arguments
+from .checkpoint import CHECKPOINT
+from .parser import parser_for
 
 
 FIELDS = {
@@ -279,6 +281,54 @@ def main(argv: Sequence[str] | None = None) -> None:
         for answer in answers:
             score = f"\t{answer['score']:.3f}" if arguments.top_k > 1 and "score" in answer else ""
             print(f"{answer['answer']}{score}")
+
+
+def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    Asks a checkpoint about a video, or many questions from a list.
+
+        siasamrea ask cat.mp4 "what does the cat do?" --model my-model
+        siasamrea ask cat.mp4 "what is it?" --candidates "a cat" "a dog" --start 2 --end 7.5 --json
+        siasamrea ask - < requests.jsonl
+        torchrun --nproc_per_node 4 -m modeling_siasamrea ask requests.jsonl --output answers.jsonl
+
+    A request is a JSON object on a line: video, question (or a list of them), and optionally candidates, start, end
+    (seconds), task and question_id. Its answer is the same object with `answer`, the best, and `answers`, the best
+    --top_k with their scores; or with `error`, which stops nothing. Answers come in the order of the requests.
+
+    With --output several processes share the list, and a job that was killed goes on where it stopped when it is
+    started again: each process keeps its answers in a file beside the output, and the output is there when all are.
+    Requests in a file that follow each other about one span of a video are answered together, and its frames decoded
+    once.
+    """
+    parser = parser_for(ask_arguments)
+    parser.add_argument("video", help="a file or address; a JSONL list of requests; or - for standard input")
+    parser.add_argument("question", nargs="?", help="the question about a video")
+    parser.add_argument("--candidates", nargs="+", help="answers to choose from")
+    parser.add_argument("--model", default=CHECKPOINT, help="checkpoint: folder or hub name; default: %(default)s")
+    parser.add_argument("--start", type=float, help="start of the span asked about, in seconds")
+    parser.add_argument("--end", type=float, help="its end")
+    parser.add_argument("--task", help="open_ended, multiple_choice or count; where the question leaves it open")
+    parser.add_argument("--top_k", type=int, default=1, help="the most answers; default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print the request with its answers and scores as JSON")
+    parser.add_argument("--output", type=Path, help="for a list: file of the answers, which a killed job goes on with")
+    given = parser.parse_args(argv)
+    given.is_list = given.video == "-" or (given.question is None and given.video.endswith(".jsonl"))
+    in_requests = ("question", "candidates", "start", "end", "task")
+    of_one = [name for name in in_requests if getattr(given, name) is not None]
+    if given.top_k < 1:
+        parser.error(f"--top_k, the number of answers, must be 1 or more; got {given.top_k}.")
+    if given.is_list and of_one:
+        parser.error(f"A list has {', '.join(of_one)} in its requests, not on the command line.")
+    if not given.is_list and given.question is None:
+        parser.error("There is no question: siasamrea ask VIDEO QUESTION.")
+    if not given.is_list and given.output is not None:
+        parser.error("--output is for a list of requests.")
+    if given.is_list and given.video != "-" and not Path(given.video).is_file():
+        parser.error(f"The list {given.video} does not exist.")
+    if given.output is not None and given.output.resolve() == Path(given.video).resolve():
+        parser.error("--output is the list itself. Choose another --output.")
+    return given
 
 
 __all__ = ["answer_lines", "main"]

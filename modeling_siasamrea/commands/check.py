@@ -1,172 +1,20 @@
 """`siasamrea check`: opens the videos of a data set, each in a process that may die of it."""
 
+import argparse
 import json
-import multiprocessing
 import os
-import signal
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
-from transformers.video_utils import VideoMetadata
 
-from ..annotations_siasamrea import VideoQuestion, load_video_questions
 from ..benchmarks import LOADERS, load_benchmark
-from ..processors.video_decoding import VideoDecodingError, decode_frames
-from ..unlabelled_rows_siasamrea import name_unlabelled
-from ..worker_processes import end_with_parent
+from ..data.questions import VideoQuestion, load_video_questions
+from ..data.unlabelled_rows import name_unlabelled
+from ..preparation.check_videos import TIMEOUT, UNUSABLE, check_videos, distinct_videos
 from .arguments import refuse_unknown
-from .siasamrea import TIMEOUT, check_arguments
-
-
-MAX_ASPECT_RATIO = 4.0
-# Videos with these faults go to the skip list.
-UNUSABLE = ("missing", "unreadable", "no frames", "kills its decoder", "takes too long")
-VIDEOS_PER_PROCESS = 500  # then a worker starts anew, so that a decoder's leaks do not add up
-
-
-class Video(NamedTuple):
-    """A video to check, the latest second that a question asks about, and its bytes where the rows bring them."""
-
-    path: str
-    latest: float | None
-    data: bytes | None = None
-
-
-class Fault(NamedTuple):
-    """Something wrong with a video."""
-
-    video: str
-    fault: str
-    detail: str
-
-
-def check_video(video: Video) -> list[Fault]:
-    r"""
-    What is wrong with a video.
-
-    Args:
-        video (`Video`): Its path, and the latest start or end of its questions in seconds.
-
-    Returns:
-        `list[Fault]`: `missing`, `unreadable` (with the decoder's reason), `no frames`, `one frame`,
-        `shorter than a span` or `extreme aspect ratio`; empty for a good video.
-    """
-    if video.data is None and "://" not in video.path and not os.path.exists(video.path):
-        return [Fault(video.path, "missing", "there is no such file")]
-    seen: list[VideoMetadata] = []
-
-    def first_middle_last(metadata: VideoMetadata) -> np.ndarray:
-        seen.append(metadata)
-        return np.unique([0, metadata.total_num_frames // 2, metadata.total_num_frames - 1])
-
-    try:
-        frames, _ = decode_frames(video.data or video.path, first_middle_last)
-    except VideoDecodingError as error:
-        return [Fault(video.path, "no frames" if "no frames" in error.reason else "unreadable", error.reason)]
-    metadata, (height, width) = seen[-1], frames.shape[-2:]
-    faults = []
-    if metadata.total_num_frames == 1:
-        faults.append(Fault(video.path, "one frame", "all its clips are the same picture"))
-    if video.latest is not None and metadata.duration is not None and metadata.duration < video.latest:
-        detail = f"it lasts {metadata.duration:.2f} s, a question asks about {video.latest:.2f} s"
-        faults.append(Fault(video.path, "shorter than a span", detail))
-    if max(width / height, height / width) > MAX_ASPECT_RATIO:
-        faults.append(Fault(video.path, "extreme aspect ratio", f"{width} x {height} pixels"))
-    return faults
-
-
-def distinct_videos(questions: list[VideoQuestion]) -> list[Video]:
-    """The videos of the rows, each once, with the latest second that is asked about."""
-    latest: dict[tuple[str, bytes | None], float | None] = {}
-    for question in questions:
-        video = question.video, question.video_bytes
-        times = [time for time in (latest.get(video), question.start, question.end) if time is not None]
-        latest[video] = max(times, default=None)
-    return [Video(path, time, data) for (path, data), time in latest.items()]
-
-
-def serve(connection: Connection) -> None:
-    """What a worker does: check the videos that it is sent, until the process that sends them is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the first process ends the others
-    end_with_parent()
-    while True:
-        connection.send(check_video(connection.recv()))
-
-
-class Worker:
-    """A process that checks one video at a time, so that it is known which one it died of."""
-
-    def __init__(self):
-        self.connection, other = multiprocessing.Pipe()
-        self.process = multiprocessing.Process(target=serve, args=(other,), daemon=True)
-        self.process.start()
-        other.close()  # only the worker holds it, so that its death shows
-        self.checked = 0
-
-    def begin(self, video: Video, timeout: float) -> None:
-        """Sends the next video."""
-        self.video, self.timeout, self.deadline = video, timeout, time.monotonic() + timeout
-        self.checked += 1
-        self.connection.send(video)
-
-    def finish(self) -> list[Fault] | None:
-        """The faults of its video, `None` while it is being checked. A worker that died or took too long is ended."""
-        if self.connection.poll():
-            try:
-                return self.connection.recv()
-            except (EOFError, OSError):
-                self.end()
-                code = self.process.exitcode
-                how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-                return [Fault(self.video.path, "kills its decoder", f"the process that read it ended {how}")]
-        if time.monotonic() < self.deadline:
-            return None
-        self.end()
-        return [Fault(self.video.path, "takes too long", f"it was not read within {self.timeout:g} s")]
-
-    def end(self) -> None:
-        """Ends the process."""
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-def check_videos(videos: Sequence[Video], workers: int, timeout: float = TIMEOUT) -> Iterator[list[Fault]]:
-    r"""
-    The faults of each video as they are found, in no order.
-
-    Args:
-        videos (`Sequence[Video]`): The videos.
-        workers (`int`): Processes. One that a video kills is replaced.
-        timeout (`float`, *optional*, defaults to 300): Seconds that a video may take.
-    """
-    waiting, idle, busy = list(reversed(videos)), [], []
-    try:
-        while waiting or busy:
-            while waiting and len(busy) < workers:
-                busy.append(idle.pop() if idle else Worker())
-                busy[-1].begin(waiting.pop(), timeout)
-            next_deadline = min(worker.deadline for worker in busy)
-            wait([worker.connection for worker in busy], max(0.0, next_deadline - time.monotonic()))
-            for worker in list(busy):
-                faults = worker.finish()
-                if faults is None:
-                    continue
-                busy.remove(worker)
-                if worker.checked == VIDEOS_PER_PROCESS:
-                    worker.end()
-                if not worker.connection.closed:
-                    idle.append(worker)
-                yield faults
-    finally:
-        for worker in idle + busy:
-            worker.end()
+from .parser import parser_for
 
 
 def load_rows(name: str, annotations: str | None, videos: str | None, splits: list[str]) -> list[VideoQuestion]:
@@ -224,4 +72,36 @@ def main(argv: Sequence[str] | None = None) -> Counter:
     return counts
 
 
-__all__ = ["Fault", "Video", "check_video", "check_videos", "main"]
+def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    Checks the videos of a benchmark, or of your own rows, before a run needs them at night.
+
+        siasamrea check msvd_qa --annotations annotations/msvd_qa --videos videos/msvd
+        siasamrea check train.jsonl --videos videos --output report
+
+    Each video is opened, and its first, middle and last frame are decoded, in a process that may die of it.
+    `report.jsonl` has a line for each fault, `skip_list.jsonl` the videos that cannot be used, which a training run
+    with `--skip_list` leaves out.
+    """
+    splits = ("train", "validation", "test")
+    parser = parser_for(check_arguments)
+    parser.add_argument(
+        "name",
+        help="msvd_qa, msrvtt_qa, activitynet_qa, how2qa, tgif_action, tgif_transition, tgif_frameqa, tgif_count, "
+        "nextqa_mc, or a JSONL or CSV file of rows",
+    )
+    parser.add_argument("--annotations", help="folder of the benchmark's annotation files")
+    parser.add_argument("--videos", help="folder of the videos")
+    parser.add_argument("--splits", nargs="+", choices=splits, default=splits, help="default: all that are there")
+    parser.add_argument("--output", type=Path, default=Path("data_check"), help="folder of the report")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds a video; default: %(default)s")
+    given = parser.parse_args(argv)
+    if given.workers < 1 or not given.timeout > 0:
+        parser.error(f"--workers and --timeout must be above 0; got {given.workers} and {given.timeout}.")
+    if given.videos is not None and not Path(given.videos).is_dir():
+        parser.error(f"The video folder {given.videos} does not exist.")
+    return given
+
+
+__all__ = ["main"]

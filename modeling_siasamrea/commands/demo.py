@@ -1,5 +1,8 @@
 """A page in the browser: ask a checkpoint about a video, and see what the model sees."""
 
+import argparse
+import importlib
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -7,7 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from modeling_siasamrea.commands.siasamrea import demo_arguments
+from .checkpoint import CHECKPOINT
+from .parser import parser_for
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = demo_arguments(argv)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError('The page needs Gradio: pip install "siasamrea[demo]".')
-    from modeling_siasamrea.answerer_loading import load_answerer
-    from modeling_siasamrea.demo_siasamrea import Demo, Page, launch_page, load_examples
+    from modeling_siasamrea.commands.checkpoint import load_answerer
+    from modeling_siasamrea.demo.page import Demo, Page, launch_page, load_examples
 
     examples = load_examples(arguments.examples)
     answerer = load_answerer(arguments.checkpoint)
@@ -37,3 +41,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def demo_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Opens a page in the browser: ask a checkpoint about a video, and see what the model sees."""
+    sample_questions = Path("outputs/sample_data/test.jsonl")
+    parser = parser_for(demo_arguments)
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        default=os.environ.get("SIASAMREA_CHECKPOINT", CHECKPOINT),
+        help="a SiaSamRea checkpoint or LoRA adapter: hub name or folder; default: the environment's "
+        "SIASAMREA_CHECKPOINT, or the quickstart's",
+    )
+    parser.add_argument(
+        "--examples",
+        default=sample_questions if sample_questions.is_file() else None,
+        help="what can be picked: a folder of videos, or a JSONL or CSV file of questions about videos beside it; "
+        "default: the quickstart's test questions, where they are",
+    )
+    parser.add_argument("--host", help="address to serve on; 0.0.0.0 for other machines too; default: 127.0.0.1")
+    parser.add_argument("--port", type=int, help="port to serve on; default: the first free one from 7860")
+    return parser.parse_args(argv)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..model_loading_siasamrea import NOT_LOADED
+from ..training.start import NOT_LOADED
 from ..video_language.loading import is_video_language_model
 from . import train, train_vlm
 from .run import Report

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from transformers import TrainingArguments
 
-from ..annotations_siasamrea import VideoQuestion, load_video_questions, read_skip_list
-from ..sample_data import make_sample_data
+from ..data.questions import VideoQuestion, load_video_questions, read_skip_list
+from ..preparation.sample_data import make_sample_data
 from .arguments import DataArguments
 
 

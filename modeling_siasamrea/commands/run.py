@@ -8,13 +8,14 @@ from pathlib import Path
 from torch.utils.data import Dataset
 from transformers import TrainingArguments, pipeline, set_seed
 
-from ..checkpoints_siasamrea import last_whole_checkpoint
-from ..evaluation_siasamrea import majority_baseline, question_only_baseline, score_predictions
-from ..model_card_siasamrea import write_model_card
+from ..demo.clips_picture import draw_answer
+from ..evaluation.baselines import majority_baseline, question_only_baseline
+from ..evaluation.scores import score_predictions
 from ..processors.video_decoding import VideoDecodingError
-from ..trainer_siasamrea import SiaSamReaTrainer
+from ..training.checkpoints import last_whole_checkpoint
+from ..training.trainer import SiaSamReaTrainer
 from .arguments import DataArguments
-from .draw_answer import draw_answer
+from .model_card import write_model_card
 from .rows import Rows, RunRows, load_rows
 
 

@@ -19,13 +19,13 @@ from typing import Any
 from torch import nn
 
 from ..configuration_siasamrea import SiaSamReaConfig
-from ..data_siasamrea import VideoQuestionDataset
-from ..lora_siasamrea import add_lora
-from ..model_loading_siasamrea import build_model, known_answers, load_model
+from ..data.dataset import VideoQuestionDataset
+from ..data.unlabelled_rows import leave_out_unlabelled
+from ..data.vocabulary import vocabulary_coverage
 from ..processors.processing_siasamrea import SiaSamReaProcessor
-from ..trainer_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
-from ..unlabelled_rows_siasamrea import leave_out_unlabelled
-from ..vocabulary_siasamrea import vocabulary_coverage
+from ..training.lora import add_lora
+from ..training.start import build_model, known_answers, load_model
+from ..training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
 from .arguments import DataArguments, read_arguments
 from .rows import Rows, RunRows
 from .run import Report, finish_run, run, start_run

@@ -16,8 +16,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ..unlabelled_rows_siasamrea import refuse_unlabelled
-from ..video_language.adapters import add_adapter
+from ..data.unlabelled_rows import refuse_unlabelled
+from ..training.lora import add_adapter
 from ..video_language.data import VideoClipDataset
 from ..video_language.loading import load_video_language_model
 from ..video_language.processing import VideoLanguageProcessor

@@ -1,6 +1,6 @@
 """Siamese sampling and reasoning for the video-language models of `AutoModelForImageTextToText`."""
 
-from .adapters import add_adapter
+from ..training.lora import add_adapter
 from .processing import VideoLanguageProcessor
 from .settings import SETTINGS_NAME, VideoLanguageSettings
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from transformers import BatchFeature
 
-from ..annotations_siasamrea import VideoQuestion
-from ..data_siasamrea import VideoQuestionDataset
+from ..data.dataset import VideoQuestionDataset
+from ..data.questions import VideoQuestion
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from .processing import VideoLanguageProcessor
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..annotations_siasamrea import VideoQuestion
 from ..configuration_siasamrea import TASKS
-from ..evaluation_siasamrea import round_count
+from ..data.questions import VideoQuestion
+from ..evaluation.scores import round_count
 from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline
-from ..video_question_requests import Place, Questions, RequestBatch
+from ..requests_siasamrea import Place, Questions, RequestBatch
 from .data import Clip, VideoLanguageDataCollator, in_precision, read_clips
 from .generation import candidate_probabilities, generate_answers, normalize_answer, parse_count
 from .loading import is_adapter

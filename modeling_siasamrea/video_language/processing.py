@@ -9,7 +9,7 @@ import torch
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 from transformers.utils import logging
 
-from ..annotations_siasamrea import VideoQuestion
+from ..data.questions import VideoQuestion
 from .settings import VideoLanguageSettings, optional_file
 
 

@@ -10,12 +10,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from ..annotations_siasamrea import VideoQuestion
-from ..data_siasamrea import VideoQuestionDataset
+from ..data.dataset import VideoQuestionDataset
+from ..data.questions import VideoQuestion
+from ..data.unlabelled_rows import refuse_unlabelled
 from ..siamese_reasoning import average_affinity
-from ..trainer_siasamrea import SiaSamReaTrainer
-from ..training_args_siasamrea import SiaSamReaTrainingArguments
-from ..unlabelled_rows_siasamrea import refuse_unlabelled
+from ..training.arguments import SiaSamReaTrainingArguments
+from ..training.trainer import SiaSamReaTrainer
 from .data import VideoLanguageDataCollator, in_precision
 from .generation import candidate_probabilities, generate_answers, normalize_answer, parse_count
 from .modeling import AnswerReasoningOutput, answer_log_likelihoods, reason_over_clips

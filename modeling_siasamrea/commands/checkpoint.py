@@ -1,0 +1,38 @@
+"""The pipeline of a checkpoint of either kind of model, for the commands and the page."""
+
+from pathlib import Path
+
+from transformers import Pipeline, pipeline
+
+from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..training.start import explained, refuse_missing_folder
+from ..video_language.loading import is_video_language_model, load_video_language_model
+
+
+CHECKPOINT = "outputs/quickstart"  # what the commands load by default
+
+
+def load_answerer(checkpoint: str | Path, device: int | None = None) -> Pipeline:
+    r"""
+    The pipeline of a checkpoint.
+
+    Args:
+        checkpoint (`str` or `Path`): Hub name or folder of a checkpoint, a video-language model, or an adapter.
+        device (`int`, *optional*): A GPU.
+
+    Raises:
+        `ValueError`: If it cannot be loaded.
+    """
+    # The model itself, not its name: the pipeline would put a traceback into its message.
+    with explained(f"The checkpoint {checkpoint} cannot be loaded"):
+        refuse_missing_folder(checkpoint)
+        if is_video_language_model(checkpoint):
+            model, processor = load_video_language_model(checkpoint)
+        else:
+            model = SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint)
+            processor = SiaSamReaProcessor.from_pretrained(checkpoint)
+    return pipeline("video-question-answering", model=model, processor=processor, device=device)
+
+
+__all__ = ["load_answerer"]

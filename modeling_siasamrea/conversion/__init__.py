@@ -1,0 +1,1 @@
+"""Converts models: from ClipBERT, to `torch.export`, for CPUs."""

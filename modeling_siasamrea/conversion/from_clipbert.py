@@ -1,0 +1,221 @@
+"""Converts ClipBERT's weights to this model."""
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import BertConfig, ResNetConfig
+
+from ..configuration_siasamrea import SiaSamReaConfig
+from ..modeling_siasamrea import SiaSamReaForPreTraining, SiaSamReaForVideoQuestionAnswering, SiaSamReaPreTrainedModel
+from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+
+
+State = dict[str, torch.Tensor]
+
+# Official names to ours; the first pattern that matches counts.
+RENAMED = (
+    (r"cnn\.feature\.backbone\.stem\.conv1\.norm\.", "model.image_encoder.encoder.embedder.embedder.normalization."),
+    (r"cnn\.feature\.backbone\.stem\.conv1\.", "model.image_encoder.encoder.embedder.embedder.convolution."),
+    (r"cnn\.grid_encoder\.0\.", "model.image_encoder.grid_encoder."),
+    (r"transformer\.bert\.visual_embeddings\.col_position_", "model.visual_embeddings.column_position_"),
+    (r"transformer\.bert\.visual_embeddings\.", "model.visual_embeddings."),
+    (r"transformer\.bert\.", "model.text_model."),
+    (r"transformer\.cls\.", "cls."),
+    (r"transformer\.regressor\.0\.", "heads.count.1."),
+    (r"transformer\.regressor\.2\.", "heads.count.3."),
+    (r"transformer\.regressor\.4\.", "heads.count.5."),
+)
+RESNET_LAYER = re.compile(r"cnn\.feature\.backbone\.res(\d)\.(\d+)\.(conv(\d)|shortcut)\.(norm\.)?(.+)")
+CLASSIFIER = re.compile(r"transformer\.classifier\.([02])\.(weight|bias)")
+# The detector's heads that the grid features come from, and a position table that ClipBERT never reads.
+LEFT_OUT = (
+    r"cnn\.feature\.(proposal_generator|roi_heads)\.",
+    r"transformer\.bert\.visual_embeddings\.position_embeddings\.",
+    r"transformer\.bert\.embeddings\.position_ids$",
+)
+# What ClipBERT's weights do not hold, and training starts anew: W1 and W2, and the counters of frozen batch norms.
+STARTS_ANEW = re.compile(r"siamese_reasoning\.|\.num_batches_tracked$")
+
+
+def read_checkpoint(path: str | Path) -> State:
+    r"""
+    The tensors of a `.pt` or `.safetensors` file, without the prefix `module.`; nothing in the file is executed.
+
+    Raises:
+        `ValueError`: If the file is missing or holds anything but tensors by name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"The checkpoint {path} does not exist.")
+    try:
+        is_safetensors = path.suffix == ".safetensors"
+        state = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises errors of many kinds
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The checkpoint {path} cannot be read as tensors alone: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise ValueError(f"The checkpoint {path} must hold tensors by name, as ClipBERT saves them.")
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def find_task(state: State) -> str | None:
+    r"""
+    The task a checkpoint was trained for.
+
+    Returns:
+        `str`, *optional*: `"count"`, `"multiple_choice"`, `"open_ended"`, or `None` for the pretraining heads.
+
+    Raises:
+        `ValueError`: If there is no head.
+    """
+    if "transformer.regressor.4.weight" in state:
+        return "count"
+    if "transformer.classifier.2.weight" in state:
+        return "multiple_choice" if len(state["transformer.classifier.2.weight"]) == 1 else "open_ended"
+    if "transformer.cls.seq_relationship.weight" in state:
+        return None
+    raise ValueError(
+        "The checkpoint has none of ClipBERT's heads, transformer.classifier, transformer.regressor or "
+        "transformer.cls."
+    )
+
+
+def new_name(name: str, task: str | None) -> str:
+    """Our name of an official parameter; the name itself where we have none."""
+    layer = RESNET_LAYER.fullmatch(name)
+    if layer:
+        stage, index, part, convolution, norm, rest = layer.groups()
+        part = "shortcut" if part == "shortcut" else f"layer.{int(convolution) - 1}"
+        prefix = f"model.image_encoder.encoder.encoder.stages.{int(stage) - 2}.layers.{index}.{part}"
+        return f"{prefix}.{'normalization' if norm else 'convolution'}.{rest}"
+    classifier = CLASSIFIER.fullmatch(name)
+    if classifier:
+        return f"heads.{task}.{int(classifier[1]) + 1}.{classifier[2]}"
+    for pattern, ours in RENAMED:
+        if re.match(pattern, name):
+            return re.sub(pattern, ours, name, count=1)
+    return name
+
+
+def read_config(state: State, task: str | None, bert: dict, num_attention_heads: int | None) -> SiaSamReaConfig:
+    r"""
+    The configuration that the shapes of the weights tell.
+
+    Args:
+        state (`dict[str, torch.Tensor]`): The official state dict.
+        task (`str`, *optional*): Of [`find_task`].
+        bert (`dict`): What shapes cannot tell, in ClipBERT's BERT configuration: heads, dropout, epsilon.
+        num_attention_heads (`int`, *optional*): Attention heads; by default those of `bert`, or one for 64 features.
+
+    Raises:
+        `ValueError`: If a weight that a width is read from is missing.
+    """
+    try:
+        stages = [
+            [name for name in state if re.fullmatch(rf"cnn\.feature\.backbone\.res{stage}\.\d+\.conv3\.weight", name)]
+            for stage in (2, 3, 4, 5)
+        ]
+        widths = [len(state[names[0]]) for names in stages]
+        embeddings = "transformer.bert.embeddings."
+        vocab_size, hidden_size = state[f"{embeddings}word_embeddings.weight"].shape
+        layers = {name.split(".")[4] for name in state if name.startswith("transformer.bert.encoder.layer.")}
+        text_config = BertConfig(
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            num_hidden_layers=len(layers),
+            num_attention_heads=num_attention_heads or bert.get("num_attention_heads") or max(1, hidden_size // 64),
+            intermediate_size=len(state["transformer.bert.encoder.layer.0.intermediate.dense.weight"]),
+            max_position_embeddings=len(state[f"{embeddings}position_embeddings.weight"]),
+            type_vocab_size=len(state[f"{embeddings}token_type_embeddings.weight"]),
+            hidden_act=bert.get("hidden_act", "gelu"),
+            layer_norm_eps=bert.get("layer_norm_eps", 1e-12),
+            hidden_dropout_prob=bert.get("hidden_dropout_prob", 0.1),
+            attention_probs_dropout_prob=bert.get("attention_probs_dropout_prob", 0.1),
+            pad_token_id=bert.get("pad_token_id", 0),
+        )
+        visual = "transformer.bert.visual_embeddings."
+        fields = {
+            "max_grid_rows": len(state[f"{visual}row_position_embeddings.weight"]),
+            "max_grid_columns": len(state[f"{visual}col_position_embeddings.weight"]),
+        }
+        stem_width = len(state["cnn.feature.backbone.stem.conv1.weight"])
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"The checkpoint lacks weights that its widths are read from: {error}.") from None
+    if task in ("open_ended", "multiple_choice"):
+        fields["classifier_hidden_scale"] = len(state["transformer.classifier.0.weight"]) // hidden_size
+    if task == "open_ended":
+        fields["num_labels"] = len(state["transformer.classifier.2.weight"])
+    if task is None:
+        fields["pixel_random_sampling_size"] = bert.get("pixel_random_sampling_size", 100)
+    vision_config = ResNetConfig(
+        embedding_size=stem_width,
+        hidden_sizes=widths,
+        depths=[len(names) for names in stages],
+        downsample_in_bottleneck=True,  # a stage's stride is in its first 1x1 convolution
+    )
+    return SiaSamReaConfig(
+        vision_config=vision_config,
+        text_config=text_config,
+        tasks=[] if task is None else [task],
+        multiple_choice_loss="cross_entropy",
+        frozen_image_encoder_modules=["embedder", "encoder.stages.0"],
+        fold_batch_norm=False,  # ClipBERT's numbers to the last digits; set it True for speed
+        **fields,
+    )
+
+
+def convert_clipbert_state(
+    state: State, bert: dict | None = None, num_attention_heads: int | None = None
+) -> tuple[SiaSamReaPreTrainedModel, dict[str, list[str]]]:
+    r"""
+    Converts a state dict of ClipBERT.
+
+    Args:
+        state (`dict[str, torch.Tensor]`): The official state dict, see [`read_checkpoint`].
+        bert (`dict`, *optional*): ClipBERT's BERT configuration, for what shapes cannot tell.
+        num_attention_heads (`int`, *optional*): Attention heads, over those of `bert`.
+
+    Returns:
+        `tuple`: the model in evaluation mode, a [`SiaSamReaForVideoQuestionAnswering`] or for the pretraining heads a
+        [`SiaSamReaForPreTraining`], and the official names that were `used` and those `left_out` on purpose.
+
+    Raises:
+        `ValueError`: If a weight is missing, unexpected or of another shape; the message names all of them.
+    """
+    task = find_task(state)
+    model_class = SiaSamReaForPreTraining if task is None else SiaSamReaForVideoQuestionAnswering
+    model = model_class(read_config(state, task, bert or {}, num_attention_heads))
+    wanted = model.state_dict()
+    left_out = [name for name in state if any(re.match(pattern, name) for pattern in LEFT_OUT)]
+    used = {name: new_name(name, task) for name in state if name not in left_out}
+    # BERT's masked-language head shares its decoder with the word embeddings, and its bias with the decoder.
+    missing = set(wanted) - set(used.values()) - {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
+    missing = sorted(name for name in missing if not STARTS_ANEW.search(name))
+    unexpected = sorted(name for name, ours in used.items() if ours not in wanted)
+    misshapen = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[ours].shape)}"
+        for name, ours in used.items()
+        if ours in wanted and state[name].shape != wanted[ours].shape
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    if any(faults.values()):
+        listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+        raise ValueError(f"The checkpoint is not ClipBERT's as this package knows it. Weights {listed}.")
+    model.load_state_dict({ours: state[name] for name, ours in used.items()}, strict=False)
+    model.tie_weights()
+    return model.eval(), {"used": sorted(used), "left_out": sorted(left_out)}
+
+
+def clipbert_video_processor(longest_edge: int = 448) -> SiaSamReaVideoProcessor:
+    """ClipBERT's pixels: BGR, mean subtracted but not divided, bilinear without antialiasing, square by padding."""
+    return SiaSamReaVideoProcessor(
+        size={"longest_edge": longest_edge},
+        antialias=False,
+        round_frames=False,
+        do_rescale=False,
+        image_mean=[123.675, 116.28, 103.53],
+        image_std=[1.0, 1.0, 1.0],
+        channel_order="bgr",
+    )

@@ -1,0 +1,1 @@
+"""Rows of questions, the data set, and its batches."""

@@ -1,0 +1,260 @@
+"""Batches of one task: the samplers that deal rows to batches, and the collator that pads them."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from ..processors.processing_siasamrea import SiaSamReaProcessor
+from .dataset import VideoQuestionDataset, VideoRequest
+from .questions import VideoQuestion
+
+
+class TrainingBatchSampler(Sampler[list[VideoRequest]]):
+    r"""
+    The batches of an epoch for one process: one task and number of candidates a batch, always `batch_size` questions,
+    questions about a video side by side. All processes have the same kind at the same step, so they train the same
+    head.
+
+    The order is a function of the seed and the epoch. Questions of a kind that do not fill its last batches are
+    completed with questions from the epoch's beginning, so none is left out, but for kinds that
+    [`~VideoQuestionDataset.check_readable`] found without a readable video.
+
+    Args:
+        dataset ([`VideoQuestionDataset`]): The questions.
+        batch_size (`int`): Questions of a batch.
+        questions_per_video (`int`): The most questions about a video that stay side by side.
+        seed (`int`): Seed of the order, and of the frames.
+        num_clips (`int`): Clips of a video.
+        num_processes (`int`, *optional*, defaults to 1): Processes of the run.
+        process_index (`int`, *optional*, defaults to 0): Which of them this sampler serves.
+    """
+
+    def __init__(
+        self,
+        dataset: VideoQuestionDataset,
+        batch_size: int,
+        questions_per_video: int,
+        seed: int,
+        num_clips: int,
+        num_processes: int = 1,
+        process_index: int = 0,
+    ):
+        self.dataset = dataset
+        self.kinds = [kind for kind in dataset.kinds if kind not in dataset.unreadable_kinds]
+        self.batch_size = batch_size
+        self.questions_per_video = questions_per_video
+        self.seed = seed
+        self.num_clips = num_clips
+        self.num_processes = num_processes
+        self.process_index = process_index
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; the Trainer calls it, also when it resumes."""
+        self.epoch = epoch
+
+    @property
+    def questions_per_step(self) -> int:
+        """Questions of a batch in all processes together."""
+        return self.batch_size * self.num_processes
+
+    def __len__(self) -> int:
+        """Batches of an epoch, the same in each process."""
+        counts = [sum(map(len, self.dataset.groups_of(kind))) for kind in self.kinds]
+        return sum(math.ceil(count / self.questions_per_step) for count in counts)
+
+    def _ordered_rows(self, kind: tuple[str, int], rng: np.random.Generator) -> list[int]:
+        """All rows of a kind in an epoch's order, completed to whole steps."""
+        pieces = []
+        for group in self.dataset.groups_of(kind):
+            rows = rng.permutation(group).tolist()
+            pieces += [
+                rows[start : start + self.questions_per_video]
+                for start in range(0, len(rows), self.questions_per_video)
+            ]
+        rows = [row for index in rng.permutation(len(pieces)) for row in pieces[index]]
+        steps = math.ceil(len(rows) / self.questions_per_step)
+        repeats = math.ceil(steps * self.questions_per_step / len(rows))
+        return (rows * repeats)[: steps * self.questions_per_step]
+
+    def __iter__(self) -> Iterator[list[VideoRequest]]:
+        """The batches of this process."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        steps = []
+        for kind in self.kinds:
+            rows = self._ordered_rows(kind, rng)
+            steps += [
+                rows[start : start + self.questions_per_step] for start in range(0, len(rows), self.questions_per_step)
+            ]
+        for index in rng.permutation(len(steps)):
+            own = steps[index][self.process_index * self.batch_size :][: self.batch_size]
+            by_video: dict[tuple, list[int]] = {}
+            for row in own:
+                by_video.setdefault(self.dataset.questions[row].video_group, []).append(row)
+            yield [
+                VideoRequest(tuple(rows), epoch=self.epoch, seed=self.seed, num_clips=self.num_clips)
+                for rows in by_video.values()
+            ]
+
+
+class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
+    r"""
+    The batches of an evaluation for one process: one task and number of candidates a batch, all such questions about a
+    video in one batch, so that it is decoded and encoded once.
+
+    Videos are added to a batch until it has `batch_size` questions or more. Each process has the same number of
+    batches: some may get a batch a second time, whose answers are the same and count once.
+
+    Args:
+        dataset ([`VideoQuestionDataset`]): The questions.
+        batch_size (`int`): Questions that fill a batch.
+        num_processes (`int`, *optional*, defaults to 1): Processes of the run.
+        process_index (`int`, *optional*, defaults to 0): Which of them this sampler serves.
+        eval_offsets (`int`, *optional*, defaults to 1): Anchor starts that each question is answered from.
+    """
+
+    def __init__(
+        self,
+        dataset: VideoQuestionDataset,
+        batch_size: int,
+        num_processes: int = 1,
+        process_index: int = 0,
+        eval_offsets: int = 1,
+    ):
+        batches = []
+        for kind in dataset.kinds:
+            batch: list[VideoRequest] = []
+            for rows in dataset.groups_of(kind):
+                batch.append(VideoRequest(tuple(rows), eval_offsets=eval_offsets))
+                if sum(len(request.rows) for request in batch) >= batch_size:
+                    batches.append(batch)
+                    batch = []
+            if batch:
+                batches.append(batch)
+        steps = math.ceil(len(batches) / num_processes)
+        repeated = batches * math.ceil(steps * num_processes / len(batches))
+        self.batch_size = batch_size  # accelerate asks for it
+        self.batches = repeated[process_index : steps * num_processes : num_processes]
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[VideoRequest]]:
+        """The batches of this process."""
+        return iter(self.batches)
+
+
+class SiaSamReaDataCollator:
+    r"""
+    Makes a batch of [`VideoQuestionDataset`]'s items: tokenizes, pads frames, leaves out unreadable videos.
+
+    Args:
+        processor ([`SiaSamReaProcessor`]): Tokenizes questions and candidates.
+        label2id (`dict[str, int]`): The answer vocabulary, `model.config.label2id`.
+        max_length (`int`, *optional*): Longest text in tokens; the tokenizer's own limit by default.
+
+    Returns:
+        `dict`: what the model's forward takes, and besides `rows` (the row of each question), `unreadable` (pairs of
+        a row and the reason why its video could not be read; these rows are in nothing else) and `truncated` (texts
+        that were longer than the limit). Where no video could be read, these three are all there is.
+
+        ```
+        pixel_values_videos  uint8 (videos, clips, frames, 3, height, width)
+        frame_mask           (videos, frames)           1 1 1 1 1 0   a video of 5 frames beside one of 6
+        input_ids            (questions, length)        or (questions, candidates, length)
+        video_index          (questions,)               0 0 1         two questions about the first video
+        labels               (questions,)               17 3 -100     the third answer is outside the vocabulary, or
+                                                                      there is none; -100 for every task
+        task                 "open_ended"
+        ```
+    """
+
+    def __init__(self, processor: SiaSamReaProcessor, label2id: dict[str, int], max_length: int | None = None):
+        self.processor = processor
+        self.label2id = label2id
+        self.max_length = max_length
+
+    def check_candidates(self, questions: list[VideoQuestion]) -> None:
+        """
+        Raises a `ValueError` that names the rows with a candidate that is longer than the limit by itself: no question
+        can be shortened for it, and a run should not find that out at night.
+        """
+        tokenizer = self.processor.tokenizer
+        limit = self.max_length or tokenizer.model_max_length
+        # A token has a byte at least.
+        long = sorted({text for one in questions for text in one.candidates or () if len(text.encode()) > limit - 2})
+        ids = tokenizer(long, truncation=False, verbose=False)["input_ids"] if long else []
+        too_long = {text: len(tokens) for text, tokens in zip(long, ids) if len(tokens) > limit}
+        rows = [question for question in questions if not too_long.keys().isdisjoint(question.candidates or ())]
+        if rows:
+            candidate = next(text for text in rows[0].candidates if text in too_long)
+            named = ", ".join(repr(question.question_id) for question in rows[:5])
+            raise ValueError(
+                f"{len(rows)} rows have a candidate that does not fit into the limit of {limit} tokens, so that it "
+                f"could not be told from others; their question_id: {named}{', ...' if len(rows) > 5 else ''}. The "
+                f"first, {candidate!r:.80}, has {too_long[candidate]}. Shorten them, or raise max_text_length."
+            )
+
+    def __call__(self, items: list[dict]) -> dict:
+        """Collates items of one kind."""
+        readable = [item for item in items if "error" not in item]
+        unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
+        questions = [question for item in readable for question in item["questions"]]
+        counts = [len(item["rows"]) for item in readable]
+        if not readable:
+            return {"rows": torch.empty(0, dtype=torch.long), "unreadable": unreadable, "truncated": 0}
+        truncated_before = self.processor.num_truncated
+        text = self._text(questions)
+        batch = {
+            "rows": torch.tensor([row for item in readable for row in item["rows"]]),
+            "unreadable": unreadable,
+            "truncated": self.processor.num_truncated - truncated_before,
+            "task": questions[0].task,
+            "video_index": torch.arange(len(readable)).repeat_interleave(torch.tensor(counts)),
+            **_clips(readable),
+            "frame_mask": stack_padded([item["frame_mask"] for item in readable]),
+            "labels": torch.tensor([self._label(question) for question in questions]),
+            **text,
+        }
+        return batch
+
+    def _text(self, questions: list[VideoQuestion]) -> dict[str, torch.Tensor]:
+        choices = [list(question.candidates) for question in questions if question.candidates is not None]
+        return dict(
+            self.processor(
+                text=[question.question for question in questions],
+                candidates=choices or None,
+                max_length=self.max_length,
+                return_tensors="pt",
+            )
+        )
+
+    def _label(self, question: VideoQuestion) -> int | float:
+        if question.task == "open_ended":
+            # The commonest right answer that the vocabulary has: it is in order of falling count.
+            known = [self.label2id[answer] for answer in question.right_answers if answer in self.label2id]
+            return min(known, default=-100)
+        return -100 if question.answer is None else question.answer
+
+
+def _clips(items: list[dict]) -> dict[str, torch.Tensor | list]:
+    """The clips of items: pixels, or what is known of their features."""
+    if "frame_features" in items[0]:
+        return {"frame_features": [item["frame_features"] for item in items]}
+    return {"pixel_values_videos": stack_padded([item["pixel_values_videos"] for item in items])}
+
+
+def stack_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Stacks tensors of different sizes: zeros are added at the end of each dimension that is short."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors))]
+    stacked = tensors[0].new_zeros((len(tensors), *shape))
+    for place, tensor in zip(stacked, tensors):
+        place[tuple(slice(size) for size in tensor.shape)] = tensor
+    return stacked
+
+
+__all__ = ["EvaluationBatchSampler", "SiaSamReaDataCollator", "TrainingBatchSampler", "stack_padded"]

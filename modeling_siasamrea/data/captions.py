@@ -1,0 +1,253 @@
+"""Pairs of pictures (or videos) and captions for pretraining: reading published files, masking words, mismatching."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+from transformers import DataCollatorForLanguageModeling
+from transformers.utils import logging
+
+from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..processors.video_decoding import VIDEO_SUFFIXES, VideoDecodingError
+from .questions import text_cell, text_cells
+from .tables import SUFFIXES, check_objects, load_dataset, parse_json, read_table, read_text
+
+
+logger = logging.get_logger(__name__)
+
+
+class Caption(NamedTuple):
+    """
+    A picture or video and a text about it.
+
+    Args:
+        picture (`str` or `Callable`): Path of an image or video file, or a function that gives it or the image.
+        text (`str`): The caption.
+        picture_id (`str`): The same for all captions of a picture.
+    """
+
+    picture: str | Callable[[], str | Image.Image]
+    text: str
+    picture_id: str
+
+
+def load_captions(source: str | Path, folder: str | Path | None = None, split: str = "train") -> list[Caption]:
+    r"""
+    Reads captions as they are published.
+
+    Args:
+        source (`str` or `Path`):
+            COCO's `captions_*.json`; Visual Genome's `region_descriptions.json`; a JSONL, JSON or CSV file with the
+            columns `image` or `video`, and `caption`; or a `datasets` name with such columns (a list of captions is
+            one pair each).
+        folder (`str` or `Path`, *optional*): Where relative paths start; Visual Genome's files are sought below it.
+        split (`str`, *optional*, defaults to `"train"`): Split of a data set that is given by name.
+
+    Returns:
+        `list[Caption]`: one for each pair, in the file's order.
+
+    Raises:
+        `ValueError`: If there are no pairs, or a row has no picture or no caption; says which.
+    """
+    folder = Path(folder or ".")
+    path = Path(source)
+    suffix = path.suffix.lower()
+    content = parse_json(read_text(path), str(path)) if suffix == ".json" else None
+    if isinstance(content, dict) and "annotations" in content:
+        captions = _captions_of_coco(content, folder, str(path))
+    elif isinstance(content, list) and content and isinstance(content[0], dict) and "regions" in content[0]:
+        captions = _captions_of_regions(content, folder, str(path))
+    elif suffix in SUFFIXES:
+        captions = []
+        for number, row in enumerate(read_table(source, split), start=1):
+            where = f"{source}, row {number}"
+            picture = text_cell(row.get("image"), "image", where) or text_cell(row.get("video"), "video", where)
+            if picture is None:
+                raise ValueError(f"{where}: a row needs an image or a video, and a caption.")
+            captions += [Caption(str(folder / picture), text, picture) for text in _texts(row.get("caption"), where)]
+    else:
+        captions = _captions_of_dataset(str(source), folder, split)
+    if not captions:
+        raise ValueError(f"{source} has no captions.")
+    return captions
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    """The texts of a row: one, or a list of them."""
+    texts = text_cells(value, "caption", where)
+    if not texts:
+        raise ValueError(f"{where}: a row needs an image or a video, and a caption.")
+    return texts
+
+
+def _captions_of_coco(content: dict, folder: Path, name: str) -> list[Caption]:
+    """The pairs of COCO's `captions_*.json`."""
+    for part in ("images", "annotations"):
+        check_objects(content.get(part) or [], f"{name}, {part}")
+    files = {image.get("id"): image.get("file_name") for image in content.get("images") or []}
+    captions = []
+    for number, row in enumerate(content["annotations"], start=1):
+        where, file = f"{name}, annotation {number}", files.get(row.get("image_id"))
+        if file is None:
+            raise ValueError(f"{where}: there is no image with the id {row.get('image_id')!r} and a file_name.")
+        captions += [
+            Caption(str(folder / file), text, str(row["image_id"])) for text in _texts(row.get("caption"), where)
+        ]
+    return captions
+
+
+def _captions_of_regions(content: list, folder: Path, name: str) -> list[Caption]:
+    """The pairs of Visual Genome's `region_descriptions.json`."""
+    check_objects(content, name)
+    files = {file.stem: str(file) for file in folder.rglob("*.jpg")}
+    captions = []
+    for number, image in enumerate(content, start=1):
+        picture_id = text_cell(image.get("id"), "id", f"{name}, image {number}")
+        picture = files.get(str(picture_id), str(folder / f"{picture_id}.jpg"))
+        for place, region in enumerate(image.get("regions") or [], start=1):
+            where = f"{name}, image {number}, region {place}"
+            if picture_id is None or not isinstance(region, Mapping):
+                raise ValueError(f"{where}: an image has an id, and a region is an object with a phrase.")
+            captions += [Caption(picture, text, picture_id) for text in _texts(region.get("phrase"), where)]
+    return captions
+
+
+def _captions_of_dataset(name: str, folder: Path, split: str) -> list[Caption]:
+    """The pairs of a data set that `datasets` knows; its pictures are read when they are needed."""
+    dataset = load_dataset(name, split)
+    column = next((column for column in ("image", "video") if column in dataset.column_names), None)
+    if column is None or "caption" not in dataset.column_names:
+        raise ValueError(f"{name} needs the columns image or video, and caption; it has {dataset.column_names}.")
+    captions = []
+    for row, texts in enumerate(dataset["caption"]):
+        picture = partial(_picture_of_dataset, dataset, row, column, folder)
+        captions += [Caption(picture, text, str(row)) for text in _texts(texts, f"{name}, row {row + 1}")]
+    return captions
+
+
+def _picture_of_dataset(dataset: Any, row: int, column: str, folder: Path) -> str | dict | Image.Image:
+    picture = dataset[row][column]
+    return str(folder / picture) if isinstance(picture, str) else picture
+
+
+class CaptionDataset(Dataset):
+    r"""
+    Pairs of frames and texts; a picture is a video of one frame.
+
+    Args:
+        captions (`list[Caption]`): The pairs.
+        processor ([`SiaSamReaProcessor`]): Resizes and normalises the frames.
+        training (`bool`, *optional*, defaults to `False`): Whether a video's clip is random.
+
+    A picture that cannot be read is replaced by the next that can; it is named in a warning.
+    """
+
+    def __init__(self, captions: list[Caption], processor: SiaSamReaProcessor, training: bool = False):
+        self.captions = captions
+        self.video_processor = processor.video_processor
+        self.training = training
+        self.unreadable: set[str] = set()
+
+    def __len__(self) -> int:
+        """The number of pairs."""
+        return len(self.captions)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """`pixel_values_videos` `(1, frames, 3, height, width)`, `frame_mask` `(frames,)`, `text`, `picture_id`."""
+        for place in range(len(self.captions)):
+            number = (index + place) % len(self.captions)
+            caption = self.captions[number]
+            try:
+                features = self._frames(caption.picture)
+            except (OSError, VideoDecodingError) as error:
+                if str(caption.picture) not in self.unreadable:
+                    logger.warning(f"{caption.picture} cannot be read and the next takes its place: {error}")
+                self.unreadable.add(str(caption.picture))
+                continue
+            return {**features, "text": caption.text, "picture_id": caption.picture_id, "index": number}
+        raise ValueError(f"None of the {len(self.captions)} pictures can be read; the first is {caption.picture}.")
+
+    def _frames(self, picture: str | Callable[[], str | dict | Image.Image]) -> dict[str, torch.Tensor]:
+        picture = picture() if callable(picture) else picture
+        is_video = isinstance(picture, str) and os.path.splitext(picture)[1].lower() in VIDEO_SUFFIXES
+        if is_video or isinstance(picture, dict):  # a data set's videos are dictionaries of a path and bytes
+            seed = int(torch.randint(2**31, ())) if self.training else None
+            video, how = picture, {"training": self.training, "seed": seed, "num_clips": 1, "num_eval_clips": 1}
+        else:
+            image = Image.open(picture) if isinstance(picture, str) else picture
+            video, how = np.asarray(image.convert("RGB"))[None], {"do_sample_frames": False}
+        features = self.video_processor([video], return_tensors="pt", **how)
+        return {name: features[name][0] for name in ("pixel_values_videos", "frame_mask")}
+
+
+class PretrainingCollator:
+    r"""
+    Makes a batch of [`CaptionDataset`]'s items: about half of the texts are exchanged for another picture's, and of
+    the others 15 % of the words are masked (ClipBERT).
+
+    Args:
+        processor ([`SiaSamReaProcessor`]): Tokenizes the texts.
+        max_length (`int`, *optional*, defaults to 20): Longest text in tokens (ClipBERT).
+        mask_probability (`float`, *optional*, defaults to 0.15): Share of masked words (ClipBERT).
+        training (`bool`, *optional*, defaults to `False`):
+            Random masks and exchanges; otherwise they depend on the rows alone.
+    """
+
+    def __init__(
+        self,
+        processor: SiaSamReaProcessor,
+        max_length: int = 20,
+        mask_probability: float = 0.15,
+        training: bool = False,
+    ):
+        self.tokenizer = processor.tokenizer
+        self.max_length = max_length
+        self.training = training
+        self.mask_probability = mask_probability
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Collates pairs; see [`SiaSamReaForPreTraining`] for what the tensors are."""
+        texts, matches = self._mismatch(items)
+        masker = DataCollatorForLanguageModeling(
+            self.tokenizer,
+            mlm_probability=self.mask_probability,
+            seed=None if self.training else items[0]["index"],
+        )
+        words = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_special_tokens_mask=True)
+        batch = dict(masker([{name: words[name][row] for name in words} for row in range(len(texts))]))
+        matching_labels = torch.tensor(matches)
+        # A text about another picture says nothing about this one's words (ClipBERT).
+        batch["labels"] = batch["labels"].masked_fill(matching_labels[:, None] == 0, -100)
+        frames = max(item["frame_mask"].shape[0] for item in items)
+        pad = [frames - item["frame_mask"].shape[0] for item in items]
+        batch["pixel_values_videos"] = torch.stack(
+            [
+                torch.nn.functional.pad(item["pixel_values_videos"], (0, 0, 0, 0, 0, 0, 0, missing))
+                for item, missing in zip(items, pad)
+            ]
+        )
+        batch["frame_mask"] = torch.stack(
+            [torch.nn.functional.pad(item["frame_mask"], (0, missing)) for item, missing in zip(items, pad)]
+        )
+        return batch | {"matching_labels": matching_labels}
+
+    def _mismatch(self, items: list[dict[str, Any]]) -> tuple[list[str], list[int]]:
+        """The texts, some exchanged for the next other picture's in the batch, and whether each still matches."""
+        texts, matches = [], []
+        for place, item in enumerate(items):
+            exchange = bool(torch.rand(()) < 0.5) if self.training else item["index"] % 2 == 1
+            others = [
+                other for other in items[place + 1 :] + items[:place] if other["picture_id"] != item["picture_id"]
+            ]
+            matches.append(0 if exchange and others else 1)
+            texts.append(others[0]["text"] if exchange and others else item["text"])
+        return texts, matches
+
+
+__all__ = ["Caption", "CaptionDataset", "PretrainingCollator", "load_captions"]

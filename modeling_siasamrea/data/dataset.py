@@ -1,0 +1,198 @@
+"""The data set of video questions: a row and a request in, decoded clips out."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import Dataset
+
+from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..processors.video_decoding import VideoDecodingError
+from .questions import VideoQuestion
+from .workers import take_in_hand
+
+
+class VideoRequest(NamedTuple):
+    """
+    What a batch sampler asks of the data set: some questions about one video, and how to sample its frames.
+
+    The epoch travels with the request, so worker processes need not be told that a new one began.
+
+    Args:
+        rows (`tuple[int, ...]`): The questions' rows; all are of one video group.
+        epoch (`int`, *optional*): The epoch, for training; `None` asks for evaluation's clips.
+        seed (`int`, *optional*, defaults to 0): The run's seed.
+        num_clips (`int`, *optional*): Clips to sample; the video processor's own number by default.
+        eval_offsets (`int`, *optional*, defaults to 1): Anchor starts of evaluation's clips, see [`sample_offsets`].
+    """
+
+    rows: tuple[int, ...]
+    epoch: int | None = None
+    seed: int = 0
+    num_clips: int | None = None
+    eval_offsets: int = 1
+
+
+class UnreadableVideoError(ValueError):
+    """Raised when training has not one video that can be read."""
+
+
+def frame_seed(seed: int, epoch: int, question_id: str) -> int:
+    """The seed of a video's clips: the same on every machine, process and worker."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{question_id}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "little")
+
+
+class VideoQuestionDataset(Dataset):
+    r"""
+    Questions about videos. An item is one video group: the frames of one video, with questions of one kind (task and
+    number of candidates) about it.
+
+    Args:
+        questions (`list[VideoQuestion]`): The rows, see [`load_video_questions`].
+        processor ([`SiaSamReaProcessor`]): Its video processor decodes, samples and resizes.
+    """
+
+    def __init__(self, questions: list[VideoQuestion], processor: SiaSamReaProcessor):
+        if not questions:
+            raise ValueError("A VideoQuestionDataset needs at least one question; got none.")
+        self.questions = questions
+        self.video_processor = processor.video_processor
+        groups: dict[tuple, list[int]] = {}
+        for row, question in enumerate(questions):
+            groups.setdefault(question.video_group, []).append(row)
+        self.groups = groups
+        # Kinds that training leaves out, see `check_readable`, and the groups that could not be read so far.
+        self.unreadable_kinds: set[tuple[str, int]] = set()
+        self._unreadable_groups: set[tuple] = set()
+        self.frame_features: Any | None = None  # a FrameFeatureReader, where a Trainer keeps features
+        self.in_hand: Path | None = None  # where loader workers note the video they turn to
+
+    def __len__(self) -> int:
+        """The number of questions."""
+        return len(self.questions)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks of the questions, in order of appearance."""
+        return list(dict.fromkeys(question.task for question in self.questions))
+
+    @property
+    def kinds(self) -> list[tuple[str, int]]:
+        """The kinds of questions that a batch cannot mix, in order of appearance: task and number of candidates."""
+        return list(dict.fromkeys(question.kind for question in self.questions))
+
+    def groups_of(self, kind: tuple[str, int]) -> list[list[int]]:
+        """The rows of each video group of a kind, in order of appearance."""
+        return [rows for (group_kind, *_), rows in self.groups.items() if group_kind == kind]
+
+    def __getitem__(self, request: VideoRequest) -> dict:
+        r"""
+        Decodes a video.
+
+        Returns:
+            `dict`: `rows`, `questions` and `training`, with `pixel_values_videos` `(clips, frames, 3, height, width)`
+            (whole pixel values as uint8 where the video processor rounds frames, else normalised floats) and
+            `frame_mask` `(frames,)`; or with `error`, the reason why the video cannot be read. Where features are
+            kept, `frame_features`, the [`ClipFrames`], stand in for the pixels.
+        """
+        questions = [self.questions[row] for row in request.rows]
+        item = {"rows": request.rows, "questions": questions, "training": request.epoch is not None}
+        first = self.questions[self.groups[questions[0].video_group][0]]
+        sampling = {
+            "training": item["training"],
+            "seed": frame_seed(request.seed, request.epoch or 0, first.question_id),
+            "eval_offsets": request.eval_offsets,
+        }
+        if request.num_clips is not None:
+            sampling["num_clips"] = request.num_clips
+        take_in_hand(self.in_hand, first.video)
+        try:
+            return item | self._read(first, sampling)
+        except VideoDecodingError as error:
+            return item | {"error": str(error)}
+
+    def _read(self, question: VideoQuestion, sampling: dict[str, Any]) -> dict[str, Any]:
+        """What an item holds of the video that a question is about."""
+        if self.frame_features is not None:
+            clips = self.frame_features.read(question, sampling)
+            frame_mask = torch.ones(clips.positions.shape[1], dtype=torch.long)
+            return {"frame_features": clips, "frame_mask": frame_mask}
+        as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
+        video = self.video_processor(
+            [question.video_source],
+            start=question.start,
+            end=question.end,
+            return_tensors="pt",
+            **sampling,
+            **as_pixels,
+        )
+        return {"pixel_values_videos": video["pixel_values_videos"][0], "frame_mask": video["frame_mask"][0]}
+
+    def __getitems__(self, requests: list[VideoRequest]) -> list[dict]:
+        """
+        A batch. Where none of its videos can be read, the next readable one is added, so that every process of a
+        distributed run has something to compute at every step: in training one of the same kind, in evaluation one of
+        another kind if need be. Only an evaluation without one readable video has batches without one.
+        """
+        items = [self[request] for request in requests]
+        if all("error" in item for item in items):
+            items += self._substitute(requests, items[0]["error"])
+        return items
+
+    def _substitute(self, requests: list[VideoRequest], first_error: str) -> list[dict]:
+        failed = self.questions[requests[-1].rows[-1]]
+        training = requests[-1].epoch is not None
+        groups = self.groups_of(failed.kind)
+        position = groups.index(self.groups[failed.video_group])
+        groups = groups[position + 1 :] + groups[:position]
+        if not training:
+            groups += [rows for kind in self.kinds if kind != failed.kind for rows in self.groups_of(kind)]
+        number = sum(len(request.rows) for request in requests)
+        for rows in groups:
+            group = self.questions[rows[0]].video_group
+            if group in self._unreadable_groups:
+                continue
+            item = self[requests[-1]._replace(rows=tuple(rows[:number]))]
+            if "error" not in item:
+                return [item]
+            self._unreadable_groups.add(group)
+        if training:
+            raise UnreadableVideoError(
+                f"None of the {len(groups) + 1} videos of the task {failed.task!r} can be read any more. The first "
+                f"failure: {first_error}"
+            )
+        return []
+
+    def check_readable(self) -> dict[int, str]:
+        r"""
+        Looks for a readable video of each kind before training, and notes the kinds that have none: the batches of a
+        [`TrainingBatchSampler`] made afterwards leave them out. Stops at the first readable video of each kind.
+
+        Returns:
+            `dict[int, str]`: the rows that are left out, and why their video cannot be read.
+
+        Raises:
+            [`UnreadableVideoError`]: If no video of any kind can be read.
+        """
+        left_out: dict[int, str] = {}
+        for kind in self.kinds:
+            errors: dict[int, str] = {}
+            for rows in self.groups_of(kind):
+                item = self[VideoRequest(tuple(rows))]
+                if "error" not in item:
+                    break
+                errors |= dict.fromkeys(rows, item["error"])
+            else:
+                self.unreadable_kinds.add(kind)
+                left_out |= errors
+        if len(left_out) == len(self):
+            raise UnreadableVideoError(
+                f"None of the {len(self.groups)} videos can be read, so there is nothing to train on. The first "
+                f"failure: {left_out[0]}"
+            )
+        return left_out
+
+
+__all__ = ["UnreadableVideoError", "VideoQuestionDataset", "VideoRequest", "frame_seed"]

@@ -1,0 +1,97 @@
+"""Training rows without an answer, which only the siamese loss learns from: counted and named, left out or refused."""
+
+from collections.abc import Iterable, Sequence
+
+from transformers.utils import logging
+
+from .questions import VideoQuestion
+
+
+logger = logging.get_logger(__name__)
+
+NAMED = 3  # questions of a task
+
+
+def name_unlabelled(rows: Sequence[VideoQuestion]) -> str | None:
+    """How many rows have no answer, by task and with the first `question_id`s; `None` if each has one."""
+    unlabelled = [row for row in rows if row.answer is None]
+    if not unlabelled:
+        return None
+    by_task: dict[str, list[str]] = {}
+    for row in unlabelled:
+        by_task.setdefault(row.task, []).append(row.question_id)
+    named = [
+        f"{len(ids)} {task} ({', '.join(map(repr, ids[:NAMED]))}{', ...' if len(ids) > NAMED else ''})"
+        for task, ids in by_task.items()
+    ]
+    return f"{len(unlabelled)} of {len(rows)} rows have no answer: {', '.join(named)}"
+
+
+def note_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> None:
+    r"""
+    Says of training rows without an answer that they are trained on.
+
+    Args:
+        rows (`Sequence[VideoQuestion]`): The training rows.
+        alpha (`float`): Weight of the siamese loss.
+
+    Raises:
+        `ValueError`: If there are such rows and no siamese loss.
+    """
+    named = name_unlabelled(rows)
+    if named is not None and not alpha:
+        raise ValueError(f"Training: {named}. With alpha=0 nothing learns from them: leave them out, or raise alpha.")
+    if named is not None:
+        logger.warning(f"Training: {named}. The siamese loss alone learns from them.")
+
+
+def leave_out_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> list[VideoQuestion]:
+    r"""
+    The training rows that a term of the loss learns from: without a siamese loss, those with an answer.
+
+    Args:
+        rows (`Sequence[VideoQuestion]`): The training rows.
+        alpha (`float`): Weight of the siamese loss.
+
+    Raises:
+        `ValueError`: If none is left.
+    """
+    named = name_unlabelled(rows)
+    if named is None or alpha:
+        return list(rows)
+    logger.warning(f"Training: {named}. They are left out, for with alpha=0 nothing learns from them.")
+    kept = [row for row in rows if row.answer is not None]
+    if not kept:
+        raise ValueError("No training row is left: none has an answer, and with alpha=0 there is no siamese loss.")
+    return kept
+
+
+def refuse_unlabelled(rows: Sequence[VideoQuestion]) -> None:
+    """Raises a `ValueError` if a training row of a video-language model has no answer."""
+    named = name_unlabelled(rows)
+    if named is not None:
+        raise ValueError(
+            f"Training: {named}. A video-language model learns from the tokens of the right answer, in both terms of "
+            "the loss, so each row needs one. Leave these rows out."
+        )
+
+
+def refuse_heads_without_answers(rows: Sequence[VideoQuestion], tasks: Iterable[str]) -> None:
+    """Raises a `ValueError` if no row of a task has an answer: its new head would agree with itself, and no more."""
+    for task in tasks:
+        of_task = [row for row in rows if row.task == task]
+        if of_task and all(row.answer is None for row in of_task):
+            raise ValueError(
+                f"None of the {len(of_task)} training rows of the task {task!r} has an answer, and the model would "
+                "get a new head for them, which has nothing to learn from. Give some rows an answer, leave these out, "
+                "or start from a checkpoint that answers such questions."
+            )
+
+
+__all__ = [
+    "leave_out_unlabelled",
+    "name_unlabelled",
+    "note_unlabelled",
+    "refuse_heads_without_answers",
+    "refuse_unlabelled",
+]

@@ -1,0 +1,110 @@
+"""Worker processes: they end with the one that started them; those that die name the videos they had in hand."""
+
+import multiprocessing
+import os
+import re
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from torch.multiprocessing import _prctl_pr_set_pdeathsig
+from torch.utils.data import Dataset, get_worker_info
+from transformers import TrainingArguments
+
+
+class LoaderWorkerError(RuntimeError):
+    """Raised when a worker process of the data loader died, of a decoder's fault or for want of memory."""
+
+
+def worker_settings(args: TrainingArguments) -> dict[str, Any]:
+    """What a `DataLoader` is told about its workers."""
+    return {
+        "num_workers": args.dataloader_num_workers,
+        "pin_memory": args.dataloader_pin_memory,
+        "persistent_workers": args.dataloader_persistent_workers,
+        "prefetch_factor": args.dataloader_prefetch_factor,
+        "multiprocessing_context": args.dataloader_multiprocessing_context,
+        "worker_init_fn": end_with_parent,
+    }
+
+
+def take_in_hand(folder: Path | None, video: str) -> None:
+    """Notes in `folder` the video that this worker process turns to; a worker that dies leaves its note behind."""
+    if folder is not None and get_worker_info() is not None:
+        (folder / str(os.getpid())).write_bytes(os.fsencode(video))
+
+
+@contextmanager
+def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
+    r"""
+    A context in which the death of a loader worker raises an error that names the videos it had in hand.
+
+    Args:
+        dataset ([`VideoQuestionDataset`], *optional*): The data set that the workers read.
+
+    Raises:
+        [`LoaderWorkerError`]: Instead of PyTorch's error, which names a process number only.
+    """
+    if dataset is None:
+        yield
+        return
+    before = dataset.in_hand  # an evaluation within training may read the same data set
+    with tempfile.TemporaryDirectory(prefix="siasamrea-workers-", ignore_cleanup_errors=True) as folder:
+        dataset.in_hand = Path(folder)
+        try:
+            yield
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error) or isinstance(error, LoaderWorkerError):
+                raise
+            raise LoaderWorkerError(_sentence(Path(folder), str(error))) from error
+        finally:
+            dataset.in_hand = before
+
+
+def _sentence(folder: Path, error: str) -> str:
+    """What died, with which videos in hand, and what to do."""
+    processes = [
+        number for numbers in re.findall(r"pid(?:\(s\))?:? ([\d, ]+)", error) for number in numbers.split(",")
+    ]
+    notes = [folder / number.strip() for number in processes]
+    videos = [os.fsdecode(note.read_bytes()) for note in notes if note.is_file()]
+    with_what = f"with {' and '.join(videos)} in hand" if videos else "before its first video"
+    return (
+        f"A worker process of the data loader died {with_what} ({error}). If a decoder crashed on the video, "
+        "`siasamrea check` finds such files and writes a list for --skip_list; if memory ran out, use fewer "
+        "workers (--dataloader_num_workers) or 0 to read in the main process."
+    )
+
+
+def end_with_parent(*_: int) -> None:
+    """
+    Called in a worker, of a pool or of a data loader (with its number): from then on it ends when the process that
+    started it is gone, whatever it is doing. A thread sees to it, which decoders do not keep waiting: they release the
+    interpreter's lock.
+    """
+    threading.Thread(target=_end_when_ready, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
+
+
+def _end_when_ready(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def end_with_launcher() -> None:
+    """Called in a process of `torchrun`, or of a script: it gets SIGTERM when that dies (Linux only)."""
+    _prctl_pr_set_pdeathsig(signal.SIGTERM)
+
+
+__all__ = [
+    "LoaderWorkerError",
+    "end_with_launcher",
+    "end_with_parent",
+    "naming_dead_workers",
+    "take_in_hand",
+    "worker_settings",
+]

@@ -1,0 +1,261 @@
+"""What a model sees of a video, and what it makes of it: its clips, their answers, affinity and soft label."""
+
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..configuration_siasamrea import SiaSamReaConfig
+from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..processors.video_decoding import decode_frames
+from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from ..siamese_reasoning import SiameseReasoning
+
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers.video_utils import VideoMetadata
+
+NUM_STARTS = 8
+THUMBNAIL_HEIGHT = 96  # pixels
+
+
+@dataclass(frozen=True)
+class Inspection:
+    r"""
+    One question about a video, looked at from inside. Any model that answers from several clips can fill it.
+
+    Args:
+        question (`str`): The question.
+        task (`str`): `"open_ended"`, `"multiple_choice"` or `"count"`.
+        classes (`list[str]`): The answers that are scored: the vocabulary or the candidates; none for a count.
+        frames (`np.ndarray` of shape `(clips, frames, height, width, 3)`):
+            Small pictures of the clips' frames, uint8; clip 0 is the anchor.
+        times (`np.ndarray` of shape `(clips, frames)`): When each frame shows, in seconds of the video.
+        scores (`np.ndarray` of shape `(clips, classes)`):
+            P of equations 3 to 5: each clip's answer probabilities; for a count `(clips, 1)`, each clip's number.
+        affinity (`np.ndarray` of shape `(clips, clips)`): Equation 2.
+        soft_label (`np.ndarray` of shape `(classes,)`): Q of equations 3 to 5.
+        start_times (`np.ndarray` of shape `(starts,)`):
+            First frames, in seconds, of anchors that start elsewhere in the range that training draws from.
+        start_scores (`np.ndarray` of shape `(starts, classes)`): What those anchors answer, like `scores`.
+    """
+
+    question: str
+    task: str
+    classes: list[str]
+    frames: np.ndarray
+    times: np.ndarray
+    scores: np.ndarray
+    affinity: np.ndarray
+    soft_label: np.ndarray
+    start_times: np.ndarray
+    start_scores: np.ndarray
+
+    def answer(self, scores: np.ndarray) -> str | int:
+        """The answer that `scores` `(classes,)` give: the best class, or the count in 1..10 (decision)."""
+        if self.task == "count":
+            return min(max(round(float(scores[0])), 1), 10)
+        return self.classes[int(scores.argmax())]
+
+    @property
+    def anchor_answer(self) -> str | int:
+        """The answer of the anchor clip alone (paper: the prediction)."""
+        return self.answer(self.scores[0])
+
+    @property
+    def agreeing_starts(self) -> int:
+        """How many of the anchors that start elsewhere give the anchor's answer."""
+        return sum(self.answer(scores) == self.anchor_answer for scores in self.start_scores)
+
+
+@torch.no_grad()
+def inspect_video(
+    model: "SiaSamReaForVideoQuestionAnswering | PeftModel",
+    processor: SiaSamReaProcessor,
+    video: str | Path,
+    questions: list[str],
+    candidates: list[str] | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    task: str | None = None,
+    num_starts: int = NUM_STARTS,
+) -> list[Inspection]:
+    r"""
+    Looks at what a model makes of a video, as training would and without its randomness: the anchor is evaluation's,
+    the siamese clips are spread evenly over the window around it, and the network runs without dropout. The video is
+    decoded once, and each clip encoded once, for all questions.
+
+    Args:
+        model ([`SiaSamReaForVideoQuestionAnswering`] or `PeftModel`): The model, or an adapter over it.
+        processor ([`SiaSamReaProcessor`]): The checkpoint's.
+        video (`str` or `Path`): The video file.
+        questions (`list[str]`): The questions.
+        candidates (`list[str]`, *optional*): Answers to choose from, for every question.
+        start (`float`, *optional*): Start of the span asked about, in seconds.
+        end (`float`, *optional*): End of the span asked about, in seconds.
+        task (`str`, *optional*): The head that answers; may be left out with one head.
+        num_starts (`int`, *optional*, defaults to 8):
+            The most anchors that start elsewhere, spread evenly over the valid range; short videos have fewer starts.
+
+    Returns:
+        `list[Inspection]`: one for each question.
+
+    Raises:
+        [`VideoDecodingError`]: If the video cannot be read.
+        `ValueError`: If the model has no head for the task.
+
+    Origin: equations 1 to 5 with the checkpoint's own W1 and W2. Decision: a checkpoint that was trained without the
+    siamese loss (alpha 0) has none, and gets uniform ones.
+    """
+    model.eval()
+    reasoning = _reasoning(model)
+    clips, sampling = reasoning.config.num_clips, processor.video_processor.sampling
+    # Where training's clips are windows, so are the anchors elsewhere; otherwise they may start anywhere.
+    elsewhere = "random_windows" if sampling == "random_windows" else "anywhere"
+    indices = None
+
+    def sample(metadata: "VideoMetadata") -> np.ndarray:
+        nonlocal indices
+        siamese = processor.video_processor.sample_frames(metadata, training=False, num_eval_clips=clips)
+        anchors = processor.video_processor.sample_frames(
+            metadata, training=False, num_eval_clips=1 + num_starts, sampling=elsewhere
+        )
+        siamese, anchors = siamese.reshape(clips, -1), anchors.reshape(1 + num_starts, -1)  # (clips, frames)
+        others = np.unique(anchors[(anchors != siamese[0]).any(axis=1)], axis=0)
+        indices = np.concatenate([siamese, others])  # (clips + starts, frames)
+        return np.unique(indices)
+
+    frames, metadata = decode_frames(video, sample, start, end)
+    positions = np.unique(indices, return_inverse=True)[1].reshape(indices.shape)
+    times = metadata.times[indices]
+
+    features, logits = _run_clips(model, processor, frames, positions, questions, candidates, task)
+    soft_labels, affinity = reasoning(features[:, :clips], logits[:, :clips])
+    task = task or next(iter(model.config.tasks))
+    scores = logits if task == "count" else logits.softmax(dim=-1)
+    scores, soft_labels, affinity = (tensor.cpu().numpy() for tensor in (scores, soft_labels, affinity))
+    thumbnails = _thumbnails(frames).numpy()[positions[:clips]]
+    vocabulary = list(model.config.id2label.values()) if task == "open_ended" else []
+    return [
+        Inspection(
+            question=question,
+            task=task,
+            classes=candidates or vocabulary,
+            frames=thumbnails,
+            times=times[:clips],
+            scores=scores[row, :clips],
+            affinity=affinity[row],
+            soft_label=soft_labels[row],
+            start_times=times[clips:, 0],
+            start_scores=scores[row, clips:],
+        )
+        for row, question in enumerate(questions)
+    ]
+
+
+def anchor_clip(
+    video_processor: SiaSamReaVideoProcessor, video: str | Path, start: float | None = None, end: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""
+    The frames that an answer is based on: evaluation's anchor clip.
+
+    Args:
+        video_processor ([`SiaSamReaVideoProcessor`]): The checkpoint's.
+        video (`str` or `Path`): The video file.
+        start (`float`, *optional*): Start of the span asked about, in seconds.
+        end (`float`, *optional*): End of the span asked about, in seconds.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: small pictures `(frames, height, width, 3)` and their times in seconds.
+
+    Raises:
+        [`VideoDecodingError`]: If the video cannot be read.
+    """
+    indices = None
+
+    def sample(metadata: "VideoMetadata") -> np.ndarray:
+        nonlocal indices
+        indices = video_processor.sample_frames(metadata, training=False, num_eval_clips=1)
+        return indices
+
+    pictures, metadata = decode_frames(video, sample, start, end, transform=_thumbnails)
+    return pictures.numpy(), metadata.times[indices]
+
+
+def video_film(
+    video: str | Path, pictures: int = 12, start: float | None = None, end: float | None = None
+) -> tuple[np.ndarray, float]:
+    r"""
+    A video at a glance.
+
+    Args:
+        video (`str` or `Path`): The video file.
+        pictures (`int`, *optional*, defaults to 12): How many, from the first frame to the last.
+        start (`float`, *optional*): Start of the span shown, in seconds.
+        end (`float`, *optional*): End of the span shown, in seconds.
+
+    Returns:
+        `tuple[np.ndarray, float]`: small pictures `(pictures, height, width, 3)` and the length in seconds.
+
+    Raises:
+        [`VideoDecodingError`]: If the video cannot be read.
+    """
+
+    def spread(metadata: "VideoMetadata") -> np.ndarray:
+        return np.linspace(0, metadata.total_num_frames - 1, pictures).round()
+
+    pictures, metadata = decode_frames(video, spread, start, end, transform=_thumbnails)
+    return pictures.numpy(), metadata.duration
+
+
+def _reasoning(model: "SiaSamReaForVideoQuestionAnswering | PeftModel") -> nn.Module:
+    """The checkpoint's reasoning over its clips; uniform W1 and W2 where it was trained without."""
+    if model.config.alpha > 0:
+        return model.siamese_reasoning
+    config: SiaSamReaConfig = copy(model.config)
+    config.num_clips = max(2, config.num_clips)
+    config.reasoning_weights = "uniform"
+    return SiameseReasoning(config)
+
+
+def _run_clips(
+    model: nn.Module,
+    processor: SiaSamReaProcessor,
+    frames: torch.Tensor,
+    positions: np.ndarray,
+    questions: list[str],
+    candidates: list[str] | None,
+    task: str | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features `(questions, clips, dim)` and logits `(questions, clips, classes)`; equal clips are run once."""
+    text = processor(text=questions, candidates=candidates and [candidates] * len(questions), return_tensors="pt").to(
+        model.device
+    )
+    video_index = torch.zeros(len(questions), dtype=torch.long, device=model.device)
+    distinct, places = np.unique(positions, axis=0, return_inverse=True)
+    features, logits = [], []
+    for clip in distinct:  # one at a time: the memory of one clip's pass, whatever their number
+        video = processor.video_processor([frames[clip]], do_sample_frames=False, return_tensors="pt")
+        pixels = video["pixel_values_videos"].to(model.device, model.dtype)  # (1, 1, frames, 3, height, width)
+        output = model(pixel_values_videos=pixels, **text, video_index=video_index, task=task)
+        features.append(output.clip_features.float())
+        logits.append(output.clip_logits.float())
+    places = torch.as_tensor(places.ravel(), device=model.device)
+    return torch.cat(features, dim=1)[:, places], torch.cat(logits, dim=1)[:, places]
+
+
+def _thumbnails(frames: torch.Tensor) -> torch.Tensor:
+    """Frames `(frames, 3, height, width)` as small pictures `(frames, height, width, 3)`."""
+    height, width = frames.shape[-2:]
+    size = (min(height, THUMBNAIL_HEIGHT), max(1, round(width * min(1, THUMBNAIL_HEIGHT / height))))
+    small = [nn.functional.interpolate(few.float(), size, mode="area") for few in frames.split(8)]
+    return torch.cat(small).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+__all__ = ["Inspection", "anchor_clip", "inspect_video", "video_film"]

@@ -1,0 +1,319 @@
+"""How steady answers are over the frames that happen to be sampled, and how far to trust scores. Pure functions."""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from operator import eq
+
+import numpy as np
+
+from ..data.questions import VideoQuestion
+from .scores import count_errors, is_correct, round_count
+
+
+COVERAGES = (50, 70, 90)  # percent
+Answer = str | int | float
+
+
+def clustered_standard_error(
+    values: Sequence[float], clusters: Sequence[Hashable], groups: Sequence[Hashable] | None = None
+) -> float | None:
+    r"""
+    Standard error of a mean whose rows are independent between clusters only, as questions about one video are not.
+
+    With x_i the values, n rows and G clusters, it is the root of G / (G - 1) * sum over clusters of
+    (sum over their rows of (x_i - mean) / n)^2. Answers to one question from several starts depend on each other too:
+    they lie in one cluster, so their mean as one row and all of them as rows give the same.
+
+    Args:
+        values (`Sequence[float]`): One value a row.
+        clusters (`Sequence`): The cluster of each row: its video.
+        groups (`Sequence`, *optional*): The group of each row, for the mean over groups of their means. Default: one.
+
+    Returns:
+        `float`, or `None` with fewer than two clusters, which say nothing about the spread between them.
+
+    Origin: the sandwich estimator (Liang and Zeger, 1986) as Miller, "Adding Error Bars to Evals" (2024), uses it for
+    questions that share a context. Decision: the small-sample factor G / (G - 1), with which clusters of one row each
+    give the ordinary standard error, and which the bootstrap over clusters lacks.
+    """
+    values = np.asarray(values, dtype=float)
+    _, group = np.unique(np.zeros(len(values)) if groups is None else groups, return_inverse=True)
+    sizes = np.bincount(group)
+    means = np.bincount(group, values) / sizes
+    influence = (values - means[group]) / (sizes[group] * len(sizes))  # (rows,)
+    _, cluster = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(cluster, influence)  # (clusters,)
+    if len(sums) < 2:
+        return None
+    return float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
+
+
+def expected_calibration_error(correct: Sequence[float], scores: Sequence[float], bins: int = 15) -> float:
+    r"""
+    How far scores are from the accuracy of the answers that have them.
+
+    Args:
+        correct (`Sequence[float]`): 1 for a right answer, 0 for a wrong one.
+        scores (`Sequence[float]`): The probability that the model gave each answer.
+        bins (`int`, *optional*, defaults to 15): Bins of equal width over [0, 1], each without its lower end.
+
+    Returns:
+        `float`: the mean over rows of |accuracy - mean score| of their bin.
+
+    Origin: Guo et al., "On Calibration of Modern Neural Networks" (2017), their 15 bins.
+    """
+    correct, scores = np.asarray(correct, dtype=float), np.asarray(scores, dtype=float)
+    which = np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(which, correct - scores)).sum() / len(scores))
+
+
+def accuracy_at_coverage(correct: Sequence[float], scores: Sequence[float | None], percent: int) -> float:
+    r"""
+    Accuracy where the model answers only the questions that it is surest of.
+
+    Args:
+        correct (`Sequence[float]`): 1 for a right answer, 0 for a wrong one.
+        scores (`Sequence[float | None]`): The score of each answer; `None` (an unreadable video) comes last.
+        percent (`int`): Share of the questions that are answered, rounded up to a whole question.
+
+    Returns:
+        `float`: where equal scores leave open which questions these are, the mean over the choices (decision).
+    """
+    correct = np.asarray(correct, dtype=float)
+    scores = np.array([-np.inf if score is None else score for score in scores])
+    count = -(-percent * len(scores) // 100)
+    threshold = np.sort(scores)[-count]
+    surer, tied = scores > threshold, scores == threshold
+    return float((correct[surer].sum() + (count - surer.sum()) * correct[tied].mean()) / count)
+
+
+def calibration_scores(correct: Sequence[float], scores: Sequence[float | None]) -> dict[str, float]:
+    """
+    `expected_calibration_error` over the rows that have a score, and `accuracy_at_50_coverage`, `..._70_...` and
+    `..._90_...` over all; nothing where no row has a score, as with counts.
+    """
+    scored = [row for row, score in enumerate(scores) if score is not None]
+    if not scored:
+        return {}
+    error = expected_calibration_error([correct[row] for row in scored], [scores[row] for row in scored])
+    at_coverage = {
+        f"accuracy_at_{percent}_coverage": accuracy_at_coverage(correct, scores, percent) for percent in COVERAGES
+    }
+    return {"expected_calibration_error": error} | at_coverage
+
+
+def consensus_answer(answers: Sequence[Answer | None], scores: Sequence[float | None] | None = None) -> Answer | None:
+    """
+    The answer that most starts give; of several, the one whose scores sum to more, then the one given first (decision:
+    the first start is the centred anchor). `None` if no start has an answer.
+    """
+    votes = Counter(answer for answer in answers if answer is not None)
+    sums: Counter = Counter()
+    for answer, score in zip(answers, scores or []):
+        sums[answer] += score or 0.0
+    return max(votes, key=lambda answer: (votes[answer], sums[answer]), default=None)
+
+
+def flip_rate(answers: Sequence[Answer | None]) -> float:
+    """The probability that two different starts, drawn at random, answer a question differently; right or wrong."""
+    starts = len(answers)
+    same = sum(number * (number - 1) for number in Counter(answers).values())
+    return 1 - same / (starts * (starts - 1))
+
+
+def question_consistency(
+    answers: Sequence[Answer | None],
+    is_right: Callable[[Answer | None], float] | None = None,
+    scores: Sequence[float | None] | None = None,
+) -> dict[str, float]:
+    r"""
+    What several anchor starts say to one question.
+
+    Args:
+        answers (`Sequence`):
+            The answer from each start, the centred anchor's first; all `None` if the video could not be read. Counts
+            are compared as they are given: round them first, see [`round_count`].
+        is_right (`Callable`, *optional*): Says whether an answer is right; without it there are no accuracies.
+        scores (`Sequence[float | None]`, *optional*): The score of each answer, for ties of the consensus.
+
+    Returns:
+        `dict[str, float]`: `accuracy` of the first start. With several starts also `expected_accuracy`, the mean over
+        them, `consensus_accuracy`, see [`consensus_answer`], `flip_rate`, and `one_answer_share`, 1 where all starts
+        agree. An unreadable video is wrong, and neither steady nor not: it has accuracies of 0 alone.
+
+    Origin: decision. Flips are of the answers themselves: two different wrong answers are not consistent.
+    """
+    of_question: dict[str, float] = {}
+    if is_right is not None:
+        of_question["accuracy"] = float(is_right(answers[0]))
+    if len(answers) == 1:
+        return of_question
+    if is_right is not None:
+        of_question["expected_accuracy"] = float(np.mean([is_right(answer) for answer in answers]))
+        of_question["consensus_accuracy"] = float(is_right(consensus_answer(answers, scores)))
+    if any(answer is not None for answer in answers):
+        of_question["flip_rate"] = flip_rate(answers)
+        of_question["one_answer_share"] = float(len(set(answers)) == 1)
+    return of_question
+
+
+def question_shuffled(
+    answer: Answer | None, shuffled: Answer | None, is_right: Callable[[Answer | None], float] | None = None
+) -> dict[str, float]:
+    r"""
+    What the same frames in another order say to one question, so that constancy alone is not rewarded: a model that
+    answers whatever it sees is steady over starts, and over orders too.
+
+    A network that takes the mean over a clip's frames, as ClipBERT's and so this one does, cannot tell their order.
+
+    Args:
+        answer (`str`, `int` or `float`, *optional*): The answer to the frames in their order; `None` if unreadable.
+        shuffled (`str`, `int` or `float`, *optional*): The answer to the same frames in another order.
+        is_right (`Callable`, *optional*): Says whether an answer is right; without it there is no accuracy.
+
+    Returns:
+        `dict[str, float]`: `shuffled_accuracy`, and `shuffled_flip_rate`, 1 where the two answers differ (not there
+        for an unreadable video).
+    """
+    of_question = {} if is_right is None else {"shuffled_accuracy": float(is_right(shuffled))}
+    return of_question if answer is None else of_question | {"shuffled_flip_rate": float(shuffled != answer)}
+
+
+def mean_scores(
+    of_questions: Sequence[dict[str, float]], videos: Sequence[str], tasks: Sequence[str] | None = None
+) -> dict[str, float]:
+    r"""
+    Means of what questions have, with standard errors clustered by video.
+
+    Args:
+        of_questions (`Sequence[dict[str, float]]`): Values of each question by their name.
+        videos (`Sequence[str]`): The video of each question.
+        tasks (`Sequence[str]`, *optional*): The task of each question.
+
+    Returns:
+        `dict[str, float]`: for each name its mean over the questions that have it, and `<name>_standard_error` where
+        these are about two videos or more. With tasks, both are of the mean over tasks of their means, and
+        `<task>_<name>` gives each task's own.
+    """
+    means: dict[str, float] = {}
+    for name in dict.fromkeys(name for of_question in of_questions for name in of_question):
+        rows = [row for row, of_question in enumerate(of_questions) if name in of_question]
+        values = np.array([of_questions[row][name] for row in rows])
+        clusters = np.array([videos[row] for row in rows])
+        groups = np.array(["" if tasks is None else tasks[row] for row in rows])
+        parts = {} if tasks is None else {f"{task}_{name}": groups == task for task in dict.fromkeys(groups.tolist())}
+        for title, chosen in {**parts, name: np.full(len(rows), True)}.items():
+            of_groups = [values[chosen & (groups == group)].mean() for group in dict.fromkeys(groups[chosen].tolist())]
+            means[title] = float(np.mean(of_groups))
+            error = clustered_standard_error(values[chosen], clusters[chosen], groups[chosen])
+            if error is not None:
+                means[f"{title}_standard_error"] = error
+    return means
+
+
+def consistency_scores(
+    predictions: Sequence[Sequence[Answer | None]],
+    references: Sequence[Answer],
+    videos: Sequence[str],
+    scores: Sequence[Sequence[float | None]] | None = None,
+    shuffled: Sequence[Answer | None] | None = None,
+) -> dict[str, float]:
+    r"""
+    Scores of answers from several anchor starts, compared as they are written.
+
+    Args:
+        predictions (`Sequence[Sequence]`):
+            For each question its answers from K starts, the centred anchor's first; all `None` if the video could not
+            be read. K may be 1.
+        references (`Sequence`): The right answers.
+        videos (`Sequence[str]`): The video of each question.
+        scores (`Sequence[Sequence[float | None]]`, *optional*): The probability of each answer.
+        shuffled (`Sequence`, *optional*): For each question the answer to its first start's frames in another order.
+
+    Returns:
+        `dict[str, float]`: means of [`question_consistency`] and [`question_shuffled`] with their standard errors, see
+        [`mean_scores`]; and with scores those of [`calibration_scores`] for the first start.
+
+    Raises:
+        `ValueError`: If the lists are not of the same questions, or the numbers of starts differ.
+    """
+    columns = {"predictions": predictions, "references": references, "videos": videos}
+    columns |= {name: column for name, column in (("scores", scores), ("shuffled", shuffled)) if column is not None}
+    lengths = {name: len(column) for name, column in columns.items()}
+    starts = sorted({len(of_starts) for of_starts in (*predictions, *(scores or []))})
+    if len(set(lengths.values())) != 1 or len(starts) != 1 or starts[0] < 1:
+        raise ValueError(
+            "Each question needs a value in every list, and as many answers (and scores) as the others, one or more; "
+            f"got lists of {lengths}, with {starts} answers or scores a question."
+        )
+    of_questions = []
+    for row, (answers, reference) in enumerate(zip(predictions, references)):
+        of_question = question_consistency(answers, partial(eq, reference), None if scores is None else scores[row])
+        if shuffled is not None:
+            of_question |= question_shuffled(answers[0], shuffled[row], partial(eq, reference))
+        of_questions.append(of_question)
+    of_first = [None] * len(of_questions) if scores is None else [of_starts[0] for of_starts in scores]
+    correct = [of_question["accuracy"] for of_question in of_questions]
+    return mean_scores(of_questions, videos) | calibration_scores(correct, of_first)
+
+
+def score_consistency(
+    questions: Sequence[VideoQuestion],
+    predictions: Sequence[Sequence[Answer | None]],
+    scores: Sequence[Sequence[float | None]],
+    shuffled: Sequence[Answer | None] | None = None,
+) -> dict[str, float]:
+    r"""
+    Consistency, calibration and standard errors of a whole evaluation, task by task.
+
+    Args:
+        questions (`Sequence[VideoQuestion]`): The rows; those without an answer have flips but no accuracy.
+        predictions (`Sequence[Sequence]`):
+            For each row its answers from K starts, the centred anchor's first: text, candidate index or number by its
+            task (numbers are rounded here, see [`round_count`]); all `None` if the video could not be read.
+        scores (`Sequence[Sequence[float | None]]`): The probability of each answer; `None` for counts.
+        shuffled (`Sequence`, *optional*): For each row the answer to its first start's frames in another order.
+
+    Returns:
+        `dict[str, float]`: the scores of [`consistency_scores`], each as `<task>_<score>` and, but for calibration, as
+        `<score>`, the mean over tasks; and `count_mse_standard_error`.
+    """
+
+    def rounded(question: VideoQuestion, answer: Answer | None) -> Answer | None:
+        return round_count(answer) if question.task == "count" and answer is not None else answer
+
+    of_questions = []
+    for row, question in enumerate(questions):
+        answers = [rounded(question, answer) for answer in predictions[row]]
+        is_right = None if question.answer is None else partial(is_correct, question)
+        of_question = question_consistency(answers, is_right, scores[row])
+        if shuffled is not None:
+            of_question |= question_shuffled(answers[0], rounded(question, shuffled[row]), is_right)
+        of_questions.append(of_question)
+    tasks, videos = [question.task for question in questions], [question.video for question in questions]
+    means = mean_scores(of_questions, videos, tasks)
+    for task in dict.fromkeys(tasks):
+        rows = [row for row, name in enumerate(tasks) if name == task and "accuracy" in of_questions[row]]
+        of_task = calibration_scores([of_questions[row]["accuracy"] for row in rows], [scores[row][0] for row in rows])
+        means |= {f"{task}_{name}": value for name, value in of_task.items()}
+        if task == "count" and rows:
+            errors = count_errors([predictions[row][0] for row in rows], [questions[row].answer for row in rows])
+            of_mse = clustered_standard_error(errors, [videos[row] for row in rows])
+            means |= {} if of_mse is None else {"count_mse_standard_error": of_mse}
+    return means
+
+
+__all__ = [
+    "accuracy_at_coverage",
+    "calibration_scores",
+    "clustered_standard_error",
+    "consensus_answer",
+    "consistency_scores",
+    "expected_calibration_error",
+    "flip_rate",
+    "mean_scores",
+    "question_consistency",
+    "question_shuffled",
+    "score_consistency",
+]

@@ -1,0 +1,1 @@
+"""Prepares videos before training: sample data, checks, small copies."""

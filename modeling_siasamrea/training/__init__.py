@@ -1,0 +1,1 @@
+"""Trains SiaSamRea's own network, and what both kinds of models share."""

@@ -1,0 +1,153 @@
+"""What a training run says of itself: the parts of the loss and the reasoning's state, and the rows it left out."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from ..data.questions import VideoQuestion
+from ..loss_siasamrea import ground_truth_loss, mean_over_known
+from ..modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput
+from ..siamese_reasoning import SiameseReasoning, average_affinity
+
+
+SKIPPED_VIDEOS_NAME = "skipped_videos.jsonl"
+
+
+class TrainingLog:
+    """
+    Means since the last log, over the rows of all processes.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]): Adds up over the processes.
+        device (`torch.device`): Where the sums are kept, so that noting a value waits for nothing.
+    """
+
+    def __init__(self, accelerator: Accelerator, device: torch.device):
+        self.accelerator = accelerator
+        self.device = device
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets what was noted."""
+        # Sum and weight of each quantity.
+        self.sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(2, device=self.device))
+
+    def note(self, name: str, mean: torch.Tensor, rows: int | torch.Tensor = 1) -> None:
+        """Notes a mean over some rows of this process."""
+        rows = torch.as_tensor(rows, dtype=torch.float, device=self.device)
+        self.sums[name] += torch.stack([mean.detach().float() * rows, rows])
+
+    def note_outputs(
+        self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor, rows: torch.Tensor
+    ) -> None:
+        """
+        What the output of a batch tells: whether the clips agree, what the soft label knows. `rows` `(2,)` are the
+        rows whose answer is known, and all.
+        """
+        anchor, siamese = outputs.clip_logits[:, :1], outputs.clip_logits[:, 1:]  # (questions, clips, classes)
+        if siamese.shape[1] and task == "count":
+            self.note("clip_difference/count", (siamese - anchor).abs().mean(), rows[1])
+        elif siamese.shape[1]:
+            self.note(f"clip_agreement/{task}", (siamese.argmax(-1) == anchor.argmax(-1)).float().mean(), rows[1])
+        if outputs.soft_labels is not None:
+            self._note_teacher(outputs, task, labels, rows)
+
+    def _note_teacher(
+        self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor, rows: torch.Tensor
+    ) -> None:
+        """
+        Whether the soft label knows more than the anchor that it teaches, over rows whose answer is known, and how far
+        the affinity is from even.
+        """
+        even = average_affinity(outputs.affinity.shape[-1], outputs.affinity.device)
+        self.note(f"affinity_deviation/{task}", (outputs.affinity - even).abs().sum(dim=-1).mean(), rows[1])
+        if task != "count":
+            self.note(f"soft_label_entropy/{task}", torch.special.entr(outputs.soft_labels).sum(dim=1).mean(), rows[1])
+        for name, scores in (("soft_label", outputs.soft_labels), ("anchor", outputs.logits)):
+            if task == "count":
+                errors = ground_truth_loss(scores, labels, task)
+                self.note(f"{name}_error/count", mean_over_known(errors, labels), rows[0])
+            else:
+                right = (scores.argmax(dim=1) == labels).float()  # no class is -100
+                self.note(f"{name}_accuracy/{task}", mean_over_known(right, labels), rows[0])
+
+    def note_reasoning_weights(self, module: SiameseReasoning, *_: Any) -> None:
+        """Notes W1 and W2; a forward hook, for inside forward they are whole also when FSDP shards them."""
+        for name, weights in zip(("w1", "w2"), module.weights(self.device)):
+            for clip, weight in enumerate(weights):
+                self.note(f"{name}/{clip}", weight)
+
+    def means(self) -> dict[str, float]:
+        """The means since the last call, over all processes."""
+        names = sorted({name for names in gather_object([list(self.sums)]) for name in names})
+        if not names:
+            return {}
+        sums = torch.stack([self.sums[name] for name in names])  # (names, 2)
+        sums = self.accelerator.reduce(sums, reduction="sum")
+        self.clear()
+        return {name: (total / rows).item() for name, (total, rows) in zip(names, sums) if rows}
+
+
+class SkippedVideos:
+    """
+    The rows that training left out because their video could not be read, listed in the output folder.
+
+    Args:
+        path (`Path`): The list, a JSONL file; the main process writes it.
+        is_main_process (`bool`): Whether this process does.
+    """
+
+    def __init__(self, path: Path, is_main_process: bool):
+        self.path = path
+        self.is_main_process = is_main_process
+        self.errors: dict[int, str] = {}  # of each row that this process left out
+        self.listed: set[str] = set()  # question_id of the rows in the list
+
+    def start(self, resumed: bool) -> None:
+        """Starts a new list, or goes on with that of the run that resumes, but for a last line that a kill cut."""
+        self.errors, self.listed = {}, set()
+        if not self.is_main_process:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not resumed:
+            self.path.unlink(missing_ok=True)
+        elif self.path.is_file():
+            lines = [line for line in self.path.read_bytes().split(b"\n") if _is_row(line)]
+            self.listed = {json.loads(line)["question_id"] for line in lines}
+            repaired = self.path.with_suffix(".repaired")
+            repaired.write_bytes(b"".join(line + b"\n" for line in lines))
+            os.replace(repaired, self.path)
+
+    def write(self, questions: Sequence[VideoQuestion]) -> int:
+        """Appends rows of any process that are not in the list yet; returns how many the list has."""
+        for errors in gather_object([self.errors]):
+            self.errors |= errors
+        new = []
+        for row, error in sorted(self.errors.items()):
+            question = questions[row]
+            if question.question_id not in self.listed:
+                new.append({"question_id": question.question_id, "video": question.video, "error": error})
+        self.listed.update(line["question_id"] for line in new)
+        if new and self.is_main_process:
+            # A file name that is no text becomes an escape, as JSON has it.
+            with open(self.path, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in new)
+        return len(self.listed)
+
+
+def _is_row(line: bytes) -> bool:
+    """Whether a line of the list is whole; a kill may have cut the last one, also inside a letter."""
+    try:
+        return "question_id" in json.loads(line)
+    except ValueError:
+        return False
+
+
+__all__ = ["SKIPPED_VIDEOS_NAME", "SkippedVideos", "TrainingLog"]

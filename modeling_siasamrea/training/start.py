@@ -1,0 +1,225 @@
+"""The model a run starts from: a checkpoint or adapter, two pretrained encoders, or random weights, with its heads."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from ..configuration_siasamrea import SiaSamReaConfig
+from ..data.questions import VideoQuestion
+from ..data.unlabelled_rows import refuse_heads_without_answers
+from ..data.vocabulary import answer_vocabulary, build_tokenizer
+from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from .lora import load_lora
+
+
+logger = logging.get_logger(__name__)
+
+# A folder or hub name that is none, files that are missing or damaged, fields and weights that do not fit.
+NOT_LOADED = (OSError, HFValidationError, SafetensorError, StrictDataclassError, RuntimeError, ValueError)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Says in a `ValueError` what could not be done where a file or a field of a configuration is the reason."""
+    try:
+        yield
+    except NOT_LOADED as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
+def refuse_missing_folder(name_or_path: str | Path) -> None:
+    """Raises an `OSError` if a path does not exist that can be no hub name; Transformers says it less plainly."""
+    path = Path(name_or_path)
+    if not path.exists() and (path.is_absolute() or str(name_or_path).startswith(".") or len(path.parts) > 2):
+        raise OSError("there is no such folder.")
+
+
+def build_model(
+    rows: Sequence[VideoQuestion],
+    vision_model: str | None = None,
+    text_model: str | None = None,
+    config: dict[str, Any] | None = None,
+    video_processor: dict[str, Any] | None = None,
+    vocabulary_size: int | None = 1000,
+) -> tuple[SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor]:
+    r"""
+    A new model for training rows, with a head for each of their tasks, and its processor.
+
+    Args:
+        rows (`Sequence[VideoQuestion]`): The training rows; they settle tasks and answer vocabulary.
+        vision_model (`str`, *optional*): A pretrained image encoder, with `text_model`: hub name or folder.
+        text_model (`str`, *optional*):
+            A pretrained BERT and its tokenizer. Without encoders the model starts from random weights, its tokenizer
+            from the words of the rows.
+        config (`dict`, *optional*):
+            Fields of [`SiaSamReaConfig`]; `vision_config` and `text_config` change fields of pretrained encoders.
+        video_processor (`dict`, *optional*): Settings of [`SiaSamReaVideoProcessor`], over the image encoder's.
+        vocabulary_size (`int`, *optional*, defaults to 1000): Answers in the vocabulary; `None` for all. Paper: 1000.
+
+    Returns:
+        `tuple(SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor)`
+
+    Raises:
+        `ValueError`: If there are no rows, or none of a task has an answer; if there is one encoder without the other,
+            or one that cannot be loaded.
+    """
+    if not rows:
+        raise ValueError("Evaluation needs a trained model: give --model_name_or_path, or train one with --do_train.")
+    if (vision_model is None) != (text_model is None):
+        raise ValueError("Give --vision_model and --text_model together: the model is built from both encoders.")
+    refuse_heads_without_answers(rows, tasks_of(rows))
+    fields = dict(config or {}) | {"tasks": tasks_of(rows)} | vocabulary_fields(rows, vocabulary_size)
+    settings = dict(video_processor or {})
+    if vision_model is not None:
+        with explained(f"The encoders {vision_model} and {text_model} cannot be loaded"):
+            model = SiaSamReaForVideoQuestionAnswering.from_vision_text_pretrained(vision_model, text_model, **fields)
+            tokenizer = AutoTokenizer.from_pretrained(text_model)
+        make_video_processor = partial(SiaSamReaVideoProcessor.from_image_encoder, vision_model)
+    else:
+        logger.warning("The model starts from random weights, its tokenizer from the words of the training questions.")
+        tokenizer = build_tokenizer(rows)
+        text_config = {"model_type": "bert", **fields.pop("text_config", {}), "vocab_size": len(tokenizer)}
+        with explained("The model cannot be built"):
+            model = SiaSamReaForVideoQuestionAnswering(SiaSamReaConfig(text_config=text_config, **fields))
+        make_video_processor = SiaSamReaVideoProcessor
+    start_counts_at_mean(model, rows)
+    settings.setdefault("num_clips", model.config.num_clips)
+    return model, SiaSamReaProcessor(make_video_processor(**settings), tokenizer)
+
+
+def load_model(
+    name_or_path: str,
+    rows: Sequence[VideoQuestion] = (),
+    config: dict[str, Any] | None = None,
+    video_processor: dict[str, Any] | None = None,
+    vocabulary_size: int | None = 1000,
+    new_vocabulary: bool = False,
+) -> tuple[nn.Module, SiaSamReaProcessor]:
+    r"""
+    A SiaSamRea checkpoint or LoRA adapter and its processor. Training rows of tasks it has no head for, or a new
+    vocabulary, give it new heads.
+
+    Args:
+        name_or_path (`str`): Hub name or folder.
+        rows (`Sequence[VideoQuestion]`, *optional*): The training rows, if it is to be trained.
+        config (`dict`, *optional*):
+            Fields of [`SiaSamReaConfig`] over the checkpoint's, except its `vision_config` and `text_config`.
+        video_processor (`dict`, *optional*): Settings of [`SiaSamReaVideoProcessor`] over the checkpoint's.
+        vocabulary_size (`int`, *optional*, defaults to 1000): Answers of a new vocabulary; `None` for all.
+        new_vocabulary (`bool`, *optional*, defaults to `False`):
+            Whether the rows' answers replace the checkpoint's. They do where it has no open-ended head.
+
+    Returns:
+        `tuple(nn.Module, SiaSamReaProcessor)`: the model, for an adapter a `PeftModel`.
+
+    Raises:
+        `ValueError`: If it cannot be loaded, there are training rows for an adapter, which only answers, or none of
+            the rows that a new head is for has an answer.
+    """
+    with explained(f"The checkpoint {name_or_path} cannot be loaded"):
+        refuse_missing_folder(name_or_path)
+        model_type = SiaSamReaConfig.get_config_dict(name_or_path)[0].get("model_type")
+        if model_type != SiaSamReaConfig.model_type:
+            raise ValueError(
+                f"it is not a SiaSamRea checkpoint: its model type is {model_type!r}. For video-language models "
+                "there is `siasamrea train_vlm`."
+            )
+        old = SiaSamReaConfig.from_pretrained(name_or_path)
+        processor = SiaSamReaProcessor.from_pretrained(name_or_path)
+        if video_processor:
+            processor.video_processor = SiaSamReaVideoProcessor.from_pretrained(name_or_path, **video_processor)
+    if (Path(name_or_path) / "adapter_config.json").is_file():
+        if rows:
+            raise ValueError(f"{name_or_path} is a LoRA adapter, which only answers. Train its base model anew.")
+        if config:
+            logger.warning(f"The LoRA adapter {name_or_path} keeps its own configuration; the one given is not used.")
+        return load_lora(name_or_path), processor
+
+    new_vocabulary = new_vocabulary or "open_ended" not in old.tasks
+    fields = dict(config or {})
+    if rows:
+        fields["tasks"] = old.tasks + [task for task in tasks_of(rows) if task not in old.tasks]
+    if new_vocabulary:
+        fields |= vocabulary_fields(rows, vocabulary_size)
+    encoders = {"vision_config": old.vision_config, "text_config": old.text_config}
+    if unused := [name for name in encoders if name in fields]:
+        logger.warning(
+            f"The checkpoint {name_or_path} keeps its own {' and '.join(unused)}; what is given is not used."
+        )
+    with explained(f"{name_or_path} cannot be configured anew"):
+        new = SiaSamReaConfig(**{**old.to_dict(), **fields, **encoders})
+    new_heads = [task for task in new.tasks if task not in old.tasks]
+    refuse_heads_without_answers(rows, new_heads + ["open_ended"] * new_vocabulary)
+    if new_heads:
+        logger.warning(f"The checkpoint has no head for {', '.join(new_heads)}: training starts new ones.")
+    new_clips = new.num_clips != old.num_clips
+    if new_clips and min(new.alpha, old.alpha) > 0:
+        logger.warning(
+            f"The checkpoint reasons over {old.num_clips} clips, not {new.num_clips}: W1 and W2 start anew."
+        )
+    with explained(f"The weights of {name_or_path} cannot be loaded"):
+        model = SiaSamReaForVideoQuestionAnswering.from_pretrained(
+            name_or_path, config=new, ignore_mismatched_sizes=new_vocabulary or new_clips
+        )
+    if "count" in new_heads:
+        start_counts_at_mean(model, rows)
+    return model, processor
+
+
+def tasks_of(rows: Sequence[VideoQuestion]) -> list[str]:
+    """The tasks of the rows, each once, in order."""
+    return list(dict.fromkeys(row.task for row in rows))
+
+
+def vocabulary_fields(rows: Sequence[VideoQuestion], size: int | None) -> dict[str, dict]:
+    """The configuration's two tables of the rows' answer vocabulary; empty where no row is open-ended."""
+    vocabulary = answer_vocabulary(rows, size)
+    if not vocabulary:
+        return {}
+    return {
+        "id2label": dict(enumerate(vocabulary)),
+        "label2id": {answer: index for index, answer in enumerate(vocabulary)},
+    }
+
+
+def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> list[VideoQuestion]:
+    r"""
+    Training rows whose answer the model can learn: open-ended ones must have it in the vocabulary, or none at all.
+
+    Raises:
+        `ValueError`: If none has.
+    """
+    known = config.label2id.keys()
+    kept = [
+        row
+        for row in rows
+        if row.task != "open_ended" or row.answer is None or not known.isdisjoint(row.right_answers)
+    ]
+    if len(kept) < len(rows):
+        logger.warning(f"{len(rows) - len(kept)} training rows have answers outside the vocabulary and are left out.")
+    if len(kept) < len(rows) and all(row.answer is None for row in kept):
+        raise ValueError(
+            "No training answer is in the checkpoint's answer vocabulary. Use --new_vocabulary to build it anew from "
+            "the training answers."
+        )
+    return kept
+
+
+def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Sequence[VideoQuestion]) -> None:
+    """Lets a new counting head start from the mean training count (decision): from 0, its bias would take long."""
+    counts = [row.answer for row in rows if row.task == "count" and row.answer is not None]
+    if counts:
+        nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))
+
+
+__all__ = ["build_model", "explained", "known_answers", "load_model", "refuse_missing_folder"]

@@ -1,0 +1,302 @@
+"""The benchmarks from official files to a prediction file; rows are written here in the official formats."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from official_files import GIFS, OFFICIAL, write_json, write_tgif
+
+from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForPreTraining, SiaSamReaProcessor, SiaSamReaVideoProcessor
+from modeling_siasamrea.benchmarks import LOADERS, load_benchmark
+from modeling_siasamrea.data.questions import load_video_questions
+
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS, CARDS = ROOT / "examples" / "configs", ROOT / "model_cards"
+
+
+@pytest.fixture
+def benchmark(tmp_path, write_video):
+    """Writes a benchmark's files and videos; returns both folders."""
+
+    def write(name: str) -> tuple[Path, Path]:
+        annotations, videos = tmp_path / "annotations", tmp_path / "videos"
+        annotations.mkdir(exist_ok=True)
+        for file in OFFICIAL[name](annotations):
+            write_video(videos / file, frames=16, codec={".gif": "gif", ".avi": "mpeg4"}.get(file[-4:], "libx264"))
+        return annotations, videos
+
+    return write
+
+
+@pytest.fixture
+def start(tmp_path, tiny_config, tokenizer) -> Path:
+    """A checkpoint without heads to start from, as a converted ClipBERT is."""
+    folder = tmp_path / "start"
+    SiaSamReaForPreTraining(tiny_config(tasks=[])).save_pretrained(folder)
+    SiaSamReaProcessor(SiaSamReaVideoProcessor(), tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(benchmark, start, tmp_path, example):
+    """Runs a configuration of `examples/configs` for two steps on its benchmark's files; `changes` override it."""
+
+    def run(config: str, name: str, **changes) -> dict:
+        annotations, videos = benchmark(name)
+        overrides = {
+            "model_name_or_path": start,
+            "annotations": annotations,
+            "video_folder": videos,
+            "output_dir": tmp_path / "run",
+            "video_processor": '{"size": {"longest_edge": 64}, "frames_per_clip": 2}',
+            "model_config": '{"num_clips": 3}',
+            "do_train": True,
+            "max_steps": 2,
+            "per_device_train_batch_size": 3,
+            "dataloader_num_workers": 0,
+            "use_cpu": True,
+            "disable_tqdm": True,
+        }
+        options = [text for key, value in (overrides | changes).items() for text in (f"--{key}", str(value))]
+        return example("run_videoqa").main([str(CONFIGS / f"{config}.json"), *options])
+
+    return run
+
+
+@pytest.mark.parametrize("name", list(LOADERS))
+def test_from_official_files_to_predictions(name, run, tmp_path):
+    plain = {"save_strategy": "no", "eval_strategy": "no", "load_best_model_at_end": False}
+    report = run(name, name, **plain)
+
+    # How2QA has no public test answers: its predictions are on validation.
+    split = "validation" if name == "how2qa" else "test"
+    scores = report[f"{split}_{name}"]["scores"]
+    assert scores["questions"] == 6 and scores["unreadable"] == 0
+    file = tmp_path / "run" / f"{'validation_' if name == 'how2qa' else ''}predictions_{name}.jsonl"
+    predictions = [json.loads(line) for line in file.read_text().splitlines()]
+    expected = load_video_questions(load_benchmark(name, tmp_path / "annotations", tmp_path / "videos", split))
+    assert [line["question_id"] for line in predictions] == [row.question_id for row in expected]
+    assert all(Path(line["video"]).is_file() for line in predictions)
+
+
+def test_the_best_checkpoint_is_chosen_on_validation(run, tmp_path):
+    run("msvd_qa", "msvd_qa")
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    assert state["best_metric"] is not None and "checkpoint-2" in state["best_model_checkpoint"]
+
+
+def test_tgif_tasks_train_together(run, tmp_path, benchmark):
+    annotations, _ = benchmark("tgif_count")
+    for task in ("action", "transition", "frameqa"):
+        OFFICIAL[f"tgif_{task}"](annotations)
+    annotations.rename(tmp_path / "all")
+    report = run("tgif_joint", "tgif_count", annotations=tmp_path / "all")
+    assert {name for name in report if name.startswith("test_")} == {
+        f"test_tgif_{task}" for task in ("action", "transition", "frameqa", "count")
+    }
+    config = SiaSamReaConfig.from_pretrained(tmp_path / "run")
+    assert set(config.tasks) == {"open_ended", "multiple_choice", "count"} and config.label2id == {"dog": 0}
+
+
+@pytest.mark.parametrize("name", ["tgif_joint", *LOADERS])
+def test_each_recipe_has_a_card(name):
+    card = ModelCard.load(CARDS / f"{name}.md")
+    assert card.data.license == "apache-2.0" and card.data.pipeline_tag == "visual-question-answering"
+    assert "not yet trained" in card.text
+    for heading in ("Task", "Data", "Metric", "Hyperparameters", "The paper's number"):
+        assert f"**{heading}" in card.text or f"## {heading}" in card.text, heading
+
+
+def test_msvd_videos_are_found_by_either_name(benchmark):
+    annotations, videos = benchmark("msvd_qa")
+    rows = load_benchmark("msvd_qa", annotations, videos)
+    assert [Path(video).name for video in rows["video"]][:2] == ["-4wsuPCj_5_15.avi", "vid2.avi"]
+    assert rows[0]["question_id"] == "7" and rows[0]["question_type"] == "what"
+    # Without a folder, and where a video is missing, it keeps its official name.
+    assert load_benchmark("msvd_qa", annotations)[0]["video"] == "vid1.avi"
+    (videos / "vid2.avi").unlink()
+    assert load_benchmark("msvd_qa", annotations, videos)[1]["video"] == str(videos / "vid2.avi")
+
+
+def test_activitynet_types_and_names(benchmark):
+    annotations, videos = benchmark("activitynet_qa")
+    rows = load_benchmark("activitynet_qa", annotations, videos)
+    assert rows["question_type"][:6] == ["motion", "spatial", "temporal", "yes/no", "color", "object"]
+    assert [Path(video).name for video in rows["video"]][:2] == ["v_-abc.mp4", "v__def.mkv"]
+    write_json(annotations / "train_a.json", json.loads((annotations / "train_a.json").read_text())[1:])
+    with pytest.raises(ValueError, match=r"train_a\.json has no answer to the question v_pqr_1"):
+        load_benchmark("activitynet_qa", annotations)
+
+
+def test_how2qa_candidates_are_shuffled_the_same_way_each_time(benchmark):
+    annotations, _ = benchmark("how2qa")
+    rows = load_benchmark("how2qa", annotations)
+    for number, row in enumerate(rows):
+        assert row["candidates"][row["answer"]] == f"right{number}" and "None" in row["candidates"]
+        assert (row["start"], row["end"]) == (0.5, 1.75)
+    assert len(set(rows["answer"])) > 1
+    assert load_benchmark("how2qa", annotations)["candidates"][:] == rows["candidates"][:]
+    second = load_benchmark("how2qa", annotations, split="test")
+    assert second["answer"][:] == [0, 1, 2, 3, 0, 1] and second[0]["end"] == 2.0
+
+
+def test_tgif_holds_out_a_tenth_of_the_gifs(tmp_path):
+    names = [f"gif{n}" for n in range(2000)]
+    columns = ["gif_name", "question", "answer", "vid_id", "key"]
+    write_tgif(tmp_path / "Train_count_question.csv", columns, [[name, "How ?", 2, name, 0] for name in names * 2])
+    train, validation = (
+        load_benchmark("tgif_count", tmp_path, split=split)["video"][:] for split in ("train", "validation")
+    )
+    assert not set(train) & set(validation) and len(train) + len(validation) == 4000
+    assert 160 < len(set(validation)) < 240
+    assert set(Counter(validation).values()) == {2}  # all questions about a GIF stay together
+
+
+def test_clipbert_files_are_read(tmp_path):
+    line = {"gif_name": GIFS[0], "question": "what ?", "options": ["a", "b"], "answer": 1, "answer_type": "action"}
+    (tmp_path / "action_test.jsonl").write_text(json.dumps(line) + "\n")
+    (row,) = load_benchmark("tgif_action", tmp_path, split="test")
+    assert row["video"] == f"{GIFS[0]}.gif" and row["candidates"] == ["a", "b"] and row["answer"] == 1
+    (tmp_path / "val.jsonl").write_text(
+        json.dumps({"video_id": "video9", "question": "who ?", "answer": "man"}) + "\n"
+    )
+    (row,) = load_benchmark("msrvtt_qa", tmp_path, split="validation")
+    assert row["video"] == "video9.mp4" and row["answer"] == "man" and row["question_type"] == "who"
+
+
+SECOND = {f"a{i}": f"choice {i}" for i in range(4)} | {"answer_idx": 1, "q": "what ?", "qid": 1, "vid_name": "v"}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("how2QA_train_release.csv", "train"),
+        ("how2QA_val_release.csv", "validation"),
+        ("how2QA_test_public_release.csv", "test"),
+        ("how2qa_train_release.csv", "train"),
+        ("How2QA-val-release.csv", "validation"),
+        ("how2qa_train_release.jsonl", "train"),
+        ("how2qa_val_release.jsonl", "validation"),
+        ("how2qa_test_public_release.jsonl", "test"),
+        ("how2qa_test_public.jsonl", "test"),
+        ("how2qa_val.jsonl", "validation"),
+    ],
+)
+def test_how2qa_files_are_found_by_the_names_that_are_published(tmp_path, name, split):
+    lines = {".csv": '"v",[0.5:2],a,b,c,what ?,d\n', ".jsonl": json.dumps({**SECOND, "ts": "0.5-2.0"}) + "\n"}
+    (tmp_path / name).write_text("\ufeff" + lines[Path(name).suffix])
+    (row,) = load_benchmark("how2qa", tmp_path, split=split)
+    assert row["video"] == "v.mp4" and (row["start"], row["end"]) == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "written"),
+    [
+        ("tgif_count", "train_count_question.csv", OFFICIAL["tgif_count"]),
+        ("nextqa_mc", "MC_train.csv", OFFICIAL["nextqa_mc"]),
+        ("msvd_qa", "Train_QA.json", OFFICIAL["msvd_qa"]),
+        ("msrvtt_qa", "train-qa.json", OFFICIAL["msrvtt_qa"]),
+    ],
+)
+def test_capitals_and_hyphens_of_a_file_name_do_not_matter_nor_does_a_byte_order_mark(tmp_path, name, file, written):
+    (tmp_path / "as_written").mkdir()
+    written(tmp_path / "as_written")
+    official = next(path for path in (tmp_path / "as_written").iterdir() if path.name.lower().startswith("train"))
+    (tmp_path / file).write_bytes("\ufeff".encode() + official.read_bytes())
+    rows = load_benchmark(name, tmp_path)
+    assert rows.to_list() == load_benchmark(name, tmp_path / "as_written").to_list()
+
+
+COLUMNS = ["gif_name", "question", "a1", "a2", "a3", "a4", "a5", "answer", "type", "vid_id", "key"]
+OFFICIAL_ROW = dict(zip(COLUMNS, [GIFS[0], "what ?", *"pqrst", "1", "1", "ID", "9"]))
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "sentence"),
+    [
+        *(
+            (task, {"answer": bad}, "answer must be a whole number from 0 to 4")
+            for task in ("action", "transition")
+            for bad in ("5", "-1", "1.5", "b", "")
+        ),
+        *(("frameqa", {"type": bad}, "type must be a whole number from 0 to 3") for bad in ("4", "-1", "color")),
+        *(
+            ("count", {"answer": bad}, "answer must be a whole number from 0 to 10")
+            for bad in ("11", "-2", "nan", "inf")
+        ),
+    ],
+)
+def test_tgif_numbers_outside_their_range_are_named(tmp_path, task, changes, sentence):
+    path = tmp_path / f"Test_{task}_question.csv"
+    write_tgif(path, COLUMNS, [list(row.values()) for row in (OFFICIAL_ROW, OFFICIAL_ROW | changes)])
+    with pytest.raises(ValueError, match=rf"Test_{task}_question\.csv, row 2: {sentence}"):
+        load_benchmark(f"tgif_{task}", tmp_path, split="test")
+
+
+def test_numbers_and_spans_of_the_other_benchmarks_are_checked_too(benchmark):
+    annotations, _ = benchmark("activitynet_qa")
+    answers = json.loads((annotations / "train_a.json").read_text())
+    for bad in (9, -1, None, True):
+        write_json(annotations / "train_a.json", [*answers[:-1], {**answers[-1], "type": bad}])
+        with pytest.raises(ValueError, match="type"):
+            load_benchmark("activitynet_qa", annotations)
+    benchmark("nextqa_mc")
+    text = (annotations / "train.csv").read_text()
+    (annotations / "train.csv").write_text(text.replace('"why, so",1,', '"why, so",5,'))
+    with pytest.raises(ValueError, match=r"train\.csv, row 2: answer must be a whole number from 0 to 4; got '5'"):
+        load_benchmark("nextqa_mc", annotations)
+    (annotations / "train.csv").write_text(text.replace('"why, so",1,', "why, so,1,"))
+    with pytest.raises(ValueError, match=r"train\.csv, row 2: it has 14 cells, but there are 13 columns"):
+        load_benchmark("nextqa_mc", annotations)
+    benchmark("how2qa")
+    for bad in ("1.2.3-4", "-1-4", "a-b", [1, "x"], 7):
+        (annotations / "how2qa_test_public.jsonl").write_text(json.dumps({**SECOND, "ts": bad}))
+        with pytest.raises(ValueError, match="row 1: .* is no span"):
+            load_benchmark("how2qa", annotations, split="test")
+    (annotations / "how2qa_test_public.jsonl").write_text(json.dumps({**SECOND, "ts": "1-4", "answer_idx": 4}))
+    with pytest.raises(ValueError, match="row 1: answer_idx must be a whole number from 0 to 3"):
+        load_benchmark("how2qa", annotations, split="test")
+
+
+def test_candidates_stay_as_their_authors_publish_them(tmp_path):
+    (tmp_path / "how2QA_val_release.csv").write_text(
+        "v,[0.5:2],blue,green,blue,what ?,red\nv,[0:2],10,12,16,how ?,1\n"
+    )
+    rows = load_video_questions(load_benchmark("how2qa", tmp_path, split="validation"))
+    assert [row.candidates[row.answer] for row in rows] == ["red", "1"] and rows[0].candidates.count("blue") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("msvd", "."), "no benchmark 'msvd'; choose from msvd_qa"),
+        (("msvd_qa", ".", None, "val"), "no split 'val'"),
+        (("msvd_qa", "nowhere"), "nowhere do not exist"),
+        (("msvd_qa", str(Path(__file__).parent)), r"has no train_qa\.json"),
+        (("msvd_qa", __file__), "is not JSON"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_benchmark(*arguments)
+
+
+def test_official_files_lose_no_row(shared):
+    folder = shared / "annotations"
+    rows = {
+        ("msvd_qa", "msvd_qa", "train"): 30933,
+        ("msvd_qa", "msvd_qa", "validation"): 6415,
+        ("msrvtt_qa", "msrvtt_qa", "validation"): 12278,
+        ("activitynet_qa", "activitynet_qa", "validation"): 18000,
+        ("how2qa", "how2qa", "validation"): 2852,
+        ("tgif_action", "tgif_qa", "test"): 2274,
+        ("tgif_frameqa", "tgif_qa", "test"): 13691,
+        ("nextqa_mc", "nextqa", "validation"): 4996,
+    }
+    for (name, source, split), count in rows.items():
+        assert len(load_video_questions(load_benchmark(name, folder / source, split=split))) == count
+    counts = [len(load_benchmark("tgif_count", folder / "tgif_qa", split=split)) for split in ("train", "validation")]
+    assert sum(counts) == 26839 and counts[1] / 26839 == pytest.approx(0.1, abs=0.01)

@@ -1,0 +1,41 @@
+"""The exported programme answers as the model does, for other numbers of everything that is free."""
+
+import pytest
+import torch
+
+from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
+from modeling_siasamrea.conversion.to_torch_export import export_model, save_exported_model
+
+
+@pytest.fixture
+def model(tiny_config) -> SiaSamReaForVideoQuestionAnswering:
+    torch.manual_seed(0)
+    return SiaSamReaForVideoQuestionAnswering(
+        tiny_config(tasks=["open_ended", "multiple_choice", "count"], num_labels=5)
+    ).eval()
+
+
+@pytest.fixture
+def processor(tokenizer) -> SiaSamReaProcessor:
+    return SiaSamReaProcessor(SiaSamReaVideoProcessor(size={"longest_edge": 64}), tokenizer)
+
+
+@pytest.mark.parametrize("task", ["open_ended", "multiple_choice", "count"])
+@pytest.mark.parametrize(("videos", "questions"), [(1, 1), (3, 4)])
+def test_the_saved_programme_answers_as_the_model(model, processor, write_video, tmp_path, task, videos, questions):
+    program = torch.export.load(save_exported_model(tmp_path / "exported", model, processor, task)).module()
+    inputs = SiaSamReaProcessor.from_pretrained(tmp_path / "exported")(
+        videos=[write_video(tmp_path / f"{index}.mp4", frames=48 + 24 * index) for index in range(videos)],
+        text=["what is the man doing ?", "what colour ?", "what ?", "a cat or a dog ?"][:questions],
+        candidates=[["a cat", "a dog"]] * questions if task == "multiple_choice" else None,
+        video_index=[index % videos for index in range(questions)],
+        return_tensors="pt",
+    )
+    torch.testing.assert_close(program(**inputs), model(**inputs, task=task).logits, atol=1e-6, rtol=1e-5)
+
+
+def test_a_head_that_is_missing_or_not_named_is_refused(model, processor):
+    with pytest.raises(ValueError, match="has one head; the model has .* and none was named"):
+        export_model(model, processor)
+    with pytest.raises(ValueError, match="the task 'caption' was asked for"):
+        export_model(model, processor, "caption")

@@ -1,0 +1,249 @@
+"""The page without a browser: its fields, its sentences, and what its server does not do."""
+
+import html
+import json
+import threading
+from socketserver import BaseRequestHandler, TCPServer
+
+import httpx
+import pytest
+import torch
+
+from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
+from modeling_siasamrea.commands import demo as command
+
+
+pytest.importorskip("gradio", reason="the page needs Gradio")
+
+from tiny_video_language_models import tiny
+
+from modeling_siasamrea.commands.checkpoint import load_answerer
+from modeling_siasamrea.demo.page import Demo, Page, launch_page, load_examples, read_request, sentence
+
+
+VOCABULARY = {0: "cat", 1: "dog", 2: "<b>red</b>", 3: "blue"}
+
+
+@pytest.fixture
+def make_demo(tiny_config, tokenizer, tmp_path):
+    """The page's work over a checkpoint of random weights with heads for `tasks`."""
+
+    def make(*tasks: str) -> Demo:
+        torch.manual_seed(0)
+        model = SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=list(tasks), id2label=VOCABULARY))
+        processor = SiaSamReaProcessor(SiaSamReaVideoProcessor(size={"longest_edge": 64}), tokenizer)
+        model.save_pretrained(tmp_path / "checkpoint")
+        processor.save_pretrained(tmp_path / "checkpoint")
+        return Demo(load_answerer(tmp_path / "checkpoint"), [])
+
+    return make
+
+
+@pytest.fixture
+def video(write_video, tmp_path) -> str:
+    return str(write_video(tmp_path / "video.mp4"))  # 40 frames, 8 a second
+
+
+def test_fields_become_a_request():
+    request = read_request("a.mp4", " what is it ?\n\nwhat is red ? ", "", "count", 0, 5.0, 4.96)
+    assert request.questions == ["what is it ?", "what is red ?"]
+    assert (request.candidates, request.task, request.start, request.end) == (None, "count", None, None)
+    in_a_line = read_request("a.mp4", "what ?", "a cat, a dog ,", "count", 1.0, 2.0, 4.96)
+    assert (in_a_line.candidates, in_a_line.task) == (["a cat", "a dog"], "multiple_choice")
+    assert (in_a_line.start, in_a_line.end) == (1.0, 2.0)
+    lines = read_request("a.mp4", "what ?", "red, then blue\nblue, then red\n", None, 0, 5, 5)
+    assert lines.candidates == ["red, then blue", "blue, then red"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ((None, "what ?", "", None, 0, 5, 5), "no video to ask about"),
+        (("a.mp4", " \n ", "", None, 0, 5, 5), "no question"),
+        (("a.mp4", "what ?\n" * 17, "", None, 0, 5, 5), "17 questions; ask at most 16"),
+        (("a.mp4", "what ?", "cat", None, 0, 5, 5), "one candidate only, 'cat'"),
+        (("a.mp4", "what ?", "cat, cat", None, 0, 5, 5), "there twice"),
+        (("a.mp4", "what ?", "", None, 3, 2, 5), "from 3 s to 2 s does not fit.*5.00 s"),
+        (("a.mp4", "what ?", "", None, 5.0, 5.1, 4.96), "does not fit"),
+        (("a.mp4", "what ?", "", None, -1, 2, 5), "does not fit"),
+        (("a.mp4", "what ?", "", None, None, 2, 5), "does not fit"),
+        (("a.mp4", "what ?", "", None, float("nan"), 2, 5), "does not fit"),
+    ],
+)
+def test_fields_that_make_no_sense_get_a_sentence(fields, said):
+    with pytest.raises(ValueError, match=said):
+        read_request(*fields)
+
+
+def test_answers_have_bars_and_a_timeline_of_true_times(make_demo, video):
+    demo = make_demo("open_ended", "multiple_choice", "count")
+    assert demo.kinds == ["open_ended", "count"]
+    request = read_request(video, "what is <i>it</i> ?\nwhat is red ?", "", "open_ended", 1.0, 4.0, 5.0)
+    answers, timeline, warning = demo.answer(request, 5.0)
+    assert answers.count('class="answer"') == 2 and answers.count('class="fill ') == 8 and warning == ""
+    assert "<i>" not in answers and "<b>red" not in answers and "&lt;b&gt;red&lt;/b&gt;" in answers
+    # 24 frames in the span, 5 in the clip: one in four, from the middle of the 8 starts there are.
+    assert timeline.count("<image ") == 5
+    assert "frames at 1.38, 1.88, 2.38, 2.88, 3.38 seconds" in timeline
+    (count,) = demo.answerer(video=video, question=["how many ?"], task="count")
+    answers, _, _ = demo.answer(read_request(video, "how many ?", "", "count", 0, 5, 5), 5.0)
+    assert f"{count[0]['value']:.2f}" in answers
+
+
+def test_a_text_that_is_cut_is_said(make_demo, video):
+    demo = make_demo("count")
+    _, _, warning = demo.answer(read_request(video, "how many " * 40, "", "count", 0, 5, 5), 5.0)
+    assert "longer than the model reads" in warning
+
+
+def test_the_look_inside_draws_every_part(make_demo, video):
+    demo = make_demo("open_ended", "multiple_choice", "count")
+    for candidates, kind in (("", "open_ended"), ("cat, a <dog>", None), ("", "count")):
+        drawn = demo.look_inside(read_request(video, "what is it ?", candidates, kind, 0, 5, 5))
+        assert drawn.count('class="clip') == 3 and drawn.count("<tr>") == 4
+        assert "Soft label Q" in drawn and "change with the sampled frames" in drawn
+        assert "<dog>" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("tasks", "candidates", "said"),
+    [
+        (["open_ended"], "cat, dog", "fits 0 of them"),
+        (["multiple_choice"], "", "fits 0 of them"),
+    ],
+)
+def test_a_question_without_a_head_gets_a_sentence(make_demo, video, tasks, candidates, said):
+    demo = make_demo(*tasks)
+    with pytest.raises(ValueError, match=said) as raised:
+        demo.answer(read_request(video, "what ?", candidates, None, 0, 5, 5), 5.0)
+    assert said in sentence(raised.value)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".gif"])
+def test_a_broken_video_is_named_without_its_place_on_the_server(make_demo, tmp_path, suffix):
+    broken = tmp_path / f"broken{suffix}"
+    broken.write_bytes(b"no video at all" * 100)
+    with pytest.raises(ValueError) as raised:
+        make_demo("count").answer(read_request(str(broken), "how many ?", "", None, 0, 5, 5), 5.0)
+    said = sentence(raised.value)
+    assert said.startswith(f"The video broken{suffix} cannot be read: ") and str(tmp_path) not in said
+
+
+def test_other_failures_keep_their_trace_on_the_server(caplog):
+    said = sentence(KeyError("/etc/secret"))
+    assert "KeyError" in said and "secret" not in said
+    assert "secret" in caplog.text
+
+
+def test_examples_come_from_a_folder_or_from_questions(small_data, tmp_path):
+    assert [example.name for example in load_examples(small_data)] == [f"v{number}.mp4" for number in range(4)]
+    rows = load_examples(small_data / "rows.jsonl")
+    assert rows[0].name == "v0.mp4: what colour ?" and rows[0].video == str(small_data / "v0.mp4")
+    assert next(row.candidates for row in rows if row.task == "multiple_choice") == ("cat", "dog", "jump")
+    assert load_examples(None) == []
+    (tmp_path / "empty").mkdir()
+    for source, said in ((tmp_path / "empty", "no video in"), (tmp_path / "nowhere", "no folder or file of examples")):
+        with pytest.raises(ValueError, match=said):
+            load_examples(source)
+
+
+def test_adapters_are_loaded_with_their_heads(make_demo, video, tmp_path):
+    pytest.importorskip("peft")
+    from modeling_siasamrea.training.lora import add_lora
+
+    demo = make_demo("open_ended")
+    model = demo.answerer.model
+    model.name_or_path = str(tmp_path / "checkpoint")
+    adapted = add_lora(model, rank=2)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.2)
+    for part in (adapted, model.config, demo.answerer.processor):
+        part.save_pretrained(tmp_path / "adapter")
+    loaded = load_answerer(tmp_path / "adapter")
+    inputs = demo.answerer.processor(videos=video, text="what is it ?", return_tensors="pt")
+    expected = adapted.eval()(**inputs).logits.softmax(dim=1).max().item()
+    assert loaded(video=video, question="what is it ?")[0]["score"] == pytest.approx(expected, abs=1e-5)
+    request = read_request(video, "what is it ?", "", "open_ended", 0, 5, 5)
+    assert "Soft label Q" in Demo(loaded, []).look_inside(request)
+
+
+def test_a_checkpoint_that_is_not_there_gets_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="The checkpoint .*nowhere cannot be loaded: "):
+        load_answerer(tmp_path / "nowhere")
+
+
+def test_the_command_explains_what_is_missing(monkeypatch):
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install .*siasamrea\[demo\]"):
+        command.main(["nowhere"])
+
+
+@pytest.fixture
+def address(make_demo):
+    """Where the page is served, with uploads of at most 20 kB."""
+    page = Page(make_demo("open_ended"), "checkpoint")
+    _, local, _ = launch_page(page, prevent_thread_lock=True, quiet=True, max_file_size="20kb")
+    yield local.rstrip("/")
+    page.blocks.close()
+
+
+def test_uploads_are_limited_in_size(address):
+    def upload(size: int) -> httpx.Response:
+        return httpx.post(f"{address}/gradio_api/upload", files={"files": ("video.mp4", b"0" * size)})
+
+    assert upload(1_000).status_code == 200
+    assert upload(100_000).status_code == 413
+
+
+def test_the_server_hands_out_nothing_else_and_fetches_nothing_for_a_user(address, tmp_path):
+    (tmp_path / "other.mp4").write_bytes(b"not for the page")
+    for path in ("/etc/passwd", tmp_path / "other.mp4"):
+        assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404)
+
+    asked = []
+
+    class Inner(BaseRequestHandler):
+        def handle(self):
+            asked.append(self.client_address)
+
+    with TCPServer(("127.0.0.1", 0), Inner) as inner:
+        threading.Thread(target=inner.serve_forever, daemon=True).start()
+        within = f"http://127.0.0.1:{inner.server_address[1]}/secret.mp4"
+        config = httpx.get(f"{address}/config").json()
+        upload = next(part["id"] for part in config["components"] if part["type"] == "file")
+        (event,) = (one for one in config["dependencies"] if [upload, "upload"] in one["targets"] and one["inputs"])
+        for file in ({"path": within}, {"path": within, "url": within}, {"path": "x.mp4", "url": within}):
+            data = {"data": [file | {"meta": {"_type": "gradio.FileData"}}], "fn_index": event["id"]}
+            answer = httpx.post(f"{address}/gradio_api/queue/join", json=data | {"session_hash": "s"})
+            assert answer.status_code == 200
+            events = [json.loads(line[5:]) for line in _events(address) if line.startswith("data:")]
+            said = next(one for one in events if one["msg"] == "process_completed")
+            assert said["success"] is False and "Traceback" not in json.dumps(said)
+        inner.shutdown()
+    assert asked == []
+
+
+def _events(address: str) -> list[str]:
+    """What the server tells a session, to the end of its request."""
+    with httpx.stream("GET", f"{address}/gradio_api/queue/data", params={"session_hash": "s"}, timeout=30) as stream:
+        lines = []
+        for line in stream.iter_lines():
+            lines.append(line)
+            if "close_stream" in line:
+                return lines
+    return lines
+
+
+def test_a_video_language_model_answers_and_says_what_is_not_shown(video, tmp_path):
+    model, processor = tiny("smolvlm")
+    model.save_pretrained(tmp_path / "checkpoint")
+    processor.save_pretrained(tmp_path / "checkpoint")
+    demo = Demo(load_answerer(tmp_path / "checkpoint"), [])
+    assert demo.kinds == ["open_ended", "count"]
+    request = read_request(video, "what ?", "cat, dog", None, 0, 5.0, 5.0)
+    answers, timeline, warning = demo.answer(request, 5.0)
+    assert "cat" in answers and "dog" in answers and "<image" in timeline and warning == ""
+    assert "SiaSamRea's own network only" in html.unescape(demo.look_inside(request))
+    counted = read_request(video, "how many ?", "", "count", 0, 5.0, 5.0)
+    assert "how many ?" in demo.answer(counted, 5.0)[0]

@@ -1,0 +1,71 @@
+"""The `evaluate` modules: hand-worked scores, without a network."""
+
+import pytest
+
+from modeling_siasamrea.evaluation.metrics import load_metric
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch, tmp_path):
+    def refuse(*args, **kwargs):
+        raise OSError("a metric must load without a network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
+def test_open_ended():
+    scores = load_metric("open_ended").compute(
+        predictions=["cat", "cat", None, "dog"],
+        references=["cat", "dog", "cat", "okapi"],
+        question_types=["what", "what", "who", "who"],
+        vocabulary=["cat", "dog"],
+    )
+    # One of four is right; of the three answers that the vocabulary has, one is right.
+    assert scores["accuracy"] == 1 / 4 and scores["accuracy_known"] == 1 / 3 and scores["coverage"] == 3 / 4
+    assert scores["accuracy/what"] == 1 / 2 and scores["accuracy/who"] == 0
+    assert scores["mean_answer_accuracy"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+
+
+def test_several_right_answers():
+    references = [["sofa", "couch"], "cat", ["dog"]]
+    scores = load_metric("open_ended").compute(predictions=["couch", "cat", None], references=references)
+    assert scores["accuracy"] == 2 / 3
+
+
+def test_multiple_choice():
+    scores = load_metric("multiple_choice").compute(predictions=[0, 3, None], references=[0, 2, 1])
+    assert scores == {"accuracy": 1 / 3}
+
+
+def test_count():
+    scores = load_metric("count").compute(predictions=[2.4, 12.0, -1.0], references=[2, 10, 0])
+    # Official: 2 and 2, 10 and 10, 1 and 1. Raw: 0.16, 4 and 1.
+    assert scores["mse"] == 0 and scores["accuracy"] == 1
+    assert scores["mse_raw"] == pytest.approx((0.16 + 4 + 1) / 3)
+
+
+def test_always_answering_two_costs_less_officially_than_raw():
+    answers = [0, 2, 3, 10]
+    scores = load_metric("count").compute(predictions=[2.0] * 4, references=answers)
+    assert scores["mse"] == (1 + 0 + 1 + 64) / 4 and scores["mse_raw"] == (4 + 0 + 1 + 64) / 4
+
+
+def test_consistency():
+    scores = load_metric("consistency").compute(
+        predictions=[["cat", "dog"], [None, None], ["cat", "cat"]],
+        references=["cat", "cat", "dog"],
+        videos=["a", "b", "c"],
+        scores=[[0.9, 0.5], [None, None], [0.6, 0.7]],
+        shuffled=["cat", None, "dog"],
+    )
+    assert scores["accuracy"] == pytest.approx(1 / 3) and scores["expected_accuracy"] == pytest.approx(1 / 6)
+    assert scores["flip_rate"] == 1 / 2 and scores["shuffled_accuracy"] == pytest.approx(2 / 3)
+    assert scores["expected_calibration_error"] == pytest.approx((0.1 + 0.6) / 2)
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(
+        ValueError, match="no metric 'bleu'; choose from open_ended, multiple_choice, count, consistency"
+    ):
+        load_metric("bleu")

@@ -1,0 +1,115 @@
+"""Scores and baselines, on cases worked by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from modeling_siasamrea.data.questions import load_video_questions
+from modeling_siasamrea.evaluation.baselines import majority_baseline, question_only_baseline
+from modeling_siasamrea.evaluation.scores import (
+    count_scores,
+    multiple_choice_scores,
+    open_ended_scores,
+    prediction_row,
+    score_predictions,
+)
+
+
+def rows(*columns: tuple, **constant) -> list:
+    names = ("question", "answer")
+    return load_video_questions([{"video": "v", **constant, **dict(zip(names, column))} for column in columns])
+
+
+def test_open_ended_scores_by_hand():
+    scores = open_ended_scores(
+        predictions=["cat", "dog", "cat", None, "cat"],
+        answers=["cat", "cat", "cat", "dog", "owl"],
+        question_types=["what", "what", "who", "who", None],
+        vocabulary=["cat", "dog"],
+    )
+    assert scores == {
+        "accuracy": pytest.approx(2 / 5),
+        "mean_answer_accuracy": pytest.approx((2 / 3 + 0 + 0) / 3),
+        "accuracy_known": pytest.approx(2 / 4),
+        "coverage": pytest.approx(4 / 5),
+        "accuracy/what": pytest.approx(1 / 2),
+        "accuracy/who": pytest.approx(1 / 2),
+    }
+
+
+def test_any_of_several_right_answers_is_right():
+    scores = open_ended_scores(
+        predictions=["couch", "sofa", "cat", None],
+        answers=[("sofa", "couch"), "sofa", ["dog", "owl"], ["cat"]],
+        vocabulary=["couch", "owl"],
+    )
+    assert scores == {
+        "accuracy": 2 / 4,
+        # sofa: both of its rows; couch: its one; dog, owl and cat: none.
+        "mean_answer_accuracy": pytest.approx((1 + 1 + 0 + 0 + 0) / 5),
+        "accuracy_known": 1 / 2,
+        "coverage": 2 / 4,
+    }
+    questions = rows(("q", ["sofa", "couch"]), ("q", "couch"), ("p", ["sofa", "bench"]))
+    assert score_predictions(questions, ["couch", "sofa", "bench"])["open_ended_accuracy"] == pytest.approx(2 / 3)
+    line = prediction_row(questions[0], "couch", 0.5, None)
+    assert line["correct"] is True and line["answer"] == ["sofa", "couch"]
+    assert majority_baseline(questions, questions[:1]) == ["couch"]  # as often as sofa, and before it
+
+
+def test_multiple_choice_scores_by_hand():
+    assert multiple_choice_scores([0, None, 2], [0, 1, 1], ["a", "a", "b"]) == {
+        "accuracy": pytest.approx(1 / 3),
+        "accuracy/a": pytest.approx(1 / 2),
+        "accuracy/b": 0.0,
+    }
+
+
+def test_count_scores_in_both_conventions_by_hand():
+    # 2.4 -> 2; 14 -> 10; -1 -> 1, which equals the answer 0 floored at 1.
+    scores = count_scores([2.4, 14.0, -1.0], [3, 10, 0])
+    assert scores["mse"] == pytest.approx((1 + 0 + 0) / 3)
+    assert scores["mse_raw"] == pytest.approx((0.36 + 16 + 1) / 3)
+    assert scores["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_an_unreadable_count_is_as_wrong_as_can_be():
+    scores = count_scores([None, None], [2, 10])
+    assert scores["mse"] == pytest.approx((8**2 + 9**2) / 2)
+    assert scores["accuracy"] == 0
+
+
+def test_scores_of_a_mixed_evaluation():
+    questions = rows(("q", "cat"), ("q", "dog")) + rows(("q", 1), candidates=["x", "y"])
+    questions += load_video_questions([{"video": "v", "question": "q"}], require_answers=False)
+    scores = score_predictions(questions, ["cat", None, 1, "no answer to compare"], ["cat"])
+    assert scores["open_ended_accuracy"] == 0.5 and scores["multiple_choice_accuracy"] == 1
+    assert scores["accuracy"] == 0.75
+
+
+def test_a_prediction_row_says_what_was_chosen():
+    (question,) = rows(("q", 1), candidates=["x", "y"], question_id="7")
+    line = prediction_row(question, 0, 0.75, None)
+    assert line["prediction"] == 0 and line["prediction_text"] == "x" and line["score"] == 0.75
+    assert line["correct"] is False and line["question_id"] == "7"
+    assert prediction_row(question, None, None, "empty file")["error"] == "empty file"
+
+
+def test_baselines_by_hand():
+    train = rows(("colour?", "red"), ("colour?", "red"), ("shape?", "dot"), ("shape?", "dot"), ("shape?", "dot"))
+    test = rows(("colour?", "blue"), ("shape?", "dot"), ("size?", "big"))
+    train += [replace(train[0], answer=None)] * 3  # rows without an answer teach the baselines nothing
+    assert majority_baseline(train, test) == ["dot", "dot", "dot"]
+    assert question_only_baseline(train, test) == ["red", "dot", "dot"]
+
+    counts = rows(("a", 2), ("a", 4), ("b", 9), task="count")
+    assert majority_baseline(counts, counts[:1]) == [5.0]
+    assert question_only_baseline(counts, counts[:1]) == [3.0]
+    with pytest.raises(ValueError, match="No training row of the task 'count' has an answer"):
+        majority_baseline([replace(counts[0], answer=None)], counts)
+
+
+def test_the_question_only_baseline_weighs_candidates_by_how_often_they_were_right():
+    train = rows(("q", "x"), ("q", "x"), candidates=["x", "y", "z"]) + rows(("q", "z"), candidates=["y", "x", "z"])
+    (question,) = rows(("q", "y"), candidates=["y", "z", "x"])
+    assert question_only_baseline(train, [question]) == [2]

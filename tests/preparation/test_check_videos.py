@@ -1,0 +1,121 @@
+"""Checking a folder of videos: each fault is found and named, and training leaves out what cannot be used."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+import pytest
+from other_processes import lives, wait_for
+
+from modeling_siasamrea.data.questions import load_video_questions, read_skip_list
+from modeling_siasamrea.preparation import check_videos as check
+
+
+@pytest.fixture(scope="module")
+def script(example):
+    return example("check_data")
+
+
+@pytest.fixture
+def data(tmp_path, write_video):
+    folder = tmp_path / "videos"
+    write_video(folder / "good.mp4", frames=16)  # 2 s
+    write_video(folder / "single.gif", frames=1, codec="gif")
+    write_video(folder / "wide.mp4", height=32, width=256)
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    (folder / "empty.mp4").touch()
+    names = ["good.mp4", "single.gif", "wide.mp4", "broken.mp4", "empty.mp4", "absent.mp4", "good.mp4"]
+    rows = [{"video": name, "question": "what ?", "answer": "cat"} for name in names]
+    rows[-1] |= {"start": 1.0, "end": 3.5, "answer": ""}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def test_each_fault_is_found_and_named(script, data, capsys):
+    command = [str(data / "rows.jsonl"), "--videos", str(data / "videos"), "--output", str(data / "report")]
+    counts = script.main([*command, "--workers", "2"])
+    assert counts == {
+        "unreadable": 2,
+        "missing": 1,
+        "one frame": 1,
+        "shorter than a span": 1,
+        "extreme aspect ratio": 1,
+    }
+    faults = {}
+    for line in (data / "report" / "report.jsonl").read_text().splitlines():
+        fault = json.loads(line)
+        faults[fault["video"]] = (fault["fault"], fault["detail"])
+    assert faults["good.mp4"] == ("shorter than a span", "it lasts 2.00 s, a question asks about 3.50 s")
+    assert faults["wide.mp4"] == ("extreme aspect ratio", "256 x 32 pixels")
+    assert faults["empty.mp4"] == ("unreadable", "the file is empty")
+    printed = capsys.readouterr().out
+    assert "7 questions about 6 videos.\n1 of 7 rows have no answer: 1 open_ended ('6').\n" in printed
+
+    skipped = read_skip_list(data / "report" / "skip_list.jsonl", data / "videos")
+    rows = load_video_questions(data / "rows.jsonl", data / "videos", require_answers=False)
+    kept = {row.video for row in rows if row.video not in skipped}
+    assert {path.rsplit("/", 1)[1] for path in kept} == {"good.mp4", "single.gif", "wide.mp4"}
+
+
+def test_bad_usage_gets_a_sentence(script, capsys):
+    with pytest.raises(ValueError, match="needs --annotations"):
+        script.main(["msvd_qa"])
+    with pytest.raises(ValueError, match=r"benchmarks or files that do not exist: msvdqa \(did you mean msvd_qa\?\)"):
+        script.main(["msvdqa"])
+    for wrong in (["--workers", "0"], ["--timeout", "0"], ["--videos", "nowhere"]):
+        with pytest.raises(SystemExit, match="2"):
+            script.main(["msvd_qa", *wrong])
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def dies_of_some(video: check.Video) -> list[check.Fault]:
+    """Stands in for a decoder: it is killed, exits or never ends on files of these names."""
+    if "killed" in video.path:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "exit" in video.path:
+        os._exit(3)
+    if "forever" in video.path:
+        time.sleep(1000)
+    return []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, so that they see the stand-in")
+def test_files_that_kill_a_worker_or_never_end_are_named_and_the_rest_is_checked(monkeypatch):
+    monkeypatch.setattr(check, "check_video", dies_of_some)
+    monkeypatch.setattr(check, "VIDEOS_PER_PROCESS", 3)
+    names = ["a.mp4", "killed.mp4", "b.mp4", "forever.mp4", "c.mp4", "exit.mp4", "killed2.mp4", *"defghijk"]
+    found = list(check.check_videos([check.Video(name, None) for name in names], workers=2, timeout=1.0))
+    assert len(found) == len(names)
+    faults = {fault.video: (fault.fault, fault.detail) for of_video in found for fault in of_video}
+    assert faults == {
+        "killed.mp4": ("kills its decoder", "the process that read it ended by SIGKILL"),
+        "killed2.mp4": ("kills its decoder", "the process that read it ended by SIGKILL"),
+        "exit.mp4": ("kills its decoder", "the process that read it ended with exit code 3"),
+        "forever.mp4": ("takes too long", "it was not read within 1 s"),
+    }
+    assert {"kills its decoder", "takes too long"} <= set(check.UNUSABLE)
+    assert not multiprocessing.active_children()
+
+
+def check_for_ever(started: Connection) -> None:
+    check.check_video = dies_of_some
+    videos = [check.Video(f"forever{number}.mp4", None) for number in range(2)]
+    threading.Timer(0.5, lambda: started.send([child.pid for child in multiprocessing.active_children()])).start()
+    list(check.check_videos(videos, workers=2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which processes live")
+def test_a_killed_check_leaves_no_orphans():
+    ours, theirs = multiprocessing.Pipe()
+    checking = multiprocessing.Process(target=check_for_ever, args=(theirs,))
+    checking.start()
+    workers = ours.recv()
+    assert len(workers) == 2
+    checking.kill()
+    checking.join()
+    assert wait_for(lambda: not any(map(lives, workers)), 10)

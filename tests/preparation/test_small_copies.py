@@ -1,0 +1,139 @@
+"""The fast copy of a folder: the same frames at the same indices, resumable, failures named."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from other_processes import lives, wait_for
+
+from modeling_siasamrea.preparation import small_copies as prepare
+from modeling_siasamrea.processors.video_decoding import decode_frames
+
+
+def test_the_copy_has_the_same_frames_smaller_and_without_audio(tmp_path, write_video):
+    source, target = tmp_path / "videos", tmp_path / "fast"
+    write_video(source / "a" / "v.mkv", frames=40, height=96, width=128)
+    assert prepare.prepare_videos(source, target, short_side=48) == []
+    everything = lambda metadata: np.arange(metadata.total_num_frames)  # noqa: E731
+    original, before = decode_frames(source / "a" / "v.mkv", everything)
+    copy, after = decode_frames(target / "a" / "v.mp4", everything)
+    assert copy.shape == (40, 3, 48, 64) and after.fps == before.fps == 8
+    # Each frame's brightness says its index.
+    assert (copy.float().mean((1, 2, 3)) - original.float().mean((1, 2, 3))).abs().max() < 2
+    with av.open(str(target / "a" / "v.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    assert keys[0] and keys[8] and sum(keys) >= 5
+
+
+def test_small_videos_are_not_enlarged_and_sizes_are_even():
+    assert prepare.new_size(1280, 720, 256) == (456, 256)
+    assert prepare.new_size(64, 48, 256) == (64, 48)
+    assert prepare.new_size(721, 1281, 256) == (256, 454)
+
+
+def test_what_is_finished_is_not_done_again_and_failures_are_named(tmp_path, write_video):
+    source, target = tmp_path / "videos", tmp_path / "fast"
+    write_video(source / "good.mp4")
+    (source / "broken.mp4").write_bytes(b"not a video")
+    (failure,) = prepare.prepare_videos(source, target)
+    assert failure["video"] == "broken.mp4" and failure["error"]
+    assert json.loads((target / "failures.jsonl").read_text()) == failure
+    os.utime(target / "good.mp4", (1, 1))
+    # An unfinished file, as a killed run leaves it, is no copy.
+    (target / ".broken.mp4.part").write_bytes(b"half")
+    write_video(source / "broken.mp4")
+    assert prepare.prepare_videos(source, target) == []
+    assert (target / "good.mp4").stat().st_mtime == 1
+    assert sorted(path.name for path in target.iterdir()) == ["broken.mp4", "failures.jsonl", "good.mp4"]
+
+
+def test_names_that_would_collide_are_refused(tmp_path, write_video):
+    write_video(tmp_path / "v.mp4")
+    write_video(tmp_path / "v.mkv")
+    with pytest.raises(ValueError, match=r"would both become .*v\.mp4"):
+        prepare.prepare_videos(tmp_path, tmp_path / "fast")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="has no videos"):
+        prepare.prepare_videos(tmp_path / "empty", tmp_path / "fast")
+
+
+def test_the_copy_keeps_times_and_turns_frames(tmp_path):
+    source = tmp_path / "telephone.mp4"
+    ticks = [500 + 40 * i if i < 20 else 1300 + 200 * (i - 20) for i in range(40)]  # variable, from half a second on
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "10"})
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.set_display_rotation(90)
+        for index, tick in enumerate(ticks):
+            image = np.full((64, 128, 3), 8 + 6 * index, dtype=np.uint8)
+            image[:, 64:] = 0  # what is right in the file is up when shown
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = tick, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert prepare.prepare_video(source, tmp_path / "copy.mp4", short_side=32, group=8, crf=20) is None
+    everything = lambda metadata: np.arange(metadata.total_num_frames)  # noqa: E731
+    original, before = decode_frames(source, everything)
+    copy, after = decode_frames(tmp_path / "copy.mp4", everything)
+    assert original.shape == (40, 3, 128, 64) and copy.shape == (40, 3, 64, 32)
+    assert copy[..., :30, :].float().mean() < 4
+    assert (copy[..., 34:, :].float().mean((1, 2, 3)) - original[..., 66:, :].float().mean((1, 2, 3))).abs().max() < 3
+    np.testing.assert_allclose(after.times, before.times, atol=1e-4)
+    np.testing.assert_allclose(after.times, (np.array(ticks) - 500) / 1000, atol=1e-4)
+    assert after.duration == pytest.approx(before.duration, abs=0.01)
+    with av.open(str(tmp_path / "copy.mp4")) as container:
+        first = next(container.decode(video=0))
+        assert first.rotation == 0 and first.time == pytest.approx(0.5)
+
+
+def test_copies_inside_the_folder_are_not_copied(tmp_path, write_video):
+    write_video(tmp_path / "v.ts", frames=3)
+    for _ in range(2):
+        prepare.main([str(tmp_path), str(tmp_path / "fast"), "--workers", "1"])
+    assert [path.name for path in tmp_path.rglob("*.mp4")] == ["v.mp4"]
+
+
+def test_arguments_that_make_no_sense_get_a_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        prepare.main([str(tmp_path), str(tmp_path / "fast"), "--workers", "0"])
+    assert "--workers must be above 0" in capsys.readouterr().err
+
+
+def test_a_video_that_ends_its_worker_fails_alone(tmp_path):
+    todo = {tmp_path / f"v{number}.mp4": tmp_path / f"copy{number}.mp4" for number in range(9)}
+    results = dict(prepare._in_workers(die_of_video_3, todo, workers=2))
+    assert results.keys() == todo.keys()
+    assert {path.name: error for path, error in results.items() if error} == {
+        "v3.mp4": "its decoder ends the whole process"
+    }
+
+
+def die_of_video_3(path, copy):
+    if path.name == "v3.mp4":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    """The parent prints its workers' ids, sleeps, and is killed."""
+    program = tmp_path / "parent.py"
+    program.write_text(
+        "import time, os\n"
+        "from modeling_siasamrea.preparation.small_copies import _in_workers\n"
+        "def work(path, copy):\n"
+        "    os.write(1, f'{os.getpid()}\\n'.encode())\n"  # in one piece: both write at once
+        "    time.sleep(60)\n"
+        "list(_in_workers(work, {1: 1, 2: 2}, 2))\n"
+    )
+    parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: not any(map(lives, workers)), 10), f"the workers {workers} are still there"

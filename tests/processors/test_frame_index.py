@@ -1,0 +1,335 @@
+"""The frames that a player shows, of files of every kind, against a decode from the start; spans by their times."""
+
+import importlib.util
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from numbered_videos import (
+    CLOSED,
+    FRAMES,
+    KINDS,
+    check_every_frame,
+    copy_packets,
+    decoded_from_the_start,
+    number,
+    picture,
+    write,
+)
+from PIL import Image
+
+from modeling_siasamrea.processors import frame_index as frame_index_module
+from modeling_siasamrea.processors import video_decoding
+from modeling_siasamrea.processors.frame_index import frame_index
+from modeling_siasamrea.processors.video_decoding import decode_frames
+
+
+FILES = [
+    *[(kind, container) for kind in ("h264_closed", "h264_open", "h264_intra_refresh") for container in ("mp4", "ts")],
+    *[(kind, container) for kind in ("hevc_default", "hevc_closed") for container in ("mp4", "mkv", "ts")],
+    *[(kind, container) for kind in ("mpeg4_b", "mpeg4", "mpeg2_b") for container in ("mp4", "mkv")],
+    *[("mpeg4_b", "avi"), ("mpeg4", "avi"), ("h264_closed", "avi"), ("mpeg2_b", "mpg"), ("mpeg2_b", "ts")],
+    *[
+        ("h264_open", "mkv"),
+        ("h264_open", "mov"),
+        ("h264_closed", "flv"),
+        ("h264_closed", "3gp"),
+        ("h264_closed", "h264"),
+    ],
+    *[
+        ("vp8", "webm"),
+        ("vp9", "webm"),
+        ("vp9", "mp4"),
+        ("mjpeg", "avi"),
+        ("mjpeg", "mov"),
+        ("wmv", "wmv"),
+        ("gif", "gif"),
+    ],
+]
+
+
+@pytest.mark.parametrize(("kind", "container"), FILES)
+def test_every_kind_of_file_gives_what_a_player_shows(tmp_path, kind, container):
+    codec, options, stream = KINDS[kind]
+    path = write(tmp_path / f"video.{container}", codec, options, **stream)
+    check_every_frame(path, FRAMES)
+    pytest.importorskip("decord")
+    check_every_frame(path, FRAMES, backend="decord", closeness=1)
+    frames, metadata = decode_frames(path, np.arange(FRAMES))
+    assert [number(frame) for frame in frames] == list(range(FRAMES))
+    assert metadata.fps == pytest.approx(25, abs=0.1) and metadata.duration == pytest.approx(2.4, abs=0.02)
+    np.testing.assert_allclose(metadata.times, np.arange(FRAMES) / 25, atol=1e-3)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("kind", ["h264_closed", "h264_open", "hevc_default", "mpeg4_b", "mpeg2_b"])
+def test_a_cut_without_encoding_shows_what_can_be_decoded(tmp_path, kind, container):
+    codec, options, stream = KINDS[kind]
+    whole = write(tmp_path / f"whole.{container}", codec, options, **stream)
+    cut = copy_packets(whole, tmp_path / f"cut.{container}", lambda keys, packet: keys >= 3)
+    shown = len(decoded_from_the_start(cut))
+    assert 20 <= shown < FRAMES
+    check_every_frame(cut, shown)
+    frames, metadata = decode_frames(cut, np.arange(shown))
+    assert [number(frame) for frame in frames] == list(range(FRAMES - shown, FRAMES)) and metadata.times[0] == 0
+
+
+def test_frames_discarded_by_an_edit_list_are_not_counted(tmp_path):
+    data = write(tmp_path / "whole.mp4", "libx264", CLOSED | {"bf": "0"}).read_bytes()
+    edit = data.index(b"elst") + 4
+    unit = 25 * 512  # the ticks of a second
+    patched = bytearray(data)
+    patched[edit + 12 : edit + 16] = struct.pack(">i", 20 * unit // 25)  # the shown part starts at frame 20
+    (tmp_path / "edited.mp4").write_bytes(patched)
+    check_every_frame(tmp_path / "edited.mp4", 40)
+    frames, metadata = decode_frames(tmp_path / "edited.mp4", [0, 39])
+    assert [number(frame) for frame in frames] == [20, 59] and metadata.times[1] == pytest.approx(1 / 25)
+
+
+def test_the_content_says_what_a_file_is_and_not_its_name(tmp_path):
+    write(tmp_path / "video.avi", "mpeg4", max_b_frames=2).rename(tmp_path / "video.mp4")
+    check_every_frame(tmp_path / "video.mp4", FRAMES)
+
+
+VARIABLE = [40 * i for i in range(30)] + [1200 + 200 * i for i in range(30)]  # 25 frames a second, then 5
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libx264", "mp4"), ("libx264", "mkv"), ("libvpx-vp9", "webm")])
+def test_a_span_is_a_span_of_time_whatever_the_rate(tmp_path, codec, container):
+    path = write(tmp_path / f"video.{container}", codec, CLOSED, times=VARIABLE)
+    check_every_frame(path, FRAMES)
+    for start, end, first, last in ((0.4, 0.8, 10, 19), (1.0, 2.0, 25, 33), (6.0, None, 54, 59), (1.61, 1.7, 32, 32)):
+        frames, metadata = decode_frames(path, lambda span: np.arange(span.total_num_frames), start, end)
+        assert [number(frame) for frame in frames] == list(range(first, last + 1))
+        assert metadata.timestamps == pytest.approx([VARIABLE[i] / 1000 for i in range(first, last + 1)])
+    _, whole = decode_frames(path, [0])
+    assert whole.duration == pytest.approx(7.2, abs=0.2) and whole.fps == pytest.approx(60 / whole.duration)
+
+
+@pytest.mark.parametrize("rate", [1, Fraction(1, 3), Fraction(24000, 1001), Fraction(30000, 1001), 120])
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_rates(tmp_path, rate, container):
+    path = write(tmp_path / f"video.{container}", "libx264", CLOSED, rate=rate)
+    check_every_frame(path, FRAMES)
+    _, metadata = decode_frames(path, [0])
+    assert metadata.fps == pytest.approx(float(rate), rel=2e-3)
+    for index in (7, 30):  # a time in seconds finds its frame, though containers round it
+        frames, _ = decode_frames(path, [0], start=float(index / Fraction(rate)))
+        assert number(frames[0]) == index
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+def test_times_count_from_the_first_frame(tmp_path, container):
+    path = write(tmp_path / f"late.{container}", "libx264", CLOSED, times=[3000 + 40 * i for i in range(FRAMES)])
+    check_every_frame(path, FRAMES)
+    frames, metadata = decode_frames(path, [0], start=1.0, end=2.0)
+    assert number(frames[0]) == 25 and metadata.total_num_frames == 25
+    assert metadata.timestamps == pytest.approx([1.0])
+
+
+ROTATIONS = [{"degrees": degrees, "hflip": hflip} for degrees in (0, 90, 180, 270) for hflip in (False, True)]
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("rotation", ROTATIONS)
+def test_frames_are_turned_as_the_file_says(tmp_path, rotation, backend):
+    upright = write(tmp_path / "upright.mp4", "libx264", CLOSED)
+    path = copy_packets(upright, tmp_path / "turned.mp4", rotation=rotation)
+    frames, _ = decode_frames(path, [7, 40], backend=backend)
+    expected = torch.rot90(decode_frames(upright, [7, 40])[0], rotation["degrees"] // 90, (2, 3))
+    assert torch.equal(frames, expected.flip(3) if rotation["hflip"] else expected)
+
+
+def test_a_size_that_changes_midway_is_read_at_the_first(tmp_path):
+    parts = []
+    for name, size in (("small", (96, 48)), ("large", (192, 96))):
+        with av.open(str(tmp_path / f"{name}.ts"), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options=CLOSED)
+            (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
+            for index in range(30):
+                image = picture(index, *size[::-1])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+        parts.append((tmp_path / f"{name}.ts").read_bytes())
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    frames, metadata = decode_frames(tmp_path / "both.ts", [3, 40])
+    assert frames.shape == (2, 3, 48, 96) and metadata.total_num_frames == 60
+    assert number(frames[0]) == 3
+
+
+def test_references_that_are_not_shown_are_no_frames(tmp_path):
+    """A VP8 packet without the bit `show_frame`, as an encoder's alternate references are."""
+
+    def hide(keys: int, packet: av.Packet) -> bool:
+        if packet.pts == 400:  # milliseconds
+            data = bytearray(bytes(packet))
+            data[0] &= ~0x10
+            packet.update(bytes(data))
+        return True
+
+    hidden = copy_packets(write(tmp_path / "v.webm", "libvpx", CLOSED), tmp_path / "hidden.webm", hide)
+    check_every_frame(hidden, FRAMES - 1)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The frames that a decoder gave, at any place."""
+    frames, decode_packets = [], video_decoding.decode_packets
+
+    def counting(stream, packets):
+        for frame in decode_packets(stream, packets):
+            frames.append(frame)
+            yield frame
+
+    monkeypatch.setattr(video_decoding, "decode_packets", counting)
+    return frames
+
+
+def test_a_span_at_the_end_does_not_decode_the_whole(tmp_path, decoded):
+    path = write(tmp_path / "video.mp4", "libx264", CLOSED)
+    frames, _ = decode_frames(path, [0, 3], start=2.0)
+    assert [number(frame) for frame in frames] == [50, 53] and len(decoded) <= 15
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+@pytest.mark.parametrize(("pyramid", "most"), [("none", 18), ("normal", 31)])
+def test_pictures_that_none_refers_to_are_left_out(tmp_path, decoded, monkeypatch, threads, pyramid, most):
+    """Of three B-pictures in a row none, or only the middle one, is a reference: 15 or 30 of 60 pictures are."""
+    monkeypatch.setattr(video_decoding, "_decoder_threads", lambda: threads)
+    groups = f"keyint=60:bframes=3:b-adapt=0:b-pyramid={pyramid}:scenecut=0"
+    path = write(tmp_path / "video.mp4", "libx264", {"x264-params": groups})
+    reference = decoded_from_the_start(path)
+    for index in (59, 58, 57, 56, 55):
+        decoded.clear()
+        frames, _ = decode_frames(path, [index])
+        np.testing.assert_array_equal(frames[0].permute(1, 2, 0).numpy(), reference[index])
+        assert len(decoded) <= most
+
+
+def test_packets_are_read_once_for_many_calls(tmp_path, monkeypatch):
+    path = write(tmp_path / "video.mp4", "libx264", CLOSED)
+    first = frame_index(str(path), str(path))
+    assert frame_index(str(path), str(path)) is first
+    write(path, "libx264", CLOSED, rate=5)
+    assert frame_index(str(path), str(path)).fps == 5
+    monkeypatch.setattr(frame_index_module, "CACHED_FRAMES", 100)
+    write(tmp_path / "other.mp4", "libx264", CLOSED)
+    frame_index("other", str(tmp_path / "other.mp4"))
+    assert len(frame_index_module._remembered) == 1
+
+
+@pytest.mark.parametrize("kind", ["h264_closed", "mpeg2_b"])
+def test_a_stream_that_begins_anywhere_is_read_by_its_index(tmp_path, kind):
+    codec, options, stream = KINDS[kind]
+    data = write(tmp_path / "whole.ts", codec, options, **stream).read_bytes()
+    (tmp_path / "begins.ts").write_bytes(data[len(data) // 3 :])  # not even at the start of a packet
+    index = frame_index("begins", str(tmp_path / "begins.ts"))
+    assert index.pts is not None and 20 <= len(index.times) < 50
+    check_every_frame(tmp_path / "begins.ts", len(index.times))
+    frames, _ = decode_frames(tmp_path / "begins.ts", np.arange(len(index.times)))
+    assert [number(frame) for frame in frames] == list(range(FRAMES - len(index.times), FRAMES))
+
+
+def test_frames_of_one_time_are_told_apart_by_decoding(tmp_path):
+    """Matroska rounds times to milliseconds, here of four frames each."""
+    path = write(tmp_path / "video.mkv", "libx264", CLOSED, rate=4000)
+    check_every_frame(path, FRAMES)
+    frames, metadata = decode_frames(path, np.arange(FRAMES))
+    assert [number(frame) for frame in frames] == list(range(FRAMES))
+    assert (np.diff(metadata.times) >= 0).all() and metadata.duration > metadata.times[-1]
+
+
+def test_times_of_an_avi_with_reordered_frames(tmp_path):
+    """Its packets' times are those of the frames, in order; the rate that it declares may be that of empty packets."""
+    path = write(tmp_path / "video.avi", "libx264", CLOSED, times=[40 * i for i in range(FRAMES)])
+    check_every_frame(path, FRAMES)
+    frames, metadata = decode_frames(path, [0], start=1.0)
+    assert number(frames[0]) in (24, 25, 26) and metadata.times[0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_key_frames_that_are_none(tmp_path):
+    """An AVI whose table calls every frame a key frame."""
+    data = bytearray(write(tmp_path / "video.avi", "wmv2", gop_size=12).read_bytes())
+    place = data.rindex(b"idx1") + 8
+    while data[place : place + 4] == b"00dc":
+        data[place + 4] |= 0x10
+        place += 16
+    (tmp_path / "all_keys.avi").write_bytes(data)
+    assert frame_index("all", str(tmp_path / "all_keys.avi")).entry[-1] == FRAMES - 1
+    check_every_frame(tmp_path / "all_keys.avi", FRAMES)
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "dash+frag_every_frame"])
+def test_fragments(tmp_path, flags, backend):
+    whole = write(tmp_path / "video.mp4", "libx264", CLOSED)
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "f.mp4"), "w", options={"movflags": flags}) as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    check_every_frame(tmp_path / "f.mp4", FRAMES, backend=backend, closeness=1)
+
+
+@pytest.mark.parametrize("disposal", [1, 2, 3])
+def test_gifs_are_drawn_over_what_was_there(tmp_path, disposal):
+    pictures = []
+    for index in range(20):
+        rgba = np.dstack([picture(index), np.full((48, 96), 255, dtype=np.uint8)])
+        rgba[30:, : 40 if index % 3 else 0, 3] = 0
+        pictures.append(Image.fromarray(rgba))
+    save = {"save_all": True, "append_images": pictures[1:], "duration": [50, 300] * 10, "disposal": disposal}
+    pictures[0].save(tmp_path / "video.gif", **save)
+    reference = decoded_from_the_start(tmp_path / "video.gif")
+    check_every_frame(tmp_path / "video.gif", len(reference))
+    apng = write(tmp_path / "video.apng", "apng", pix_fmt="rgb24")
+    check_every_frame(apng, FRAMES)
+
+
+RIGHT = {  # the number that each file's frame 0 shows, how many frames it has
+    "avi_named.mp4": (0, 250),
+    "cut_copy.mp4": (38, 152),
+    "h264_k60.mp4": (0, 600),
+    "h264_k60_open.mp4": (0, 600),
+    "hevc_default600.mp4": (0, 600),
+    "hevc_k60.mkv": (0, 600),
+    "late.mkv": (0, 250),
+    "mpeg4_b.mp4": (0, 600),
+    "vfr.mp4": (0, 250),
+    "vp9.webm": (0, 250),
+}
+
+
+@pytest.fixture
+def picture_number(shared) -> Callable[[np.ndarray], int]:
+    specification = importlib.util.spec_from_file_location("picture_numbers", shared / "cases" / "numbers.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.picture_number
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("name", RIGHT)
+def test_numbered_cases(shared, picture_number, name, backend):
+    first, count = RIGHT[name]
+    indices = np.unique(np.random.default_rng(0).integers(0, count, 40))
+    frames, metadata = decode_frames(shared / "cases" / name, indices, backend=backend)
+    assert metadata.total_num_frames == count
+    assert [picture_number(frame.permute(1, 2, 0).numpy()) for frame in frames] == (first + indices).tolist()
+
+
+def test_spans_and_rotations_of_the_cases(shared, picture_number):
+    cases = shared / "cases"
+    span, _ = decode_frames(cases / "vfr.mp4", lambda part: np.arange(part.total_num_frames), 2.0, 4.0)
+    assert [picture_number(frame.permute(1, 2, 0).numpy()) for frame in span] == list(range(50, 100))
+    (at_two,), _ = decode_frames(cases / "cut_copy.mp4", [0], start=2.0)
+    assert picture_number(at_two.permute(1, 2, 0).numpy()) == 88
+    for name in ("rot90.mp4", "rot_av1.mp4"):
+        assert decode_frames(cases / name, [100])[0].shape == (1, 3, 192, 64)
+    assert decode_frames(cases / "cut_av1.mp4", [0, 211])[1].total_num_frames == 212
+    assert decode_frames(cases / "reschange.ts", [0, 119])[0].shape == (2, 3, 64, 192)

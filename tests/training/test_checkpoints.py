@@ -1,0 +1,190 @@
+"""A run resumes from its last whole checkpoint, whatever a kill or a full disk left of the one after it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_video_language_models import FAMILIES, tiny
+
+from modeling_siasamrea.training.checkpoints import last_whole_checkpoint, load_weights, what_is_unfinished
+
+
+SAVING = {"save_strategy": "steps", "save_steps": 2, "warmup_steps": 0, "lr_scheduler_type": "constant"}
+
+
+@pytest.fixture
+def trained(make_trainer) -> Path:
+    """The folder of a run with whole checkpoints of the steps 2 and 4."""
+    trainer = make_trainer(max_steps=4, **SAVING)
+    trainer.train()
+    return Path(trainer.args.output_dir)
+
+
+def cut(path: Path, share: float = 0.5) -> None:
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+
+DAMAGES = {
+    "model.safetensors": (cut, "model.safetensors ends early"),
+    "optimizer.pt": (cut, "optimizer.pt ends early"),
+    "scheduler.pt": (cut, "scheduler.pt ends early"),
+    "rng_state.pth": (cut, "rng_state.pth ends early"),
+    "trainer_state.json": (cut, "trainer_state.json ends early"),
+    "training_args.bin": (cut, "training_args.bin ends early"),
+    "config.json": (lambda path: path.write_bytes(b""), "config.json ends early"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_file_that_ends_early_or_is_missing(trained, name):
+    whole, last = trained / "checkpoint-2", trained / "checkpoint-4"
+    assert last_whole_checkpoint(trained) == str(last)
+    damage, sentence = DAMAGES[name]
+    damage(last / name)
+    assert sentence in what_is_unfinished(last)
+    assert last_whole_checkpoint(trained) == str(whole)
+    if name not in ("training_args.bin", "config.json"):
+        (last / name).unlink()
+        assert what_is_unfinished(last).startswith("it has no")
+        assert last_whole_checkpoint(trained) == str(whole)
+
+
+def test_there_may_be_no_checkpoint(tmp_path):
+    assert last_whole_checkpoint(tmp_path) is None and last_whole_checkpoint(tmp_path / "nowhere") is None
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-best").mkdir()
+    assert last_whole_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("wanted", [True, "checkpoint-4"])
+def test_a_run_resumes_from_the_last_whole_checkpoint_and_says_so(make_trainer, trained, wanted, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_siasamrea.training.checkpoints.logger.warning", said.append)
+    straight = make_trainer(max_steps=6, output="straight", **SAVING)
+    straight.train()
+    cut(trained / "checkpoint-4" / "optimizer.pt")
+    resumed = make_trainer(max_steps=6, **SAVING)
+    resumed.train(resume_from_checkpoint=wanted if wanted is True else str(trained / wanted))
+    assert [logs["step"] for logs in resumed.state.log_history if "loss" in logs] == [1, 2, 3, 4, 5, 6]
+    for name, value in straight.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], value)
+    assert any("checkpoint-4" in line and "optimizer.pt ends early" in line for line in said)
+    assert last_whole_checkpoint(trained) == str(trained / "checkpoint-6")
+
+
+def test_nothing_whole_to_resume_from(make_trainer, trained):
+    shutil.rmtree(trained / "checkpoint-2")
+    (trained / "checkpoint-4" / "trainer_state.json").unlink()
+    with pytest.raises(ValueError, match="checkpoint-4 is unfinished .* and there is no whole one before it"):
+        make_trainer(max_steps=5).train(resume_from_checkpoint=str(trained / "checkpoint-4"))
+    anew = make_trainer(max_steps=1)
+    anew.train(resume_from_checkpoint=True)
+    assert anew.state.global_step == 1
+    with pytest.raises(ValueError, match="no checkpoint to resume from"):
+        make_trainer(output="empty").train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match="no checkpoint to resume from at"):
+        make_trainer().train(resume_from_checkpoint=str(trained / "checkpoint-9"))
+
+
+def test_a_checkpoint_of_the_model_alone_is_whole(make_trainer):
+    trainer = make_trainer(max_steps=2, save_only_model=True, **SAVING)
+    trainer.train()
+    checkpoint = Path(trainer.args.output_dir) / "checkpoint-2"
+    assert not (checkpoint / "optimizer.pt").exists() and what_is_unfinished(checkpoint) is None
+
+
+def test_a_checkpoint_that_is_written_over_is_not_whole_meanwhile(make_trainer, trained, monkeypatch):
+    trainer = make_trainer(max_steps=4, **SAVING)
+
+    def full_disk(_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trainer, "_save_scaler", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.train()
+    assert what_is_unfinished(trained / "checkpoint-2") == "it has no trainer_state.json, which is written last"
+    assert last_whole_checkpoint(trained) == str(trained / "checkpoint-4")
+
+
+def test_the_best_checkpoint_is_found_where_the_run_was_moved_and_forgotten_when_it_is_gone(make_trainer, tmp_path):
+    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True}
+    best |= {"metric_for_best_model": "mine", "greater_is_better": True} | SAVING
+    scores = {"compute_metrics": lambda _: {"mine": 1.0}}
+    make_trainer(max_steps=4, output="there", trainer=scores, **best).train()
+    shutil.move(tmp_path / "there", tmp_path / "here")
+    trainer = make_trainer(max_steps=4, output="here", trainer=scores, **best)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "here" / "checkpoint-2")
+    shutil.rmtree(tmp_path / "here" / "checkpoint-2")
+    trainer = make_trainer(max_steps=6, output="here", trainer=scores, **best)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.best_global_step == 6
+
+
+def test_the_best_checkpoint_ends_the_run_also_where_it_has_other_names(make_trainer, tiny_dinov2, tmp_path):
+    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "learning_rate": 1e-2}
+    best |= {"metric_for_best_model": "mine", "greater_is_better": True, "config": {"vision_config": tiny_dinov2}}
+    best |= SAVING
+    scores = iter([1.0, 0.0])
+    trainer = make_trainer(max_steps=4, trainer={"compute_metrics": lambda _: {"mine": next(scores)}}, **best)
+    trainer.train()
+    assert trainer.state.best_global_step == 2
+    saved = type(trainer.model).from_pretrained(tmp_path / "out" / "checkpoint-2").state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_of_video_language_models_are_loaded_whole(family, tmp_path):
+    trained, started = tiny(family)[0], tiny(family)[0]
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.125)
+    trained.save_pretrained(tmp_path)
+    assert load_weights(started, str(tmp_path))
+    assert all(torch.equal(started.state_dict()[name], value) for name, value in trained.state_dict().items())
+
+
+def test_a_killed_run_goes_on_with_its_list_of_skipped_rows(make_trainer, trained):
+    path = trained / "skipped_videos.jsonl"
+    first = {"question_id": "open2-0", "video": "a\u2028b.mp4", "error": "x"}
+    whole = json.dumps(first, ensure_ascii=False) + "\n"
+    path.write_bytes(whole.encode() + '{"question_id": "open2-1", "video": "ö'.encode()[:-1])
+    trainer = make_trainer(max_steps=20, **SAVING)
+    trainer.train(resume_from_checkpoint=str(trained / "checkpoint-4"))
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    assert lines[0] == first
+    names = ["choice2", "count2", "open2-0", "open2-1", "open2-2"]
+    assert sorted(line["question_id"] for line in lines) == names
+    assert trainer.state.log_history[-1]["skipped_questions"] == 5
+
+
+def test_a_run_that_is_killed_while_it_saves_leaves_an_unfinished_checkpoint(make_trainer, tmp_path, small_data):
+    start = make_trainer(max_steps=6, **SAVING)
+    start.model.save_pretrained(tmp_path / "start")
+    start.processing_class.save_pretrained(tmp_path / "start")
+    settings = {"start": str(tmp_path / "start"), "rows": str(small_data / "rows.jsonl")}
+    settings["arguments"] = {"output_dir": str(tmp_path / "out"), "max_steps": 6} | SAVING
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    script = f"""
+import json, os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from transformers import Trainer
+from train_small_data import train
+
+save = Trainer._save_optimizer_and_scheduler
+
+def killed(self, folder):
+    if folder.endswith("-4"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self, folder)
+
+Trainer._save_optimizer_and_scheduler = killed
+train(json.load(open({str(tmp_path / "settings.json")!r})))
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=240).returncode == -9
+    assert (tmp_path / "out" / "checkpoint-4" / "model.safetensors").is_file()
+    assert last_whole_checkpoint(tmp_path / "out") == str(tmp_path / "out" / "checkpoint-2")

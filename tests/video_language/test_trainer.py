@@ -1,0 +1,363 @@
+"""Training and evaluating tiny video-language models: equation 8, learning, resuming, several processes, saving."""
+
+import dataclasses
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from tiny_video_language_models import FAMILIES, tiny
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from modeling_siasamrea.data.questions import load_video_questions
+from modeling_siasamrea.modeling_siasamrea import NonFiniteError
+from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings, add_adapter
+from modeling_siasamrea.video_language.data import VideoClipDataset
+from modeling_siasamrea.video_language.trainer import (
+    VideoLanguageTrainer,
+    VideoLanguageTrainingArguments,
+    written_answer,
+)
+
+
+COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), "white": (240, 240, 240)}
+
+
+def write_colour(path: Path, colour: tuple[int, int, int], frames: int = 24) -> None:
+    """A video of one colour with a little noise, 4 frames a second."""
+    rng = np.random.default_rng(len(path.name) + sum(colour))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=4)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for _ in range(frames):
+            pixels = np.clip(np.array(colour) + rng.normal(0, 8, (64, 64, 3)), 0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory) -> Path:
+    """Eight videos of four colours, one of them damaged, with questions of every task about each."""
+    folder = tmp_path_factory.mktemp("colours")
+    rows = []
+    for number in range(8):
+        name = list(COLOURS)[number % 4]
+        video = f"v{number}.mp4"
+        if number == 6:
+            (folder / video).write_bytes(b"no video")
+        else:
+            write_colour(folder / video, COLOURS[name], frames=20 + 4 * (number % 3))
+        rows.append({"video": video, "question": "what colour ?", "answer": name, "question_id": f"open{number}"})
+        choice = {"video": video, "question": "which ?", "candidates": list(COLOURS), "answer": name}
+        rows.append(choice | {"question_id": f"choice{number}"})
+        count = {"video": video, "question": "how many ?", "answer": number, "task": "count"}
+        rows.append(count | {"question_id": f"count{number}"})
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def make_trainer(tmp_path, colours):
+    """A trainer on the colours; `rows` filters its questions, keyword arguments override the training arguments."""
+
+    def make(
+        rows=lambda question: True, family="qwen3_vl", settings=None, output="out", adapt=None, **arguments
+    ) -> VideoLanguageTrainer:
+        questions = [row for row in load_video_questions(colours / "rows.jsonl", colours) if rows(row)]
+        model, processor = tiny(family)
+        if adapt is not None:
+            model = adapt(model)
+        settings = {"num_clips": 3, "frames_per_clip": 4, "max_new_tokens": 8} | (settings or {})
+        processor = VideoLanguageProcessor(processor, VideoLanguageSettings(**settings))
+        dataset = VideoClipDataset(questions, processor)
+        defaults = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1}
+        defaults |= {"max_steps": 2, "save_strategy": "no"}
+        args = VideoLanguageTrainingArguments(output_dir=str(tmp_path / output), **(defaults | arguments))
+        return VideoLanguageTrainer(
+            model, args, train_dataset=dataset, eval_dataset=dataset, processing_class=processor
+        )
+
+    return make
+
+
+def open_ended(question) -> bool:
+    return question.task == "open_ended" and "v6" not in question.video
+
+
+def parameters(trainer: VideoLanguageTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+
+
+def logged(trainer: VideoLanguageTrainer) -> dict[str, float]:
+    return {name: value for logs in trainer.state.log_history for name, value in logs.items()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_evaluating_and_what_is_logged(make_trainer, family):
+    trainer = make_trainer(family=family, settings={"alpha": 0.5}, max_steps=6)
+    trainer.train()
+    steps = [logs for logs in trainer.state.log_history if "loss" in logs]
+    for logs in steps:
+        task = next(name.split("/")[1] for name in logs if name.startswith("loss_gt/"))
+        expected = logs[f"loss_gt/{task}"] + 0.5 * logs[f"loss_siamese/{task}"]
+        assert logs["loss"] == pytest.approx(expected, rel=1e-4)
+        for name in ("clip_agreement", "soft_label_accuracy", "anchor_accuracy"):
+            assert 0 <= logs[f"{name}/{task}"] <= 1
+        assert 0 <= logs[f"affinity_deviation/{task}"] <= 1
+        assert 0 < logs[f"soft_label_entropy/{task}"] < 6
+    assert logged(trainer)["skipped_questions"] == 3
+    skipped = [json.loads(line) for line in open(Path(trainer.args.output_dir) / "skipped_videos.jsonl")]
+    assert {line["question_id"] for line in skipped} == {"open6", "choice6", "count6"}
+
+    output = trainer.predict(trainer.eval_dataset)
+    rows = trainer.eval_dataset.questions
+    assert [line["question_id"] for line in output.predictions] == [row.question_id for row in rows]
+    assert output.metrics["test_unreadable"] == 3 and output.metrics["test_loss"] > 0
+    for line in output.predictions:
+        assert ("error" in line) == ("v6" in line["video"])
+        if line["task"] == "multiple_choice" and "error" not in line:
+            assert line["prediction_text"] in COLOURS and 0.25 <= line["score"] <= 1
+    # The same answers whatever else is in a batch.
+    alone = make_trainer(family=family, per_device_eval_batch_size=1)
+    alone.model.load_state_dict(trainer.model.state_dict())
+    others = alone.predict(alone.eval_dataset)
+    assert [line["prediction"] for line in others.predictions] == [line["prediction"] for line in output.predictions]
+    assert others.metrics["test_loss"] == pytest.approx(output.metrics["test_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("task", ["open_ended", "letters"])
+def test_a_tiny_model_learns_four_colours(make_trainer, task):
+    wanted = "open_ended" if task == "open_ended" else "multiple_choice"
+    trainer = make_trainer(
+        lambda question: question.task == wanted and "v6" not in question.video,
+        settings={"num_clips": 2, "multiple_choice": "letters"},
+        max_steps=120,
+        learning_rate=3e-3,
+        per_device_train_batch_size=4,
+        logging_steps=20,
+    )
+    trainer.train()
+    assert trainer.evaluate()["eval_accuracy"] == 1.0
+
+
+SGD = {"optim": "sgd", "learning_rate": 0.1, "warmup_steps": 0, "lr_scheduler_type": "constant"}
+SGD |= {"max_grad_norm": 0.0, "weight_decay": 0.0}
+
+
+def test_two_accumulated_batches_of_two_equal_one_of_four(make_trainer):
+    adaptive = {"frames_per_clip": "adaptive"}  # clips of different numbers of frames are run apart
+    large = make_trainer(open_ended, settings=adaptive, per_device_train_batch_size=4, **SGD)
+    small = make_trainer(
+        open_ended, settings=adaptive, per_device_train_batch_size=2, gradient_accumulation_steps=2, **SGD
+    )
+    before = parameters(large)
+    requests = next(iter(large.get_train_dataloader().batch_sampler))
+    small.get_train_dataloader = lambda: small._dataloader(small.train_dataset, [requests[:2], requests[2:]])
+    large.get_train_dataloader = lambda: large._dataloader(large.train_dataset, [requests])
+    large.args.max_steps = small.args.max_steps = 1
+    large.train()
+    small.train()
+    assert any(not torch.equal(before[name], value) for name, value in parameters(large).items())
+    for name, value in parameters(large).items():
+        torch.testing.assert_close(parameters(small)[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_resumed_run_ends_with_the_same_weights(make_trainer):
+    settings = {"max_steps": 5, "save_strategy": "steps", "save_steps": 3, "learning_rate": 1e-3}
+    straight = make_trainer(output="straight", **settings)
+    straight.train()
+    resumed = make_trainer(output="resumed", **settings)
+    resumed.train(resume_from_checkpoint=str(Path(straight.args.output_dir) / "checkpoint-3"))
+    for name, value in parameters(straight).items():
+        assert torch.equal(parameters(resumed)[name], value)
+
+
+def test_gradient_checkpointing_and_bf16_train_adapters_alone(make_trainer):
+    trainer = make_trainer(
+        adapt=lambda model: add_adapter(model, 2), gradient_checkpointing=True, bf16=True, max_steps=3
+    )
+    before = parameters(trainer)
+    trainer.train()
+    after = parameters(trainer)
+    moved = {name for name, value in after.items() if not torch.equal(before[name], value)}
+    assert moved and all("lora_" in name and "language_model" in name for name in moved)
+    assert all(torch.isfinite(value).all() for value in after.values())
+
+
+def test_checkpointed_gradients_equal_the_others(make_trainer):
+    trainers = [make_trainer(open_ended, gradient_checkpointing=way, max_steps=1, **SGD) for way in (False, True)]
+    for trainer in trainers:
+        trainer.train()
+    for name, value in parameters(trainers[0]).items():
+        torch.testing.assert_close(parameters(trainers[1])[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_answers_the_same_with_transformers_and_peft_alone(make_trainer, tmp_path, family):
+    from peft import PeftModel
+
+    def saved_base(model):
+        model.save_pretrained(tmp_path / "base")
+        return add_adapter(AutoModelForImageTextToText.from_pretrained(tmp_path / "base"), 4)
+
+    trainer = make_trainer(open_ended, family=family, adapt=saved_base, max_steps=2, learning_rate=0.05)
+    trainer.train()
+    trainer.save_model()
+    folder = Path(trainer.args.output_dir)
+    assert not any((folder / name).exists() for name in ("model.safetensors", "config.json"))
+    batch = trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))
+    (prompts,) = batch["parts"][0]["prompts"]
+    trainer.model.eval()
+    ours = trainer.model.generate(**prompts, max_new_tokens=6, do_sample=False)
+
+    base = AutoModelForImageTextToText.from_pretrained(tmp_path / "base")
+    assert not torch.equal(base.generate(**prompts, max_new_tokens=6, do_sample=False), ours)
+    plain = PeftModel.from_pretrained(base, folder)
+    assert torch.equal(plain.generate(**prompts, max_new_tokens=6, do_sample=False), ours)
+    direct = AutoModelForImageTextToText.from_pretrained(folder)
+    assert torch.equal(direct.generate(**prompts, max_new_tokens=6, do_sample=False), ours)
+
+    processor = VideoLanguageProcessor.from_pretrained(folder)
+    assert processor.settings == trainer.processing_class.settings
+    assert type(AutoProcessor.from_pretrained(folder)) is type(trainer.processing_class.processor)
+    again = processor(["what colour ?"], [(torch.zeros(4, 3, 40, 60, dtype=torch.uint8), [0.0, 1.0, 2.0, 3.0], 4.0)])
+    before = trainer.processing_class(
+        ["what colour ?"], [(torch.zeros(4, 3, 40, 60, dtype=torch.uint8), [0.0, 1.0, 2.0, 3.0], 4.0)]
+    )
+    assert all(torch.equal(again[name], before[name]) for name in before)
+
+
+def test_a_fully_trained_checkpoint_loads_with_transformers_alone(make_trainer):
+    trainer = make_trainer(open_ended)
+    trainer.train()
+    trainer.save_model()
+    model = AutoModelForImageTextToText.from_pretrained(trainer.args.output_dir)
+    assert type(model) is type(trainer.model)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, dict(trainer.model.named_parameters())[name])
+    config = json.loads((Path(trainer.args.output_dir) / "config.json").read_text())
+    assert "auto_map" not in config and config["model_type"] == "qwen3_vl"
+
+
+def test_two_processes_train_as_one(make_trainer, tmp_path, colours):
+    adaptive = {"frames_per_clip": "adaptive"}  # so that the processes run the model different numbers of times
+    alone = make_trainer(open_ended, settings=adaptive, max_steps=3, per_device_train_batch_size=4, **SGD)
+    alone.train()
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"""
+import json, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from tiny_video_language_models import tiny
+from modeling_siasamrea.data.questions import load_video_questions
+from modeling_siasamrea.video_language import *
+from modeling_siasamrea.video_language.trainer import *
+from modeling_siasamrea.video_language.data import VideoClipDataset
+
+model, processor = tiny("qwen3_vl")
+processor = VideoLanguageProcessor(processor, VideoLanguageSettings(
+    num_clips=3, frames_per_clip="adaptive", max_new_tokens=8))
+rows = load_video_questions({str(colours / "rows.jsonl")!r}, {str(colours)!r})
+train = [row for row in rows if row.task == "open_ended" and "v6" not in row.video]
+args = VideoLanguageTrainingArguments(
+    output_dir={str(tmp_path / "two")!r}, use_cpu=True, ddp_backend="gloo", report_to="none", disable_tqdm=True,
+    max_steps=3, per_device_train_batch_size=2, logging_steps=1, save_strategy="no", **{SGD!r},
+)
+trainer = VideoLanguageTrainer(model, args, train_dataset=VideoClipDataset(train, processor),
+    eval_dataset=VideoClipDataset(rows, processor), processing_class=processor)
+trainer.train()
+output = trainer.predict(trainer.eval_dataset)
+trainer.save_model()
+if trainer.is_world_process_zero():
+    with open({str(tmp_path / "two.json")!r}, "w") as file:
+        json.dump([output.predictions, trainer.state.log_history], file)
+"""
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.run([*command, str(script)], env=environment, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+    two = AutoModelForImageTextToText.from_pretrained(tmp_path / "two")
+    for name, value in parameters(alone).items():
+        torch.testing.assert_close(dict(two.named_parameters())[name], value, rtol=1e-3, atol=1e-5)
+    predictions, history = json.loads((tmp_path / "two.json").read_text())
+    assert len(predictions) == 24 and sum("error" in line for line in predictions) == 3
+    losses = [[logs["loss"] for logs in of_run if "loss" in logs] for of_run in (history, alone.state.log_history)]
+    assert len(losses[0]) == 3 and losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_several_starts_and_shuffled_frames_are_answered(make_trainer):
+    trainer = make_trainer(eval_offsets=3)
+    batch = next(iter(trainer.get_eval_dataloader()))
+    (part,) = batch["parts"]
+    pixels = [prompts["pixel_values_videos"] for prompts in part["prompts"]]
+    assert len(pixels) == 4 and not torch.equal(pixels[0], pixels[3])
+    texts = [trainer.processing_class.tokenizer.batch_decode(prompts["input_ids"]) for prompts in part["prompts"]]
+    assert texts[0] == texts[3] != texts[1]  # other frames at the same times
+    output = trainer.predict(trainer.eval_dataset)
+    for line in output.predictions:
+        assert len(line["answers"]) == 3
+        assert "error" in line or line["answers"][0] == line["prediction"]
+    assert 0 <= output.metrics["test_flip_rate"] <= 1
+    assert {"test_consensus_accuracy", "test_shuffled_accuracy", "test_accuracy_standard_error"} <= set(output.metrics)
+    centred = make_trainer().predict(trainer.eval_dataset).predictions
+    assert [line["prediction"] for line in centred] == [line["prediction"] for line in output.predictions]
+
+
+def test_any_right_answer_counts_and_the_first_is_trained_on(make_trainer):
+    question = dataclasses.replace(make_trainer(open_ended).train_dataset.questions[0], answer="Red")
+    assert written_answer(question, "red.\n") == "Red" and written_answer(question, "Crimson") == "crimson"
+    several = dataclasses.replace(question, other_answers=("Crimson",))
+    assert written_answer(several, "crimson.") == "Crimson"
+    assert written_answer(dataclasses.replace(question, task="count"), "About three.") == 3.0
+    processor = make_trainer().processing_class
+    assert processor.answer_text(several) == "Red"
+
+
+def test_rows_without_an_answer_are_refused_in_training_alone(make_trainer):
+    trainer = make_trainer(open_ended)
+    questions = trainer.train_dataset.questions
+    questions[1] = dataclasses.replace(questions[1], answer=None)
+    with pytest.raises(ValueError, match=r"1 of 7 rows have no answer: 1 open_ended \('open1'\)"):
+        trainer.train()
+    assert trainer.evaluate()["eval_questions"] == 7
+
+
+def test_numbers_that_are_not_finite_stop_training_and_evaluation(make_trainer):
+    trainer = make_trainer(open_ended, max_grad_norm=0.0)
+    with torch.no_grad():
+        trainer.model.get_output_embeddings().weight[0] = math.nan
+    with pytest.raises(NonFiniteError, match=r"Training step 1 .*Task 'open_ended'.*scores.*about .*v\d.mp4"):
+        trainer.train()
+    with pytest.raises(NonFiniteError, match=r"scores of \d of \d questions are not finite"):
+        trainer.evaluate()
+
+
+def test_a_user_scores_answers_even_where_no_video_can_be_read(make_trainer):
+    trainer = make_trainer(lambda question: "v6" in question.video)
+    trainer.compute_metrics = lambda answers: {"none": answers.predictions.count(None), "rows": len(answers.label_ids)}
+    metrics = trainer.evaluate()
+    assert metrics["eval_unreadable"] == metrics["eval_rows"] == 3 and metrics["eval_accuracy"] == 0.0
+
+
+def test_the_anchor_has_its_gradient_under_bf16(make_trainer):
+    trainers = [make_trainer(open_ended, bf16=bf16, max_steps=1, **SGD) for bf16 in (False, True)]
+    before = parameters(trainers[0])
+    for trainer in trainers:
+        trainer.train()
+    for name, value in parameters(trainers[0]).items():
+        step, half = value - before[name], parameters(trainers[1])[name] - before[name]
+        if step.norm() > 1e-3:
+            assert torch.cosine_similarity(step.flatten(), half.flatten(), dim=0) > 0.9, name
