@@ -1,9 +1,6 @@
 """Two processes equal one, whatever each of them can read and knows; FSDP2 shards, saves and resumes."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +12,13 @@ from train_small_data import train
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 
 
-SCRIPT = Path(__file__).parents[1] / "train_small_data.py"
 ANSWERS = ["cat", "dog"]  # "red" is not among them
 
 
 @pytest.fixture
-def run(tmp_path, small_data, tokenizer, tiny_config) -> Callable[..., tuple[dict, dict[str, torch.Tensor]]]:
+def run(
+    tmp_path, small_data, tokenizer, tiny_config, gloo_pair
+) -> Callable[..., tuple[dict, dict[str, torch.Tensor]]]:
     """Trains in some processes with some training arguments; returns the report and the weights that were saved."""
     processor = SiaSamReaProcessor(
         SiaSamReaVideoProcessor(size={"longest_edge": 64}, num_clips=3, frames_per_clip=2), tokenizer
@@ -55,12 +53,7 @@ def run(tmp_path, small_data, tokenizer, tiny_config) -> Callable[..., tuple[dic
         if processes == 1:
             train(settings)
             return json.loads((folder / "report.json").read_text()), load_file(folder / "model.safetensors")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        command += [str(SCRIPT), str(folder / "settings.json")]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr)
+        gloo_pair.run("train_small_data", "main", str(folder / "settings.json"))
         return json.loads((folder / "report.json").read_text()), load_file(folder / "model.safetensors")
 
     return start
