@@ -1,9 +1,7 @@
 """The frames of a video file that a player shows, with their times: found by reading packets, without decoding."""
 
 import errno
-import gc
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,11 +39,6 @@ CONTAINERS = (
 )
 # Before version 19, PyAV refuses files whose metadata are not UTF-8 unless it is told to ignore that.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
-
-# A forked process collects no garbage of its parent's: to free a decoder it would wait for threads that it has not.
-# Before the fork, since others' work after it may collect first.
-if sys.platform != "win32":
-    os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
 
 Packets = dict[str, np.ndarray]
 
@@ -112,9 +105,9 @@ def frame_index(name: str, path: str) -> FrameIndex:
 @contextmanager
 def open_video(name: str, path: str, threads: int) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A file and its video stream, decoded by so many threads (0: the decoder chooses), with one kind of error."""
-    # A decoder's thread that has something to log waits for Python's lock, and whoever closes the decoder holds it and
-    # waits for the thread: PyAV logs nothing unless it is asked to, as older torchvision does when it is imported.
-    av.logging.set_level(None)
+    # If PyAV's log is on, only the calling thread may decode: another thread with something to log waits for Python's
+    # lock, and whoever closes the decoder holds that lock and waits for the thread.
+    threads = threads if av.logging.get_level() is None else 1
     try:
         with av.open(
             path, options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}, **LENIENT
