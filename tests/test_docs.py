@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from conversion.test_from_clipbert import OPEN_ENDED, official_state
 from official_files import OFFICIAL
-from test_convert_clipbert_checkpoint import OPEN_ENDED, official_state
 from tiny_video_language_models import tiny
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
