@@ -1,17 +1,30 @@
-"""What `import modeling_siasamrea` makes Transformers know, and a checkpoint where the package is not installed."""
+"""What `import modeling_siasamrea` does and leaves alone, and checkpoints of before and without the package."""
 
+import ast
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForVisualQuestionAnswering, AutoProcessor, AutoVideoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForVisualQuestionAnswering,
+    AutoProcessor,
+    AutoVideoProcessor,
+    pipeline,
+)
 
 import modeling_siasamrea
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
+
+
+OLD = Path(__file__).with_name("checkpoint_0_2_0")  # saved by version 0.2.0, with the numbers it gave
 
 
 @pytest.fixture
@@ -45,49 +58,61 @@ def test_importing_the_package_leaves_heavy_optional_packages_alone():
     assert output.stdout.strip() == "[]", output.stderr
 
 
-REMOTE = """
-import importlib.util, json, sys
-assert importlib.util.find_spec("modeling_siasamrea") is None
-from transformers import AutoModel, AutoModelForVisualQuestionAnswering, AutoProcessor, AutoVideoProcessor, pipeline
-folder, video = sys.argv[1:]
-known = dict(trust_remote_code=True)
-names = [type(c.from_pretrained(folder, **known)).__name__ for c in (AutoModel, AutoProcessor, AutoVideoProcessor)]
-model = AutoModelForVisualQuestionAnswering.from_pretrained(folder, **known).eval()
-processor = AutoProcessor.from_pretrained(folder, **known)
-inputs = processor(videos=video, text="what is it?", return_tensors="pt")
-score = model(**inputs).logits.softmax(dim=1).max().item()
-answer = pipeline("video-question-answering", model=folder, **known)
-answers = answer(video=video, question="what is it?")
-again = folder + "-again"
-answer.save_pretrained(again)
-answers_again = pipeline("video-question-answering", model=again, **known)(video=video, question="what is it?")
-print(json.dumps([names, score, answers, answers_again]))
-"""
+@pytest.fixture(scope="module")
+def expected():
+    return json.loads((OLD / "expected.json").read_text())
 
 
-def test_a_checkpoint_works_where_the_package_is_not_installed(folder, write_video, tmp_path):
-    """A virtual environment that sees this one's packages, except this package."""
-    video = write_video(tmp_path / "video.mp4")
-    environment = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    site = next((environment / "lib").glob("python*")) / "site-packages"
-    for package in Path(torch.__file__).parents[1].iterdir():
-        if "siasamrea" not in package.name and package.suffix != ".pth":
-            (site / package.name).symlink_to(package)
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+@pytest.fixture(scope="module")
+def old_checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("old") / "checkpoint_of_0_2_0"
+    with zipfile.ZipFile(OLD / "checkpoint.zip") as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def assert_equal_numbers(numbers, expected):
+    """Compares nested lists and dictionaries of numbers and texts."""
+    if isinstance(expected, (dict, list)):
+        assert type(numbers) is type(expected) and len(numbers) == len(expected)
+        for key in expected if isinstance(expected, dict) else range(len(expected)):
+            assert_equal_numbers(numbers[key], expected[key])
+    else:
+        assert numbers == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected)
+
+
+def test_a_checkpoint_of_version_0_2_0_answers_as_before(old_checkpoint, expected):
+    specification = importlib.util.spec_from_file_location("answers", OLD / "answers.py")
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    assert_equal_numbers(script.answers(str(old_checkpoint)), expected)
+
+
+def test_checkpoints_answer_where_the_package_is_not_installed(old_checkpoint, expected, tmp_path):
+    """The old checkpoint by the old code in its folder, and the same one saved again, by today's."""
+    answerer = pipeline("video-question-answering", model=str(old_checkpoint))
+    answerer.save_pretrained(tmp_path / "saved_again")
     output = subprocess.run(
-        [environment / "bin" / "python", "-c", REMOTE, str(folder), str(video)],
+        [sys.executable, OLD / "answers.py", "--without-package", old_checkpoint, tmp_path / "saved_again"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=variables | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")},
     )
     assert output.returncode == 0, output.stderr
-    names, score, answers, answers_again = json.loads(output.stdout.splitlines()[-1])
-    assert names == ["SiaSamReaModel", "SiaSamReaProcessor", "SiaSamReaVideoProcessor"]
+    by_old_code, by_new_code = json.loads(output.stdout.splitlines()[-1])
+    assert_equal_numbers(by_old_code, expected)
+    assert_equal_numbers(by_new_code, expected)
 
-    model = SiaSamReaForVideoQuestionAnswering.from_pretrained(folder)
-    inputs = SiaSamReaProcessor.from_pretrained(folder)(videos=video, text="what is it?", return_tensors="pt")
-    best = model(**inputs).logits.softmax(dim=1).max().item()
-    assert score == pytest.approx(best, abs=1e-6)
-    assert answers[0]["score"] == pytest.approx(best, abs=1e-6) and answers_again == answers
+
+def test_saved_code_imports_its_neighbours_only(folder):
+    """Transformers copies the files of a folder flat: other relative imports, and the package, are not there."""
+    names = {path.stem for path in folder.glob("*.py")}
+    assert {"pipeline_siasamrea", "modeling_siasamrea", "processing_siasamrea"} <= names
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1 and node.module in names, (path.name, node.module)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+                assert not any(module.startswith("modeling_siasamrea") for module in modules), path.name
