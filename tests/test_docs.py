@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conversion.test_from_clipbert import OPEN_ENDED, official_state
+from clipbert_weights import OPEN_ENDED, official_state
 from official_files import OFFICIAL
 from tiny_video_language_models import tiny
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
