@@ -25,9 +25,6 @@ CACHED_FRAMES = 1 << 21  # frames of all indices that a process remembers
 # Containers that give each frame its time. Others leave times out or guess them: their head is decoded for comparison.
 TIMED_CONTAINERS = ("mov,mp4", "matroska", "flv")
 COMPARED_FRAMES = 32
-# What decord reads as a player shows it where pictures are coded in closed groups (tried, frame by frame).
-PLAIN_CONTAINERS = ("mov,mp4", "matroska")
-PLAIN_CODECS = ("h264", "hevc", "mpeg4", "vp8", "vp9", "mjpeg")
 COMPOSING_CODECS = ("apng", "gif")  # their pictures are drawn over earlier ones, whatever is marked as a key frame
 
 # Containers that hold their own frames. Others are lists of files and addresses, which a video must not have opened,
@@ -60,7 +57,6 @@ class FrameIndex:
             them, so that frames have to be counted from the start.
         entry (`np.ndarray` of shape `(frames,)`): Row of `entries` from which each frame is decoded.
         entries (`np.ndarray` of shape `(entries, 2)`): Presentation and decoding time of key frames; 0 is the start.
-        plain (`bool`): Whether every decoder gives these frames.
     """
 
     times: np.ndarray
@@ -73,7 +69,6 @@ class FrameIndex:
     pts: np.ndarray | None
     entry: np.ndarray
     entries: np.ndarray
-    plain: bool
 
 
 _remembered: dict[tuple, FrameIndex] = {}
@@ -168,7 +163,7 @@ def _make_index(name: str, path: str, size: int) -> FrameIndex:
         # An AVI tells when frames are shown, but not which: if they are coded in another order, they must be counted.
         if shown is None or (container.format.name == "avi" and stream.codec_context.has_b_frames):
             return _count_frames(name, path, first, packets.get("pts"))
-        return _index_packets(name, container, stream, packets, shown, first)
+        return _index_packets(name, stream, packets, shown, first)
 
 
 def _read_packets(
@@ -236,12 +231,7 @@ def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | Non
 
 
 def _index_packets(
-    name: str,
-    container: InputContainer,
-    stream: VideoStream,
-    packets: Packets,
-    shown: np.ndarray,
-    first: VideoFrame,
+    name: str, stream: VideoStream, packets: Packets, shown: np.ndarray, first: VideoFrame
 ) -> FrameIndex:
     if stream.codec_context.codec.canonical_name in COMPOSING_CODECS:
         packets["key"][1:] = False
@@ -260,7 +250,6 @@ def _index_packets(
     duration = float(times[-1]) + _last_duration(
         times, float(packets["duration"][shown[-1]] * stream.time_base), stream
     )
-    matrix = _display_matrix(first)
     return FrameIndex(
         times,
         duration,
@@ -268,19 +257,10 @@ def _index_packets(
         stream.time_base,
         first.height,
         first.width,
-        matrix,
+        _display_matrix(first),
         ticks,
         entry,
         entries,
-        plain=container.format.name.startswith(PLAIN_CONTAINERS)
-        and stream.codec_context.codec.canonical_name in PLAIN_CODECS
-        # decord aborts the process if the header tells of absurdly many, and errs where it tells none (fragments).
-        and stream.frames == (0 if container.format.name.startswith("matroska") else len(pts))
-        and len(shown) == len(pts)
-        and not leading.any()
-        and bool(packets["key"][0])
-        and (matrix == np.eye(2)).all()
-        and duration < 86400,
     )
 
 
@@ -302,7 +282,7 @@ def _count_frames(name: str, path: str, first: VideoFrame, packet_times: np.ndar
     nothing = np.zeros(len(ticks), dtype=np.int64)
     start = np.zeros((1, 2), dtype=np.int64)
     matrix = _display_matrix(first)
-    return FrameIndex(times, duration, fps, tick, first.height, first.width, matrix, None, nothing, start, plain=False)
+    return FrameIndex(times, duration, fps, tick, first.height, first.width, matrix, None, nothing, start)
 
 
 def _last_duration(times: np.ndarray, declared: float, stream: VideoStream) -> float:

@@ -2,7 +2,6 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -28,6 +27,7 @@ VIDEO_SUFFIXES = (
 BYTES_AT_FULL_SIZE = 1 << 25  # of frames that wait to be transformed, or one frame
 # Frames that are rather decoded than skipped: a seek costs about as much.
 SEEK_OVER = 4
+BACKENDS = ("pyav", "torchcodec")
 # A time in seconds means the frame whose time it is, though containers round times to ticks.
 TOLERANCE = 5e-4
 
@@ -66,6 +66,7 @@ def decode_frames(
     end: float | None = None,
     backend: str | None = None,
     transform: Transform | None = None,
+    device: str | torch.device | None = None,
 ) -> tuple[torch.Tensor, FrameTimes]:
     r"""
     Frames of a video at given indices. Each frame is decoded once, and few of the others are.
@@ -82,12 +83,13 @@ def decode_frames(
         start (`float`, *optional*): Start of the span in seconds after the first frame; the video's start by default.
         end (`float`, *optional*): End of the span in seconds after the first frame; the video's end by default.
         backend (`str`, *optional*):
-            `"pyav"`, the default, reads every file by its index, about as fast as the others. `"decord"` and
-            `"torchcodec"` are used for files whose frames they give as a player shows them; for others and where they
-            fail, PyAV is.
+            `"pyav"`, the default, or `"torchcodec"`, which is used for files whose frames it gives as a player shows
+            them; others are read by PyAV.
         transform (`Callable`, *optional*):
             Applied to a few frames `(few, 3, height, width)` at a time as they are decoded, such as a resizing, so
             that frames are not held at full size.
+        device (`str` or `torch.device`, *optional*):
+            Where torchcodec decodes, such as `"cuda"`; the CPU by default. PyAV always decodes on the CPU.
 
     Returns:
         `tuple[torch.Tensor, FrameTimes]`: frames `(indices, 3, height, width)` as uint8, RGB (or what `transform`
@@ -98,8 +100,8 @@ def decode_frames(
         [`VideoDecodingError`]: If the file is missing, empty, damaged or without a picture, or the span is outside it.
         `ValueError`: If an index is outside the span, or `backend` is none of these.
     """
-    if backend not in (None, "pyav", *OTHER_READERS):
-        raise ValueError(f"There is no decoder {backend!r}; choose pyav, {' or '.join(OTHER_READERS)}.")
+    if backend not in (None, *BACKENDS):
+        raise ValueError(f"The video backend must be {' or '.join(BACKENDS)}; got {backend!r}.")
     if is_frames(video):
         return _frames_in_memory(video, indices, start, end, transform)
     name = source_name(video)
@@ -109,11 +111,8 @@ def decode_frames(
         wanted = first + _wanted(name, metadata, indices)
         unique, inverse = np.unique(wanted, return_inverse=True)
         frames = None
-        if backend not in (None, "pyav") and index.plain:
-            try:
-                frames = _collect(OTHER_READERS[backend](name, path, index, unique), len(unique), index, transform)
-            except VideoDecodingError:
-                pass  # PyAV says what is wrong, if it cannot read it either
+        if backend == "torchcodec":
+            frames = _read_torchcodec(path, index, unique, transform, device)
         if frames is None:
             frames, metadata.intact = _read_pyav(name, path, index, unique, transform)
     in_order = len(unique) == len(inverse) and (inverse == np.arange(len(inverse))).all()
@@ -217,39 +216,32 @@ def _decoder_threads() -> int:
     return 0 if torch.utils.data.get_worker_info() is None else 1
 
 
-@contextmanager
-def _explaining(name: str, decoder: str, *errors: type[Exception]) -> Iterator[None]:
-    """Turns a decoder's errors into the one of this module."""
+def _read_torchcodec(
+    path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None, device: str | torch.device | None
+) -> torch.Tensor | None:
+    """The frames at sorted indices; `None` if torchcodec cannot read the file or gives other frames."""
+    if index.pts is None or (index.display_matrix != np.eye(2)).any():
+        return None
     try:
-        yield
-    except errors as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]  # not its own stack
-        reason = lines[0][:200] if lines else type(error).__name__
-        raise VideoDecodingError(name, f"{decoder} says {reason!r}") from None
-
-
-def _read_decord(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[np.ndarray]:
-    decord = import_module("decord")
-    with _explaining(name, "decord", decord.DECORDError, RuntimeError):
-        reader = decord.VideoReader(path, num_threads=_decoder_threads())
-        if len(reader) != len(index.times):
-            raise VideoDecodingError(name, f"decord finds {len(reader)} of its {len(index.times)} frames")
-        if reader.get_key_indices() != np.searchsorted(index.pts, index.entries[:, 0]).tolist():
-            raise VideoDecodingError(name, "decord takes other frames for key frames")
-        for number in unique.tolist():
-            yield reader[number].asnumpy()
-        del reader  # an idle reader keeps decoding ahead
-
-
-def _read_torchcodec(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[np.ndarray]:
-    with _explaining(name, "torchcodec", RuntimeError, OSError, ValueError, IndexError):
-        decoder = import_module("torchcodec.decoders").VideoDecoder(
-            path, seek_mode="exact", dimension_order="NHWC", num_ffmpeg_threads=_decoder_threads()
+        decoders = import_module("torchcodec.decoders")
+    except (ImportError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"The video backend torchcodec needs torchcodec and FFmpeg's libraries; {reason}") from None
+    together = len(unique) if transform is None else _together(index.height, index.width)
+    batches = []
+    try:
+        decoder = decoders.VideoDecoder(
+            path, seek_mode="exact", num_ffmpeg_threads=_decoder_threads(), device=device or "cpu"
         )
-        if len(decoder) != len(index.times):
-            raise VideoDecodingError(name, f"torchcodec finds {len(decoder)} of its {len(index.times)} frames")
-        for number in unique.tolist():
-            yield decoder.get_frame_at(number).data.numpy()
+        for few in np.split(unique, range(together, len(unique), together)):
+            frames = decoder.get_frames_at(few.tolist())
+            right = index.pts[few] * float(index.tick)
+            if np.abs(frames.pts_seconds.numpy() - right).max() > float(index.tick) / 2:
+                return None
+            batches.append(frames.data if transform is None else transform(frames.data))
+    except (RuntimeError, OSError, ValueError, IndexError):
+        return None
+    return torch.cat(batches)
 
 
 class _LostFrameError(Exception):
@@ -394,7 +386,5 @@ def _placed(index: FrameIndex, frames: Iterator[VideoFrame | None]) -> Iterator[
                 reached = position
                 yield position, frame
 
-
-OTHER_READERS = {"decord": _read_decord, "torchcodec": _read_torchcodec}
 
 __all__ = ["FrameTimes", "VideoDecodingError", "decode_frames", "frames_from_the_start", "span_of", "turned"]

@@ -79,6 +79,8 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         round_frames (`bool`, *optional*, defaults to `True`):
             Whether resized frames are rounded to whole pixel values, so that they can travel as uint8 (decision);
             ClipBERT does not.
+        video_backend (`str`, *optional*, defaults to `"pyav"`):
+            `"torchcodec"` decodes with torchcodec where it gives a player's frames, on `device` if that is a GPU.
         channel_order (`str`, *optional*, defaults to `"rgb"`): `"bgr"` for ClipBERT's image encoder. Mean and standard
             deviation are given for R, G and B in any case.
     """
@@ -98,6 +100,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     window: float | int | None
     antialias: bool | None
     round_frames: bool | None
+    video_backend: Literal["pyav", "torchcodec"] | None
     channel_order: Literal["rgb", "bgr"] | None
 
 
@@ -149,6 +152,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
     fps = 1.0
     antialias = True
     round_frames = True
+    video_backend = "pyav"
     channel_order = "rgb"
 
     def __init__(self, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]):
@@ -326,9 +330,12 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             indices = self.sample_indices(metadata, **kwargs)
             return np.unique(indices)
 
-        limits = self._settings(kwargs)["download_limits"]
+        settings = self._settings(kwargs)
+        limits = settings["download_limits"]
         with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
-            frames, metadata = decode_frames(video, sample, start, end, None, transform)
+            frames, metadata = decode_frames(
+                video, sample, start, end, settings["video_backend"], transform, settings["device"]
+            )
         positions = torch.as_tensor(np.searchsorted(np.unique(indices), indices))  # (clips, frames)
         times = None if metadata.times is None else metadata.times[indices]
         metadata.frames_indices = indices.ravel().tolist()

@@ -26,6 +26,7 @@ SWITCHES = (
 FIXED = {"num_frames": None, "do_convert_rgb": True, "data_format": "channels_first"}
 NEVER_ZERO = ("rescale_factor", "fps")
 WORDS = {
+    "video_backend": ("pyav", "torchcodec"),
     "sampling": ("siamese", "copies", "anywhere", "random_windows", "dense"),
     "channel_order": ("rgb", "bgr"),
 }

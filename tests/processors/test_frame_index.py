@@ -57,8 +57,6 @@ def test_every_kind_of_file_gives_what_a_player_shows(tmp_path, kind, container)
     codec, options, stream = KINDS[kind]
     path = write(tmp_path / f"video.{container}", codec, options, **stream)
     check_every_frame(path, FRAMES)
-    pytest.importorskip("decord")
-    check_every_frame(path, FRAMES, backend="decord", closeness=1)
     frames, metadata = decode_frames(path, np.arange(FRAMES))
     assert [number(frame) for frame in frames] == list(range(FRAMES))
     assert metadata.fps == pytest.approx(25, abs=0.1) and metadata.duration == pytest.approx(2.4, abs=0.02)
@@ -134,12 +132,11 @@ def test_times_count_from_the_first_frame(tmp_path, container):
 ROTATIONS = [{"degrees": degrees, "hflip": hflip} for degrees in (0, 90, 180, 270) for hflip in (False, True)]
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
 @pytest.mark.parametrize("rotation", ROTATIONS)
-def test_frames_are_turned_as_the_file_says(tmp_path, rotation, backend):
+def test_frames_are_turned_as_the_file_says(tmp_path, rotation):
     upright = write(tmp_path / "upright.mp4", "libx264", CLOSED)
     path = copy_packets(upright, tmp_path / "turned.mp4", rotation=rotation)
-    frames, _ = decode_frames(path, [7, 40], backend=backend)
+    frames, _ = decode_frames(path, [7, 40])
     expected = torch.rot90(decode_frames(upright, [7, 40])[0], rotation["degrees"] // 90, (2, 3))
     assert torch.equal(frames, expected.flip(3) if rotation["hflip"] else expected)
 
@@ -263,9 +260,8 @@ def test_key_frames_that_are_none(tmp_path):
     check_every_frame(tmp_path / "all_keys.avi", FRAMES)
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
 @pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "dash+frag_every_frame"])
-def test_fragments(tmp_path, flags, backend):
+def test_fragments(tmp_path, flags):
     whole = write(tmp_path / "video.mp4", "libx264", CLOSED)
     with av.open(str(whole)) as source, av.open(str(tmp_path / "f.mp4"), "w", options={"movflags": flags}) as copy:
         stream = copy.add_stream_from_template(source.streams.video[0])
@@ -273,7 +269,7 @@ def test_fragments(tmp_path, flags, backend):
             if packet.size:
                 packet.stream = stream
                 copy.mux(packet)
-    check_every_frame(tmp_path / "f.mp4", FRAMES, backend=backend, closeness=1)
+    check_every_frame(tmp_path / "f.mp4", FRAMES)
 
 
 @pytest.mark.parametrize("disposal", [1, 2, 3])
@@ -313,12 +309,11 @@ def picture_number(shared) -> Callable[[np.ndarray], int]:
     return module.picture_number
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
 @pytest.mark.parametrize("name", RIGHT)
-def test_numbered_cases(shared, picture_number, name, backend):
+def test_numbered_cases(shared, picture_number, name):
     first, count = RIGHT[name]
     indices = np.unique(np.random.default_rng(0).integers(0, count, 40))
-    frames, metadata = decode_frames(shared / "cases" / name, indices, backend=backend)
+    frames, metadata = decode_frames(shared / "cases" / name, indices)
     assert metadata.total_num_frames == count
     assert [picture_number(frame.permute(1, 2, 0).numpy()) for frame in frames] == (first + indices).tolist()
 
