@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,11 @@ from types import ModuleType
 import av
 import numpy as np
 import pytest
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; read when torch is loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from gloo_pair import GlooPair
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
