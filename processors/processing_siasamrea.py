@@ -1,15 +1,19 @@
 """Processor class for SiaSamRea: questions and candidates beside the clips of videos."""
 
+from threading import Lock
+
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.utils import logging
 from transformers.video_utils import VideoInput
 
-from .video_processing_siasamrea import SiaSamReaVideoProcessorKwargs
-from .video_settings import refuse_unknown_settings
+from .video_processing_siasamrea import SiaSamReaVideoProcessorKwargs, refuse_unknown_names
 
 
 logger = logging.get_logger(__name__)
+
+# A fast tokenizer sets truncation and padding on an object that all its calls share: one thread at a time.
+_tokenizing = Lock()
 
 
 class SiaSamReaProcessorKwargs(ProcessingKwargs, total=False):
@@ -75,20 +79,23 @@ class SiaSamReaProcessor(ProcessorMixin):
         """
         if videos is None and text is None:
             raise ValueError("There is nothing to process: give videos, text, or both.")
+        both = kwargs.pop("common_kwargs", {}) | kwargs
+        arguments = {}
+        for part, names in (("text_kwargs", TextKwargs), ("videos_kwargs", SiaSamReaVideoProcessorKwargs)):
+            arguments[part] = {name: both[name] for name in names.__annotations__ if name in both}
+            arguments[part] |= both.pop(part, {})
         names = [*TextKwargs.__annotations__, *SiaSamReaVideoProcessorKwargs.__annotations__]
-        names += ["text_kwargs", "videos_kwargs", "common_kwargs"]
-        refuse_unknown_settings(kwargs, names, owner="SiaSamReaProcessor")
-        merged = self._merge_kwargs(
-            SiaSamReaProcessorKwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs
-        )
+        refuse_unknown_names("SiaSamReaProcessor", both, names)
+        for_text = SiaSamReaProcessorKwargs._defaults["text_kwargs"] | arguments["text_kwargs"]
         data = {}
         if text is not None:
-            data |= self._tokenize([text] if isinstance(text, str) else list(text), candidates, merged["text_kwargs"])
+            with _tokenizing:
+                data |= self._tokenize([text] if isinstance(text, str) else list(text), candidates, for_text)
         if videos is not None:
-            data |= self.video_processor(videos, **merged["videos_kwargs"])
+            data |= self.video_processor(videos, **arguments["videos_kwargs"])
         if video_index is not None:
             data["video_index"] = video_index
-        return BatchFeature(data, tensor_type=merged["text_kwargs"].get("return_tensors"))
+        return BatchFeature(data, tensor_type=for_text.get("return_tensors"))
 
     def _tokenize(self, questions: list[str], candidates: list | None, kwargs: dict) -> dict:
         """Token ids, one row a question or one row a question and candidate."""

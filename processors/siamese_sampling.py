@@ -45,10 +45,9 @@ def sample_clips(
         frames_per_clip (`int`): B, frames of each clip.
         training (`bool`): Random starts, or at evaluation starts that depend on nothing but the other arguments.
         mode (`str`, *optional*, defaults to `"siamese"`):
-            `"siamese"` (paper), or an ablation: `"copies"` of the anchor, siamese clips `"anywhere"` in the video,
-            ClipBERT's `"random_windows"`, contiguous and independent of each other, or `"dense"` (decision): the
-            anchor's as ever, and siamese clips that share no frame with it or with each other, so that together they
-            see the whole video densely, see [`_dense_clips`].
+            `"siamese"` (paper); `"copies"` of the anchor (ablation); ClipBERT's `"random_windows"`, contiguous and
+            independent of each other; or `"dense"` (decision): siamese clips that share no frame with the anchor or
+            with each other, so that together they see the whole video densely, see [`_dense_clips`].
         window (`float`, *optional*, defaults to 0.5):
             Greatest distance of a siamese start from the anchor's, in intervals (decision). It widens when it holds
             too few starts; starts repeat only when the whole video is exhausted.
@@ -90,13 +89,11 @@ def sample_clips(
         )
     if mode == "copies":
         siamese = np.full(num_clips - 1, anchor)
-    elif mode in ("siamese", "anywhere"):
-        reach = last_start if mode == "anywhere" else int(np.ceil(window * interval))
+    elif mode == "siamese":
+        reach = int(np.ceil(window * interval))
         siamese = _siamese_starts(anchor, last_start, reach, num_clips - 1, generator if training else None)
     else:
-        raise ValueError(
-            f"There is no sampling mode {mode!r}; choose siamese, copies, anywhere, random_windows or dense."
-        )
+        raise ValueError(f"There is no sampling mode {mode!r}; choose siamese, copies, random_windows or dense.")
     starts = np.concatenate([[anchor], siamese]).astype(np.int64)  # (clips,)
     indices = starts[:, None] + interval * np.arange(frames_per_clip)  # (clips, frames)
     return np.minimum(indices, num_video_frames - 1)

@@ -1,6 +1,7 @@
 """Video processor for SiaSamRea: siamese sampling, resizing and normalising."""
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as tvF
 from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
+from transformers.image_processing_utils import get_size_dict
 from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, logging
@@ -22,10 +24,13 @@ from .frames_in_memory import is_image
 from .siamese_sampling import adaptive_frames, sample_clips, sample_offsets
 from .video_decoding import FrameTimes, decode_frames
 from .video_download import DownloadLimits, limit_downloads
-from .video_settings import check_settings, refuse_misspelt_settings, refuse_unknown_settings
 
 
 logger = logging.get_logger(__name__)
+
+
+# Settings of every video processor of Transformers that this one does not follow: the only value each can have.
+FIXED = {"num_frames": None, "do_convert_rgb": True, "data_format": "channels_first", "resample": 2}
 
 
 class SampledClips(NamedTuple):
@@ -71,9 +76,9 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
         max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
         sampling (`str`, *optional*, defaults to `"siamese"`):
-            `"siamese"` (paper), `"copies"`, `"anywhere"` (ablations), `"random_windows"` (ClipBERT), whose clips
-            last `frames_per_clip / fps` seconds, or `"dense"` (decision): siamese clips over the whole video that
-            share no frame with the anchor or with each other.
+            `"siamese"` (paper), `"copies"` of the anchor (ablation), ClipBERT's `"random_windows"`, whose clips last
+            `frames_per_clip / fps` seconds, or `"dense"` (decision): siamese clips over the whole video that share no
+            frame with the anchor or with each other.
         window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals (decision).
         antialias (`bool`, *optional*, defaults to `True`): Whether resizing smooths; ClipBERT does not.
         round_frames (`bool`, *optional*, defaults to `True`):
@@ -96,7 +101,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     frames_per_clip: int | Literal["adaptive"] | None
     min_frames: int | None
     max_frames: int | None
-    sampling: Literal["siamese", "copies", "anywhere", "random_windows", "dense"] | None
+    sampling: Literal["siamese", "copies", "random_windows", "dense"] | None
     window: float | int | None
     antialias: bool | None
     round_frames: bool | None
@@ -156,26 +161,21 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
     channel_order = "rgb"
 
     def __init__(self, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]):
-        refuse_unknown_settings(kwargs, list(self.valid_kwargs.__annotations__))
-        if kwargs.get("size") is not None and not isinstance(kwargs["size"], int):
-            check_settings({"size": kwargs["size"]})  # before what it does not know is left out
+        names = list(self.valid_kwargs.__annotations__)
+        # Transformers saves names of its own beside the settings.
+        given = [name for name in kwargs if name not in ("auto_map", "custom_pipelines", "processor_class")]
+        given = [name for name in given if not name.startswith("_") and not name.endswith("_type")]
+        refuse_unknown_names("SiaSamReaVideoProcessor", given, names)
         super().__init__(**kwargs)
-        self.check_settings()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Sets a setting; a name that is none is refused."""
-        if not hasattr(type(self), name):
-            refuse_unknown_settings([name], list(self.valid_kwargs.__annotations__))
-        super().__setattr__(name, value)
-
-    def check_settings(self) -> None:
-        """Raises a `ValueError` if a setting has a value that it cannot have, see [`check_settings`]."""
-        check_settings({name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__})
+        _check(self._settings({}))
 
     @classmethod
     def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs) -> "SiaSamReaVideoProcessor":
-        """The video processor of a dictionary, with `kwargs` over it; one that is almost a setting is refused."""
-        refuse_misspelt_settings(kwargs, list(cls.valid_kwargs.__annotations__))
+        """Makes the video processor of a dictionary, with `kwargs` over it; a misspelt setting is refused."""
+        names = list(cls.valid_kwargs.__annotations__)
+        # Other names may be meant for another part of a checkpoint, such as its tokenizer.
+        misspelt = [name for name in kwargs if difflib.get_close_matches(name, names, n=1, cutoff=0.8)]
+        refuse_unknown_names("SiaSamReaVideoProcessor", misspelt, names)
         return super().from_dict(video_processor_dict, **kwargs)
 
     @classmethod
@@ -220,19 +220,10 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             [`VideoDecodingError`]: If a video cannot be read.
             `ValueError`: If training is asked for without a seed, or lists do not fit the videos.
         """
-        names = list(self.valid_kwargs.__annotations__)
-        refuse_unknown_settings(kwargs, [*names, "return_tensors"])
-        given, kwargs = kwargs, self._settings(kwargs)
-        # A size may also be one number; it becomes a dictionary below.
-        check_settings(
-            {name: value for name, value in kwargs.items() if not isinstance(value, int) or "size" not in name}
-        )
-        try:
-            validate_typed_dict(self.valid_kwargs, given)
-        except StrictDataclassError as error:
-            raise ValueError(" ".join(str(error).split())) from None
-        kwargs = self._standardize_kwargs(**kwargs)
-        check_settings(kwargs)
+        names = [*self.valid_kwargs.__annotations__, "return_tensors"]
+        refuse_unknown_names("SiaSamReaVideoProcessor", kwargs, names)
+        kwargs = self._settings(kwargs)
+        _check(kwargs)
 
         videos = _as_list(videos)
         spans = [_for_each(name, kwargs[name], len(videos)) for name in ("start", "end", "seed")]
@@ -249,8 +240,13 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         return features
 
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
-        """All settings: those given to a call over the processor's own."""
-        return {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | given
+        """All settings: those given to a call over the processor's own, with sizes as dictionaries."""
+        settings = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | given
+        sizes = {"size": self.default_to_square, "crop_size": True}  # whether one number means a square
+        for name, square in sizes.items():
+            if settings[name] is not None:
+                settings[name] = get_size_dict(settings[name], default_to_square=square, param_name=name)
+        return settings
 
     def sample_frames(self, metadata: VideoMetadata, **kwargs) -> np.ndarray:
         r"""
@@ -365,7 +361,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         Returns:
             `torch.Tensor` of shape `(frames, 3, new height, new width)`: uint8 if they are rounded, else float32.
         """
-        return self._resize(frames, **self._standardize_kwargs(**self._settings({})))
+        return self._resize(frames, **self._settings({}))
 
     def _resize(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
         """Resizes, rounds, crops and pads frames `(frames, 3, height, width)`."""
@@ -403,6 +399,38 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         return frames.flip(-3) if kwargs["channel_order"] == "bgr" else frames
 
 
+def refuse_unknown_names(owner: str, given: Iterable[str], names: list[str]) -> None:
+    """Raises a `ValueError` if a name is not among the names that an object has; says the nearest one."""
+    for name in given:
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1)
+            advice = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(sorted(names))}."
+            raise ValueError(f"{owner} has no setting {name!r}; {advice}")
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Raises a `ValueError` if a setting of this processor has a wrong value, or two do not fit each other."""
+    own = {name: value for name, value in settings.items() if name not in VideosKwargs.__annotations__}
+    try:
+        validate_typed_dict(SiaSamReaVideoProcessorKwargs, own)
+    except StrictDataclassError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    for name in ("num_clips", "num_eval_clips", "eval_offsets", "frames_per_clip", "min_frames", "max_frames"):
+        if isinstance(settings[name], int) and settings[name] < 1:
+            raise ValueError(f"{name} must be 1 or more; got {settings[name]}.")
+    if not settings["window"] >= 0:
+        raise ValueError(f"window must be 0 or more; got {settings['window']}.")
+    if settings["min_frames"] > settings["max_frames"]:
+        raise ValueError(f"min_frames is {settings['min_frames']}, more than max_frames, {settings['max_frames']}.")
+    if (settings["eval_offsets"] or 1) > 1 and not settings["do_sample_frames"]:
+        raise ValueError("eval_offsets above 1 needs frames to be sampled, but do_sample_frames is off.")
+    if settings["do_center_crop"] and settings["crop_size"] is None:
+        raise ValueError('do_center_crop needs crop_size={"height": ..., "width": ...}.')
+    for name, value in FIXED.items():
+        if settings[name] not in (None, value):
+            raise ValueError(f"{name} cannot be {settings[name]!r}: this video processor would not follow it.")
+
+
 def _as_list(videos: VideoInput) -> list:
     """Several videos as a list, one video as a list of it. A list of pictures is one video, others are several."""
     if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
@@ -427,14 +455,17 @@ def _for_each(name: str, value: object, count: int) -> list:
 
 def _resized(height: int, width: int, size: dict) -> tuple[int, int]:
     """Height and width after resizing; the other side is truncated to whole pixels, as ClipBERT does."""
-    if size["height"] and size["width"]:
-        return size["height"], size["width"]
-    if size["longest_edge"]:
-        edge, longer = size["longest_edge"], max(height, width)
-    elif size["shortest_edge"]:
-        edge, longer = size["shortest_edge"], min(height, width)
-    else:
-        raise ValueError('size must have "longest_edge", "shortest_edge", or "height" and "width".')
+    sides = {side: pixels for side, pixels in size.items() if pixels is not None}
+    if min(sides.values(), default=0) < 1 or set(sides) not in (
+        {"height", "width"},
+        {"longest_edge"},
+        {"shortest_edge"},
+    ):
+        raise ValueError(f"size must be one edge, longest_edge or shortest_edge, or height and width; got {sides}.")
+    if "height" in sides:
+        return sides["height"], sides["width"]
+    ((name, edge),) = sides.items()
+    longer = max(height, width) if name == "longest_edge" else min(height, width)
     return max(1, edge * height // longer), max(1, edge * width // longer)
 
 

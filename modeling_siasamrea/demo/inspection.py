@@ -115,18 +115,14 @@ def inspect_video(
     """
     model.eval()
     reasoning = _reasoning(model)
-    clips, sampling = reasoning.config.num_clips, processor.video_processor.sampling
-    # Where training's clips are windows, so are the anchors elsewhere; otherwise they may start anywhere.
-    elsewhere = "random_windows" if sampling == "random_windows" else "anywhere"
+    clips = reasoning.config.num_clips
     indices = None
 
     def sample(metadata: "VideoMetadata") -> np.ndarray:
         nonlocal indices
-        siamese = processor.video_processor.sample_frames(metadata, training=False, num_eval_clips=clips)
-        anchors = processor.video_processor.sample_frames(
-            metadata, training=False, num_eval_clips=1 + num_starts, sampling=elsewhere
-        )
-        siamese, anchors = siamese.reshape(clips, -1), anchors.reshape(1 + num_starts, -1)  # (clips, frames)
+        siamese = processor.video_processor.sample_indices(metadata, num_eval_clips=clips)  # (clips, frames)
+        anchors = processor.video_processor.sample_indices(metadata, eval_offsets=1 + num_starts, num_eval_clips=1)
+        anchors = anchors[:-1]  # (starts, frames); the last clip is the centred one shuffled
         others = np.unique(anchors[(anchors != siamese[0]).any(axis=1)], axis=0)
         indices = np.concatenate([siamese, others])  # (clips + starts, frames)
         return np.unique(indices)

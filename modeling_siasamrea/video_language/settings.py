@@ -65,7 +65,7 @@ class VideoLanguageSettings:
             videos share a forward pass.
         min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
         max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
-        sampling (`str`, *optional*, defaults to `"siamese"`): `"siamese"`, `"copies"`, `"anywhere"`,
+        sampling (`str`, *optional*, defaults to `"siamese"`): `"siamese"`, `"copies"`,
             `"random_windows"` or `"dense"`, see [`SiaSamReaVideoProcessor`].
         window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals.
         fps (`float`, *optional*, defaults to 1.0): Frames a second of a clip of `"random_windows"`.
@@ -91,7 +91,7 @@ class VideoLanguageSettings:
     frames_per_clip: int | Literal["adaptive"] = "adaptive"
     min_frames: int = 5
     max_frames: int = 16
-    sampling: Literal["siamese", "copies", "anywhere", "random_windows", "dense"] = "siamese"
+    sampling: Literal["siamese", "copies", "random_windows", "dense"] = "siamese"
     window: float | int = 0.5
     fps: float | int = 1.0
     multiple_choice: Literal["likelihood", "letters"] = "likelihood"

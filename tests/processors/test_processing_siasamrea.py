@@ -1,5 +1,9 @@
 """The processor: questions, candidates, videos, and what comes back from a folder."""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from transformers import AutoProcessor
@@ -94,6 +98,33 @@ def test_save_and_load(processor, tmp_path):
     assert loaded.video_processor.to_dict() == processor.video_processor.to_dict()
     text = {"text": "what does the man do?", "candidates": ["red", "blue"]}
     assert dict(loaded(**text)) == dict(processor(**text))
+
+
+def test_an_unknown_argument_is_refused_and_nested_ones_reach_their_part(processor, write_video, tmp_path):
+    with pytest.raises(ValueError, match="no setting 'max_lenght'; did you mean 'max_length'"):
+        processor(text="what ?", max_lenght=4)
+    batch = processor(
+        videos=write_video(tmp_path / "video.mp4", frames=4),
+        text="what is it ?",
+        text_kwargs={"max_length": 4},
+        videos_kwargs={"num_eval_clips": 2},
+        common_kwargs={"return_tensors": "pt"},
+    )
+    assert batch["input_ids"].shape == (1, 4) and batch["pixel_values_videos"].shape[1] == 2
+
+
+def test_copies_pickles_and_threads(processor):
+    """Threads that ask for different lengths get what each asked for; a fast tokenizer shares its truncation."""
+    long = "what is the cat doing ? " * 8
+    processor = pickle.loads(pickle.dumps(copy.deepcopy(processor)))
+
+    def length(limit: int) -> int:
+        return len(processor(text=long, max_length=limit)["input_ids"][0])
+
+    limits = [4, 9, 14, 19] * 25
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(length, limits)) == limits
+    assert processor.num_truncated == 100
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_a_family_that_asks_for_the_cap_of_frames_gets_it():
 
 def test_settings_travel_in_a_file(tmp_path):
     settings = VideoLanguageSettings(
-        num_clips=6, omega=0.3, frames_per_clip=8, sampling="anywhere", prompts={"count": "{question} Ein Wort: é"}
+        num_clips=6, omega=0.3, frames_per_clip=8, sampling="copies", prompts={"count": "{question} Ein Wort: é"}
     )
     settings.save_pretrained(tmp_path)
     assert (tmp_path / SETTINGS_NAME).is_file()
@@ -125,7 +125,7 @@ def test_settings_travel_in_a_file(tmp_path):
     other = VideoLanguageSettings.from_pretrained(tmp_path, num_clips=2, prompts={"open_ended": "{question}"})
     assert (other.num_clips, other.omega, other.prompts["count"]) == (2, 0.3, "{question} Ein Wort: é")
     assert other.prompts["open_ended"] == "{question}" and "{candidates}" in other.prompts["letters"]
-    assert settings.video_sampler().sampling == "anywhere" and settings.video_sampler().frames_per_clip == 8
+    assert settings.video_sampler().sampling == "copies" and settings.video_sampler().frames_per_clip == 8
     (tmp_path / "empty").mkdir()
     assert VideoLanguageSettings.from_pretrained(tmp_path / "empty") == VideoLanguageSettings()
 
