@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,6 +18,16 @@ from transformers.configuration_utils import SubConfigSpec
 
 
 TASKS = ("open_ended", "multiple_choice", "count")
+
+
+def round_count(count: float, count_range: Sequence[int] | None = None) -> int:
+    """
+    Rounds a predicted count: to the nearest whole number that is 0 or more, or within `count_range`, both ends
+    included, where a benchmark clips counts (TGIF-QA: 1 to 10).
+    """
+    low, high = count_range or (0, math.inf)
+    return int(min(max(round(count), low), high))
+
 
 # What a checkpoint says of the code that travels with it, for machines where this package is not installed.
 AUTO_MAP = {
@@ -252,6 +262,8 @@ class SiaSamReaConfig(PreTrainedConfig):
         ensemble (`str`, *optional*, defaults to `"mean"`):
             How logits of several clips are joined at inference: `"mean"`, `"max"` or `"lse"` (ClipBERT). Paper: the
             anchor clip alone, for which this changes nothing. Counts are always averaged.
+        count_range (`list[int]`, *optional*):
+            The least and largest count that the model answers, where its benchmark clips counts (TGIF-QA: 1 to 10).
         multiple_choice_loss (`str`, *optional*, defaults to `"hinge"`):
             `"hinge"`: summed pairwise hinge (paper). `"cross_entropy"` over the candidates (ClipBERT).
         siamese_chunk_size (`int`, *optional*, defaults to 1):
@@ -323,6 +335,7 @@ class SiaSamReaConfig(PreTrainedConfig):
     detach: Literal["targets", "none", "all"] = "targets"
     supervised_clips: Literal["anchor", "all", "mean", "max", "lse"] = "anchor"
     ensemble: Literal["mean", "max", "lse"] = "mean"
+    count_range: list[int] | None = None
     multiple_choice_loss: Literal["hinge", "cross_entropy"] = "hinge"
     siamese_chunk_size: int = 1
     siamese_bfloat16: bool = False

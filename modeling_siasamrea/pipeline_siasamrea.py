@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import Pipeline, PreTrainedModel
 
-from .configuration_siasamrea import PIPELINE_FILES
+from .configuration_siasamrea import PIPELINE_FILES, round_count
 from .requests_siasamrea import (
     FIELDS,
     AnswerStream,
@@ -225,7 +225,10 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
     def _best(self, questions: Questions, logits: torch.Tensor, top_k: int) -> list[list[dict[str, Any]]]:
         if questions.task == "count":
-            return [[{"answer": min(max(round(value), 1), 10), "value": value}] for value in logits[:, 0].tolist()]
+            return [
+                [{"answer": round_count(value, self.model.config.count_range), "value": value}]
+                for value in logits[:, 0].tolist()
+            ]
         scores, indices = logits.softmax(dim=1).topk(min(top_k, logits.shape[1]), dim=1)
         id2label = self.model.config.id2label
         answers = []

@@ -25,7 +25,10 @@ def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     answer_path = path.with_name(re.sub(r"(?i)_q(?=\.json$)", "_a", path.name))
     if not answer_path.is_file() or answer_path == path:
         raise ValueError(f"The questions {path} need their answers in {short}_a.json beside them.")
-    answers = {row["question_id"]: row for row in read_rows(answer_path, "question_id", "answer", "type")}
+    answer_rows = read_rows(answer_path, "question_id", "answer", "type")
+    answers = {row["question_id"]: row for row in answer_rows}
+    if len(answers) < len(answer_rows):
+        raise ValueError(f"{answer_path}: question_id must differ; {len(answers)} of {len(answer_rows)} do.")
     folder, rows = VideoFolder(videos), []
     for number, row in enumerate(read_rows(path, "question", "video_name", "question_id"), start=1):
         answer = answers.get(row["question_id"])

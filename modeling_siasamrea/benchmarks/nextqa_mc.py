@@ -20,7 +20,7 @@ def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     """Rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     path, folder = annotation_file(annotations, f"{short}.csv", f"mc_{short}.csv"), VideoFolder(videos)
-    official = read_csv(path)
+    official = list(read_csv(path))
     check_columns(path, official, "video", "question", "answer", "qid", "type", "a0", "a1", "a2", "a3", "a4")
     return [
         {

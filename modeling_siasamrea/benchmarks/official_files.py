@@ -1,18 +1,18 @@
-"""What the benchmarks' loaders share: finding annotation and video files, and ClipBERT's version of the rows."""
+"""What the benchmarks' loaders share: they find annotation and video files, check cells and make rows."""
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..data.folder_files import FolderFiles
 from ..data.tables import read_json, read_jsonl
 from ..processors.video_decoding import VIDEO_SUFFIXES
 
 
 def annotation_file(annotations: Path, *names: str) -> Path:
     """
-    The file itself, or the first of `names` that is in the folder, whatever their capitals, hyphens and underscores; a
-    `ValueError` names them if none is.
+    Finds the first of `names` in a folder, whatever their capitals, hyphens and underscores; a file is taken as it is.
+    Raises a `ValueError` that names them if none is there.
     """
     if annotations.is_file():
         return annotations
@@ -30,8 +30,8 @@ def _plain_name(name: str) -> str:
 
 
 def read_rows(path: Path, *columns: str) -> list[dict]:
-    """The rows of a JSON or JSONL file, each with `columns`; a `ValueError` names the row that lacks one."""
-    rows = read_jsonl(path) if path.suffix.lower() == ".jsonl" else read_json(path)
+    """Reads the rows of a JSON or JSONL file; raises a `ValueError` at a row that lacks one of `columns`."""
+    rows = list(read_jsonl(path)) if path.suffix.lower() == ".jsonl" else read_json(path)
     check_columns(path, rows, *columns)
     return rows
 
@@ -43,11 +43,11 @@ def check_columns(path: Path, rows: list[dict], *columns: str) -> None:
     for number, row in enumerate(rows, start=1):
         missing = [column for column in columns if row.get(column) is None]
         if missing:
-            raise ValueError(f"{path}, row {number}: {' and '.join(missing)} is missing; it has {', '.join(row)}.")
+            raise ValueError(f"{path}, row {number}: {' and '.join(missing)} is missing; there are {', '.join(row)}.")
 
 
 def whole_number(value: object, last: int, name: str, where: str) -> int:
-    """A number from 0 to `last`, such as the index of an answer or of a type; a `ValueError` if it is none."""
+    """Reads a whole number from 0 to `last`, such as the index of an answer; raises a `ValueError` otherwise."""
     if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", str(value).strip()) or int(value) > last:
         raise ValueError(f"{where}: {name} must be a whole number from 0 to {last}; got {value!r}.")
     return int(value)
@@ -55,7 +55,7 @@ def whole_number(value: object, last: int, name: str, where: str) -> int:
 
 class VideoFolder:
     """
-    The videos of a folder and its subfolders by their names without suffix.
+    Finds the videos of a folder and its subfolders by their names without suffix.
 
     Args:
         folder (`Path`, *optional*): The folder; without one, every video gets its official name.
@@ -65,40 +65,32 @@ class VideoFolder:
     """
 
     def __init__(self, folder: Path | None):
-        self.folder = folder
-        self.paths: dict[str, str] = {}
-        if folder is None:
-            return
-        if not folder.is_dir():
+        if folder is not None and not folder.is_dir():
             raise ValueError(f"The video folder {folder} does not exist.")
-        for parent, _, files in os.walk(folder, followlinks=True):
-            for file in sorted(files):
-                stem, suffix = os.path.splitext(file)
-                if suffix.lower() in VIDEO_SUFFIXES:
-                    self.paths.setdefault(stem, os.path.join(parent, file))
+        self.folder = folder
+        self.files = None if folder is None else FolderFiles(folder, VIDEO_SUFFIXES)
 
     def find(self, names: Iterable[str], official_file: str) -> str:
-        """The path of the first of `names` that is there, or where `official_file` should be."""
-        found = next((self.paths[name] for name in names if name in self.paths), None)
-        if found is not None:
-            return found
-        return official_file if self.folder is None else str(self.folder / official_file)
+        """Finds the first of `names` (see [`FolderFiles`]) that is there, or says where `official_file` should be."""
+        if self.files is None:
+            return official_file
+        return self.files.find(*names) or str(self.folder / official_file)
 
 
 def first_word(question: str) -> str:
-    """The question's first word, which is its type in MSVD-QA and MSRVTT-QA."""
+    """Gives the question's first word, which is its type in MSVD-QA and MSRVTT-QA."""
     words = question.split()
     return words[0].lower().strip("?,.") if words else "none"
 
 
 def short_name(split: str) -> str:
-    """The split as most authors name their files."""
+    """Names the split as most authors name their files."""
     return "val" if split == "validation" else split
 
 
 def open_ended_rows(path: Path, find_video: Callable[[int], str]) -> list[dict]:
     r"""
-    Rows of the files that MSVD-QA and MSRVTT-QA share: `question`, `answer`, `video_id` and `id`.
+    Reads the files that MSVD-QA and MSRVTT-QA share: `question`, `answer`, `video_id` and `id`.
 
     Args:
         path (`Path`): The file.
@@ -122,7 +114,7 @@ def open_ended_rows(path: Path, find_video: Callable[[int], str]) -> list[dict]:
 
 def clipbert_rows(path: Path, videos: VideoFolder, task: str, suffix: str) -> list[dict]:
     r"""
-    Rows of ClipBERT's own jsonl files: `video_id` or `gif_name`, `question`, `answer`, and where there are any
+    Reads ClipBERT's own jsonl files: `video_id` or `gif_name`, `question`, `answer`, and where there are any
     `options` and `answer_type`.
 
     Args:

@@ -24,6 +24,7 @@ from .official_files import VideoFolder, annotation_file, check_columns, clipber
 
 
 FRAMEQA_TYPES = ("object", "number", "color", "location")
+COUNT_RANGE = (1, 10)  # official: predictions are clipped to it, and the answer 0 counts as 1
 CHOICES = ("a1", "a2", "a3", "a4", "a5")
 # Columns of whole numbers, and the largest of each: an index from zero, or "10 or more" times.
 LARGEST = {
@@ -61,7 +62,7 @@ def read_rows(annotations: Path, videos: Path | None, split: str, name: str) -> 
         return [], [
             row for row, stem in zip(rows, stems) if split == "test" or held_out(stem) == (split == "validation")
         ]
-    official = read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE)
+    official = list(read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE))
     choices = CHOICES if CLIPBERT_TASKS[name] == "multiple_choice" else ()
     check_columns(path, official, "gif_name", "question", "answer", "vid_id", *choices, *LARGEST[name])
     for number, row in enumerate(official, start=1):
@@ -114,4 +115,4 @@ def load_count_rows(annotations: Path, videos: Path | None, split: str) -> list[
     official, rows = read_rows(annotations, videos, split, "count")
     for row, given in zip(rows, official):
         row |= {"answer": given["answer"], "task": "count"}
-    return rows
+    return [row | {"count_range": COUNT_RANGE} for row in rows]

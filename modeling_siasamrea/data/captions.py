@@ -1,4 +1,4 @@
-"""Pairs of pictures (or videos) and captions for pretraining: reading published files, masking words, mismatching."""
+"""Pairs of pictures (or videos) and captions for pretraining: reads them, masks words and exchanges texts."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import DataCollatorForLanguageModeling
 from transformers.utils import logging
 
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..processors.video_decoding import VIDEO_SUFFIXES, VideoDecodingError
+from .folder_files import FolderFiles
 from .questions import text_cell, text_cells
 from .tables import SUFFIXES, check_objects, load_dataset, parse_json, read_table, read_text
 
@@ -43,10 +45,10 @@ def load_captions(source: str | Path, folder: str | Path | None = None, split: s
 
     Args:
         source (`str` or `Path`):
-            COCO's `captions_*.json`; Visual Genome's `region_descriptions.json`; a JSONL, JSON or CSV file with the
-            columns `image` or `video`, and `caption`; or a `datasets` name with such columns (a list of captions is
-            one pair each).
-        folder (`str` or `Path`, *optional*): Where relative paths start; Visual Genome's files are sought below it.
+            COCO's `captions_*.json`; Visual Genome's `region_descriptions.json`; a JSONL, JSON, CSV or Parquet file
+            with the columns `image` or `video`, and `caption`; or a `datasets` name with such columns (each caption of
+            a list makes a pair).
+        folder (`str` or `Path`, *optional*): Where relative paths start; Visual Genome's files are below it.
         split (`str`, *optional*, defaults to `"train"`): Split of a data set that is given by name.
 
     Returns:
@@ -63,7 +65,7 @@ def load_captions(source: str | Path, folder: str | Path | None = None, split: s
         captions = _captions_of_coco(content, folder, str(path))
     elif isinstance(content, list) and content and isinstance(content[0], dict) and "regions" in content[0]:
         captions = _captions_of_regions(content, folder, str(path))
-    elif suffix in SUFFIXES:
+    elif suffix in SUFFIXES and suffix != ".parquet":
         captions = []
         for number, row in enumerate(read_table(source, split), start=1):
             where = f"{source}, row {number}"
@@ -79,7 +81,7 @@ def load_captions(source: str | Path, folder: str | Path | None = None, split: s
 
 
 def _texts(value: Any, where: str) -> list[str]:
-    """The texts of a row: one, or a list of them."""
+    """Reads the texts of a row: one, or a list of them."""
     texts = text_cells(value, "caption", where)
     if not texts:
         raise ValueError(f"{where}: a row needs an image or a video, and a caption.")
@@ -87,12 +89,13 @@ def _texts(value: Any, where: str) -> list[str]:
 
 
 def _captions_of_coco(content: dict, folder: Path, name: str) -> list[Caption]:
-    """The pairs of COCO's `captions_*.json`."""
-    for part in ("images", "annotations"):
-        check_objects(content.get(part) or [], f"{name}, {part}")
-    files = {image.get("id"): image.get("file_name") for image in content.get("images") or []}
+    """Reads the pairs of COCO's `captions_*.json`."""
+    files: dict[Any, str] = {}
+    for image in check_objects(content.get("images") or [], f"{name}, images"):
+        if files.setdefault(image.get("id"), image.get("file_name")) != image.get("file_name"):
+            raise ValueError(f"{name}: the image id {image.get('id')!r} must name one file; it names two.")
     captions = []
-    for number, row in enumerate(content["annotations"], start=1):
+    for number, row in enumerate(check_objects(content["annotations"] or [], f"{name}, annotations"), start=1):
         where, file = f"{name}, annotation {number}", files.get(row.get("image_id"))
         if file is None:
             raise ValueError(f"{where}: there is no image with the id {row.get('image_id')!r} and a file_name.")
@@ -103,13 +106,12 @@ def _captions_of_coco(content: dict, folder: Path, name: str) -> list[Caption]:
 
 
 def _captions_of_regions(content: list, folder: Path, name: str) -> list[Caption]:
-    """The pairs of Visual Genome's `region_descriptions.json`."""
-    check_objects(content, name)
-    files = {file.stem: str(file) for file in folder.rglob("*.jpg")}
+    """Reads the pairs of Visual Genome's `region_descriptions.json`."""
+    files = FolderFiles(folder, (".jpg",))
     captions = []
-    for number, image in enumerate(content, start=1):
+    for number, image in enumerate(check_objects(content, name), start=1):
         picture_id = text_cell(image.get("id"), "id", f"{name}, image {number}")
-        picture = files.get(str(picture_id), str(folder / f"{picture_id}.jpg"))
+        picture = files.find(str(picture_id)) or str(folder / f"{picture_id}.jpg")
         for place, region in enumerate(image.get("regions") or [], start=1):
             where = f"{name}, image {number}, region {place}"
             if picture_id is None or not isinstance(region, Mapping):
@@ -119,7 +121,7 @@ def _captions_of_regions(content: list, folder: Path, name: str) -> list[Caption
 
 
 def _captions_of_dataset(name: str, folder: Path, split: str) -> list[Caption]:
-    """The pairs of a data set that `datasets` knows; its pictures are read when they are needed."""
+    """Reads the pairs of a data set that `datasets` knows; its pictures are read when they are needed."""
     dataset = load_dataset(name, split)
     column = next((column for column in ("image", "video") if column in dataset.column_names), None)
     if column is None or "caption" not in dataset.column_names:
@@ -138,7 +140,7 @@ def _picture_of_dataset(dataset: Any, row: int, column: str, folder: Path) -> st
 
 class CaptionDataset(Dataset):
     r"""
-    Pairs of frames and texts; a picture is a video of one frame.
+    Gives pairs of frames and texts; a picture is a video of one frame.
 
     Args:
         captions (`list[Caption]`): The pairs.
@@ -159,7 +161,7 @@ class CaptionDataset(Dataset):
         return len(self.captions)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """`pixel_values_videos` `(1, frames, 3, height, width)`, `frame_mask` `(frames,)`, `text`, `picture_id`."""
+        """Reads `pixel_values_videos` `(1, frames, 3, height, width)`, `frame_mask` `(frames,)` and the text."""
         for place in range(len(self.captions)):
             number = (index + place) % len(self.captions)
             caption = self.captions[number]
@@ -224,21 +226,14 @@ class PretrainingCollator:
         matching_labels = torch.tensor(matches)
         # A text about another picture says nothing about this one's words (ClipBERT).
         batch["labels"] = batch["labels"].masked_fill(matching_labels[:, None] == 0, -100)
-        frames = max(item["frame_mask"].shape[0] for item in items)
-        pad = [frames - item["frame_mask"].shape[0] for item in items]
-        batch["pixel_values_videos"] = torch.stack(
-            [
-                torch.nn.functional.pad(item["pixel_values_videos"], (0, 0, 0, 0, 0, 0, 0, missing))
-                for item, missing in zip(items, pad)
-            ]
-        )
-        batch["frame_mask"] = torch.stack(
-            [torch.nn.functional.pad(item["frame_mask"], (0, missing)) for item, missing in zip(items, pad)]
-        )
+        # Frames come first, so clips of different lengths are padded with empty frames.
+        frames = pad_sequence([item["pixel_values_videos"][0] for item in items], batch_first=True)
+        batch["pixel_values_videos"] = frames[:, None]  # (videos, 1 clip, frames, 3, height, width)
+        batch["frame_mask"] = pad_sequence([item["frame_mask"] for item in items], batch_first=True)
         return batch | {"matching_labels": matching_labels}
 
     def _mismatch(self, items: list[dict[str, Any]]) -> tuple[list[str], list[int]]:
-        """The texts, some exchanged for the next other picture's in the batch, and whether each still matches."""
+        """Exchanges some texts for those of the next other picture in the batch, and tells which still match."""
         texts, matches = [], []
         for place, item in enumerate(items):
             exchange = bool(torch.rand(()) < 0.5) if self.training else item["index"] % 2 == 1

@@ -1,12 +1,14 @@
-"""Annotation rows of video question answering: every row of a file or data set, checked cell by cell."""
+"""Annotation rows of video question answering: reads each row of a file or data set and checks its cells."""
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ import numpy as np
 from transformers.utils import logging
 
 from ..configuration_siasamrea import TASKS
+from .conversations import is_conversation, rows_of_conversation, split_options
 from .tables import parse_json, read_jsonl, read_table, rows_of
 
 
@@ -25,20 +28,39 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 COLUMNS = (
-    *("video", "question", "answer", "candidates", "task", "start", "end"),
-    *("question_type", "question_id", "as_published"),
+    *("video", "question", "answer", "candidates", "task", "start", "end", "evidence"),
+    *("question_type", "question_id", "as_published", "count_range"),
 )
+# A column that only a benchmark's own file has: the names of [`load_benchmark`] that read such files.
+PUBLISHED = {
+    "gif_name": "tgif_action, tgif_transition, tgif_frameqa or tgif_count",
+    "vid_name": "how2qa",
+    "video_name": "activitynet_qa",
+    "videoID": "video_mme",
+    "a0": "nextqa_mc, nextgqa or intentqa",
+    "correct_choice": "longvideobench",
+    "video_id": "msvd_qa or msrvtt_qa",
+}
 LARGEST_COUNT = 1_000_000  # its square is far from the end of float32
+SHARED = (
+    "video",
+    "question",
+    "answer",
+    "candidates",
+    "question_type",
+    "video_bytes",
+)  # cells that rows have in common
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"  # characters that show nothing, beside white space
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class VideoQuestion:
     """
     One annotation row.
 
     Args:
-        video (`str`): Path or address of the video; of one that came as bytes, its name.
+        video (`str`): Path or address of the video; its name if it came as bytes.
         question (`str`): The question.
         answer (`str`, `int` or `float`, *optional*):
             The answer's text (`"open_ended"`), the index of the right candidate (`"multiple_choice"`) or the number
@@ -51,6 +73,11 @@ class VideoQuestion:
         question_type (`str`, *optional*): A kind of question whose accuracy is reported on its own.
         other_answers (`tuple[str, ...]`, *optional*): Answers to an open-ended question that are right as well.
         video_bytes (`bytes`, *optional*): The video's file itself, where the data set holds it.
+        evidence (`tuple[tuple[float, float], ...]`, *optional*):
+            Parts of the video that show the answer, each its start and end in seconds.
+        count_range (`tuple[int, int]`, *optional*):
+            The least and largest count of a benchmark that clips counts, see
+            [`~modeling_siasamrea.evaluation.scores.round_count`].
     """
 
     video: str
@@ -64,6 +91,8 @@ class VideoQuestion:
     question_type: str | None = None
     other_answers: tuple[str, ...] = ()
     video_bytes: bytes | None = dataclasses.field(default=None, repr=False)
+    evidence: tuple[tuple[float, float], ...] = ()
+    count_range: tuple[int, int] | None = None
 
     @property
     def right_answers(self) -> tuple[str | int | float, ...]:
@@ -90,66 +119,22 @@ class VideoQuestion:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text shows nothing."""
+    """Tells whether a text shows nothing."""
     return not text.strip().strip(INVISIBLE)
 
 
 def _plain(value: Any) -> Any:
-    """A numpy value, as pandas and `datasets` give, as Python's own."""
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    """Turns a NumPy value, as pandas and `datasets` give, into Python's own; an empty cell into `None`."""
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    return None if isinstance(value, str) and is_blank(value) else value
 
 
-def _is_finite(value: Real) -> bool:
-    """Whether a number is one; of any size, unlike `math.isfinite`."""
-    return value == value and abs(value) != math.inf
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value == value and abs(value) != math.inf
 
 
-def text_cell(value: Any, name: str, where: str) -> str | None:
-    r"""
-    A cell that holds a text.
-
-    Args:
-        value: What the row has: a text, or a number, which is read as its digits (3 and 3.0 as "3").
-        name (`str`): The column.
-        where (`str`): The row, for errors.
-
-    Returns:
-        `str`, *optional*: the text without white space around it; `None` if the cell is empty or blank.
-
-    Raises:
-        `ValueError`: If it holds anything else: true, NaN, a list.
-    """
-    value = _plain(value)
-    if value is None:
-        return None
-    if isinstance(value, str):
-        if re.search("[\ud800-\udfff]", value):
-            raise ValueError(f"{where}: {name} has half of a character (a lone surrogate): {_shown(value)}.")
-        return None if is_blank(value) else value.strip()
-    if isinstance(value, Real) and not isinstance(value, bool):
-        if not _is_finite(value):
-            raise ValueError(f"{where}: {name} is {value}. Write a text, or leave the cell empty (null).")
-        return str(int(value)) if value == int(value) and abs(value) < 1e15 else str(value)
-    raise ValueError(f"{where}: {name} must be a text or a number; got the {type(value).__name__} {_shown(value)}.")
-
-
-def number_cell(value: Any, name: str, where: str, unit: str, largest: float = math.inf) -> float | None:
-    """A cell that holds a number from 0 to `largest`, also as text; `None` if it is empty or blank."""
-    value = _plain(value)
-    if value is None or (isinstance(value, str) and is_blank(value)):
-        return None
-    try:
-        if isinstance(value, bool) or not isinstance(value, str | Real) or "_" in str(value):
-            raise ValueError
-        number = float(value)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{where}: {name} must be {unit}; got {_shown(value)}.") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{where}: {name} must be {unit}; it is {number}. Leave the cell empty (null) for none.")
-    if not 0 <= number <= largest:
-        limit = "0 or more" if largest == math.inf else f"from 0 to {largest}"
-        raise ValueError(f"{where}: {name} must be {unit}, {limit}; got {_shown(value)}.")
-    return number
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str | bytes | tuple)  # a number is not: 1.0 would stand for the index 1
 
 
 def _shown(value: Any) -> str:
@@ -157,71 +142,102 @@ def _shown(value: Any) -> str:
     return text if len(text) < 100 else f"{text[:100]}..."
 
 
-def _list_in(text: str) -> list | None:
-    """The list that a text is in JSON, as CSV cells hold it; `None` if it is a text like others."""
-    if not text.lstrip().startswith("["):
+def text_cell(value: Any, name: str, where: str) -> str | None:
+    r"""
+    Reads a cell that holds a text.
+
+    Args:
+        value: A text, or a number, which is read as its digits (3 and 3.0 as "3").
+        name (`str`): The column.
+        where (`str`): The row, for errors.
+
+    Returns:
+        `str`, *optional*: the text without white space around it, in composed Unicode (NFC), so that texts that look
+        equal are equal; `None` if the cell is empty or blank.
+
+    Raises:
+        `ValueError`: If it holds anything else: true, NaN, a list.
+    """
+    value = _plain(value)
+    if value is None:
         return None
-    try:
-        value = parse_json(text, "")
-    except ValueError:
+    if isinstance(value, str) and (value.isascii() or not SURROGATES.search(value)):
+        return unicodedata.normalize("NFC", value.strip())
+    if _is_number(value):
+        return str(int(value)) if value == int(value) and abs(value) < 1e15 else str(value)
+    raise ValueError(f"{where}: {name} must be a text in valid Unicode or a finite number; got {_shown(value)}.")
+
+
+def number_cell(value: Any, name: str, where: str, rule: str, largest: float = math.inf) -> float | None:
+    """Reads a cell that holds a number from 0 to `largest`, also as text; `None` if it is empty or blank."""
+    value = _plain(value)
+    if value is None:
         return None
-    return value if isinstance(value, list) else None
+    number = math.nan
+    if _is_number(value) or (isinstance(value, str) and "_" not in value):
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(value)
+    if not (math.isfinite(number) and 0 <= number <= largest):
+        raise ValueError(f"{where}: {name} must be {rule}; got {_shown(value)}.")
+    return number
+
+
+def _list_in(value: Any) -> Any:
+    """Reads the JSON list that a text holds, as CSV cells do; gives any other value as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            return parse_json(value, "")
+    return value
+
+
+def text_cells(value: Any, name: str, where: str) -> list[str]:
+    """Reads a cell that holds a text or a list of texts, in JSON where it is CSV's; an empty cell is an empty list."""
+    value = _plain(value)
+    given = _list_in(value)
+    if given is value and isinstance(value, str) and re.fullmatch(r"\s*\[\s*(['\"]).*\1\s*\]\s*", value, re.DOTALL):
+        raise ValueError(f'{where}: {name} must be a text or a JSON list such as ["a", "b"]; got {_shown(value)}.')
+    if not isinstance(given, list | tuple) or (isinstance(value, str) and not all(isinstance(t, str) for t in given)):
+        given = [] if value is None else [value]  # a text in brackets that is not a list of texts is a text
+    texts = [text_cell(text, name, where) for text in given]
+    if None in texts:
+        raise ValueError(f"{where}: {name} must not have an empty text; got {_shown(value)}.")
+    return texts
 
 
 def _as_published(row: Mapping) -> bool:
     return str(row.get("as_published")).lower() == "true"  # in CSV too
 
 
-def text_cells(value: Any, name: str, where: str) -> list[str]:
-    """The texts of a cell that holds one or a list of them, in JSON where it is CSV's; empty if the cell is."""
-    value = _plain(value)
-    given = _list_in(value) if isinstance(value, str) else value
-    if isinstance(value, str) and given is None and re.fullmatch(r"\s*\[\s*(['\"]).*\1\s*\]\s*", value, re.DOTALL):
-        raise ValueError(
-            f'{where}: a list of texts is written in JSON, such as ["a", "b"]; {name} is {_shown(value)}.'
-        )
-    if not isinstance(given, list | tuple) or (isinstance(value, str) and not all(isinstance(t, str) for t in given)):
-        given = [] if text_cell(value, name, where) is None else [value]
-    texts = [text_cell(text, name, where) for text in given]
-    if None in texts:
-        raise ValueError(f"{where}: {name} has an empty text among {_shown(value)}.")
-    return texts
-
-
 def _candidates(row: Mapping, where: str) -> tuple[str, ...] | None:
     value = _plain(row.get("candidates"))
-    if value is None or (isinstance(value, str) and is_blank(value)):
+    if value is None:
         return None
-    given = _list_in(value) if isinstance(value, str) else value
-    if isinstance(value, str) and given is None:
-        raise ValueError(f'{where}: candidates must be a JSON list such as ["a", "b"]; got {_shown(value)}.')
+    given = _list_in(value)
     if not isinstance(given, list | tuple) or len(given) < 2:
-        raise ValueError(f"{where}: candidates must be a list of two or more answers; got {_shown(value)}.")
+        raise ValueError(f'{where}: candidates must be two or more texts such as ["a", "b"]; got {_shown(value)}.')
     candidates = [text_cell(candidate, f"candidate {place}", where) for place, candidate in enumerate(given)]
     if _as_published(row):
         return tuple(candidate or "" for candidate in candidates)
     if None in candidates:
-        raise ValueError(f"{where}: candidate {candidates.index(None)} is empty; the first is candidate 0.")
-    twice = [candidate for candidate in candidates if candidates.count(candidate) > 1]
-    if twice:
-        raise ValueError(f"{where}: the candidate {twice[0]!r} is there twice, so no answer can tell them apart.")
+        raise ValueError(f"{where}: candidate {candidates.index(None)} is empty (the first is candidate 0).")
+    if len(set(candidates)) < len(candidates):
+        raise ValueError(f"{where}: candidates must differ; got {_shown(candidates)}.")
     return tuple(candidates)
 
 
-def _as_number(answer: Any, from_csv: bool) -> int | None:
-    """The whole number that an answer is; in CSV, which knows texts only, a cell of nothing but digits is one."""
+def _whole_number(answer: Any, from_csv: bool) -> int | None:
+    """Reads a whole number; in CSV, which knows texts only, also a cell of nothing but digits."""
     if from_csv and isinstance(answer, str) and re.fullmatch(r"\s*(0|[1-9]\d{0,9})(\.0)?\s*", answer):
         return int(float(answer))
-    whole = isinstance(answer, Real) and not isinstance(answer, bool) and _is_finite(answer)
-    return int(answer) if whole and answer == int(answer) else None
+    return int(answer) if _is_number(answer) and answer == int(answer) else None
 
 
 def _candidate_index(answer: Any, candidates: tuple[str, ...], from_csv: bool, where: str) -> int:
     """
-    The right candidate's index. A number is the index, or (where it is too large for one) the candidate that reads so;
-    a text is the candidate that reads so, or else an index.
+    Finds the right candidate. A number is its index, or (where it is too large for one) the candidate that reads so; a
+    text is the candidate that reads so, or else an index.
     """
-    number = _as_number(answer, from_csv)
+    number = _whole_number(answer, from_csv)
     if number is not None and 0 <= number < len(candidates):
         return number
     text = text_cell(answer, "answer", where) if number is None else str(number)
@@ -230,8 +246,8 @@ def _candidate_index(answer: Any, candidates: tuple[str, ...], from_csv: bool, w
     if text.isdecimal() and len(text) < 10 and int(text) < len(candidates):
         return int(text)
     raise ValueError(
-        f"{where}: the answer {_shown(answer)} is neither one of the candidates {list(candidates)} nor the index of "
-        f"one, from 0 to {len(candidates) - 1}."
+        f"{where}: answer must be one of the candidates {_shown(list(candidates))} or the index of one, from 0 to "
+        f"{len(candidates) - 1}; got {_shown(answer)}."
     )
 
 
@@ -239,19 +255,19 @@ def _answers(
     row: Mapping, task: str, candidates: tuple[str, ...] | None, from_csv: bool, where: str
 ) -> tuple[str | int | float, ...]:
     answer = _plain(row.get("answer"))
-    if answer is None or (isinstance(answer, str) and is_blank(answer)):
+    if answer is None:
         return ()
     if task == "open_ended":
         return tuple(dict.fromkeys(text_cells(answer, "answer", where)))
     if isinstance(answer, list | tuple):
-        raise ValueError(f"{where}: only open-ended questions have several right answers; got {_shown(answer)}.")
+        raise ValueError(f"{where}: answer must be one value, because its task is {task}; got {_shown(answer)}.")
     if task == "count":
-        return (number_cell(answer, "answer", where, "a number", LARGEST_COUNT),)
+        return (number_cell(answer, "answer", where, "a number from 0 to a million", LARGEST_COUNT),)
     return (_candidate_index(answer, candidates, from_csv, where),)
 
 
 def _video(value: Any, where: str, folder: Path | None) -> tuple[str, bytes | None]:
-    """A video's path or name, and its file where the row holds it: as bytes, or as `datasets` gives its videos."""
+    """Reads a video's path or name, and its file where the row holds it: as bytes, or as `datasets` gives videos."""
     data = None
     if isinstance(value, Mapping) and {"path", "bytes"} & set(value):
         value, data = value.get("path"), value.get("bytes")
@@ -259,28 +275,54 @@ def _video(value: Any, where: str, folder: Path | None) -> tuple[str, bytes | No
         value, data = None, bytes(value)
     if data:
         return str(value or f"bytes-{hashlib.blake2b(data, digest_size=8).hexdigest()}"), data
-    value = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if text_cell(value, "video", where) is None:
+    value = os.fspath(value) if isinstance(value, os.PathLike) else _plain(value)
+    text = text_cell(value, "video", where)
+    if text is None:
         raise ValueError(f"{where}: video is empty.")
-    video = value if isinstance(value, str) else text_cell(value, "video", where)
+    video = value if isinstance(value, str) else text  # as it is: a file's name may have spaces or be decomposed
     # An absolute path stays as it is.
     return (str(folder / video) if folder is not None and "://" not in video else video), None
+
+
+def _span(start: Any, end: Any, where: str) -> tuple[float | None, float | None]:
+    start, end = (
+        number_cell(value, name, where, "a time in seconds, 0 or more")
+        for name, value in (("start", start), ("end", end))
+    )
+    if end is not None and end <= (start or 0):
+        raise ValueError(f"{where}: end must be after start; got start={start} and end={end} seconds.")
+    return start, end
+
+
+def _evidence(row: Mapping, where: str) -> tuple[tuple[float, float], ...]:
+    spans = _list_in(_plain(row.get("evidence"))) or ()
+    if not isinstance(spans, list | tuple) or any(not isinstance(s, list | tuple) or len(s) != 2 for s in spans):
+        raise ValueError(f"{where}: evidence must be a list of [start, end] in seconds; got {_shown(spans)}.")
+    return tuple(_span(*span, f"{where}, evidence") for span in spans)
 
 
 # Rows
 
 
-def _check_columns(row: Mapping, where: str) -> None:
-    """Raises a `ValueError` if the row has a column that looks like a misspelt one that it lacks."""
-    absent = [name for name in COLUMNS if name not in row]
-    for name in row:
+def _check_columns(columns: Collection[str], required: Iterable[str], where: str) -> None:
+    """Raises a `ValueError` if columns are missing, misspelt, or those of another kind of file."""
+    if {"prediction", "question_id", "task"} <= set(columns):
+        raise ValueError(f"{where}: this is a predictions file; give the rows that were answered instead.")
+    missing = [name for name in required if name not in columns]
+    published = next((benchmark for column, benchmark in PUBLISHED.items() if column in columns), None)
+    if published and (missing or ("a0" in columns and "candidates" not in columns)):
+        raise ValueError(
+            f"{where}: the columns {', '.join(map(str, columns))} are a benchmark's own; read it as a benchmark "
+            f"(--benchmarks), such as {published}."
+        )
+    absent = [name for name in COLUMNS if name not in columns]
+    for name in columns:
         likeness = str(name).strip().lower().replace(" ", "_").replace("-", "_")
         nearest = difflib.get_close_matches(likeness, absent, n=1, cutoff=0.8) if name not in COLUMNS else []
         if nearest:
-            raise ValueError(
-                f"{where}: there is a column {name!r} but none named {nearest[0]!r}. Give it that name if that "
-                "is what it holds, or else one that cannot be taken for it."
-            )
+            raise ValueError(f"{where}: there is a column {name!r} but none named {nearest[0]!r}; rename it.")
+    if missing:
+        raise ValueError(f"{where}: the column {missing[0]} is missing; there are {', '.join(map(str, columns))}.")
 
 
 def _video_question(
@@ -293,16 +335,14 @@ def _video_question(
     candidates = _candidates(row, where)
     task = text_cell(row.get("task"), "task", where) or task or ("multiple_choice" if candidates else "open_ended")
     if task not in TASKS:
-        raise ValueError(f"{where}: task must be one of {list(TASKS)}; got {task!r}.")
+        raise ValueError(f"{where}: task must be one of {', '.join(TASKS)}; got {task!r}.")
     if (task == "multiple_choice") != (candidates is not None):
         raise ValueError(
-            f"{where}: the task is {task!r}, but it has {'no ' if candidates is None else ''}candidates. "
-            "Multiple-choice rows have candidates, the others have none."
+            f"{where}: candidates go with the task multiple_choice, and with no other; its task is {task}."
         )
-    start, end = (number_cell(row.get(name), name, where, "a time in seconds") for name in ("start", "end"))
-    if end is not None and end <= (start or 0):
-        raise ValueError(f"{where}: end must be after start; got start={start} and end={end} seconds.")
+    start, end = _span(row.get("start"), row.get("end"), where)
     answers = _answers(row, task, candidates, from_csv, where)
+    count_range = _plain(row.get("count_range"))
     return VideoQuestion(
         video=video,
         question=question,
@@ -315,41 +355,52 @@ def _video_question(
         question_type=text_cell(row.get("question_type"), "question_type", where),
         other_answers=answers[1:],
         video_bytes=video_bytes,
+        evidence=_evidence(row, where),
+        count_range=None if count_range is None else tuple(count_range),
     )
 
 
-def _check_ids(questions: list[VideoQuestion], name: str) -> None:
-    seen: set[str] = set()
-    for question in questions:
-        if question.question_id in seen:
-            raise ValueError(f"{name}: the question_id {question.question_id!r} is there twice; it must name one row.")
-        seen.add(question.question_id)
-
-
-def _check_indices(rows: list[Mapping], questions: list[VideoQuestion], name: str, from_csv: bool) -> None:
+class _NumbersAsAnswers:
     """
-    Numbers as answers, where candidates are numbers too: a `ValueError` if some can only be texts while others would
-    be read as indices, a warning if all are read as indices although some are another candidate's text.
+    Notes numbers that could be meant otherwise than they are read: as indices of candidates that are numbers too, and
+    as counts in rows that name no task.
     """
-    unclear, texts = [], []
-    for place, (row, question) in enumerate(zip(rows, questions), start=1):
-        number = (
-            _as_number(_plain(row.get("answer")), from_csv) if question.candidates and not _as_published(row) else None
-        )
-        if number is not None and number != question.answer:
-            texts.append(place)
-        elif number is not None and str(number) in set(question.candidates) - {question.candidates[number]}:
-            unclear.append(place)
-    if not unclear:
-        return
-    row = rows[unclear[0] - 1]
-    said = f"the answer {row['answer']} of row {unclear[0]} is an index and also the text of another candidate"
-    if texts:
-        raise ValueError(
-            f"{name}: {said}, and row {texts[0]} has the text of a candidate that is no index. Write all answers as "
-            "indices from 0, or in JSON all as texts in quotation marks."
-        )
-    logger.warning(f"{name}: {said}, as in {len(unclear)} rows. It is read as an index, which starts from 0.")
+
+    def __init__(self):
+        self.unclear: list[tuple[int, Any]] = []
+        self.texts: list[int] = []
+        self.without_task: list[int] = []
+
+    def note(self, row: Mapping, question: VideoQuestion, number: int, task: str | None, from_csv: bool) -> None:
+        """Notes a row."""
+        answer = _whole_number(_plain(row.get("answer")), from_csv)
+        if answer is None or _as_published(row):
+            return
+        if question.candidates is None:
+            if question.task == "open_ended" and task is None and _plain(row.get("task")) is None:
+                self.without_task.append(number)
+        elif answer != question.answer:
+            self.texts.append(number)
+        elif str(answer) in question.candidates and question.candidates[answer] != str(answer):
+            self.unclear.append((number, answer))
+
+    def tell(self, name: str) -> None:
+        """Raises a `ValueError` if some numbers can only be texts and others only indices; else warns."""
+        if self.without_task:
+            logger.warning(
+                f"{name}: {len(self.without_task)} rows without a task (the first: row {self.without_task[0]}) have a "
+                'number as answer, which is read as a text; give them the task "count" to learn it as a number.'
+            )
+        if not self.unclear:
+            return
+        number, answer = self.unclear[0]
+        said = f"the answer {answer} of row {number} is an index and also the text of another candidate"
+        if self.texts:
+            raise ValueError(
+                f"{name}: {said}, and that of row {self.texts[0]} can only be a text; write all answers as indices "
+                "from 0, or in JSON all as texts in quotation marks."
+            )
+        logger.warning(f"{name}: {said}, as in {len(self.unclear)} rows. It is read as an index, which starts from 0.")
 
 
 def load_video_questions(
@@ -358,74 +409,93 @@ def load_video_questions(
     split: str = "train",
     task: str | None = None,
     require_answers: bool = True,
+    options_in_question: bool = False,
 ) -> list[VideoQuestion]:
     r"""
     Reads annotation rows and checks them.
 
-    Columns: `video`, `question`, `answer`, and optionally `candidates`, `task`, `start`, `end` (seconds),
-    `question_type` and `question_id` (the row's number when absent). Others are passed over, but a name that looks
-    like one of these misspelt is refused. An empty or blank cell is none. Lists are JSON lists in CSV.
+    Columns: `video`, `question`, `answer`, and optionally `candidates`, `task`, `start`, `end` (seconds), `evidence`
+    (a list of `[start, end]` in seconds), `question_type` and `question_id` (the row's number when absent). Other
+    columns are ignored, but a name that looks like a misspelt one is refused. A blank cell is empty. Lists are JSON
+    lists in CSV.
 
     - `video` is a path, an address, the file's bytes, or `{"path", "bytes"}`, as `datasets` has its videos.
     - `answer` of an open-ended question is a text, or a list of texts that are all right; a number is read as its
-      digits. Of a count, it is a number from 0 to a million.
+      digits. The answer of a count is a number from 0 to a million.
     - `answer` of a multiple-choice question is a candidate's text or its index, from 0. A number is the index, in
       CSV as in JSON; a text in quotation marks in JSON is first of all a text.
     - `candidates` differ from each other; a benchmark that its authors publish otherwise has `as_published` true.
 
+    Instead of these columns a row may have `conversations` or `messages`, with `video` or `videos`, as tools for
+    video-language models write it: each of its questions becomes a row, see
+    [`~modeling_siasamrea.data.conversations.rows_of_conversation`].
+
     Args:
         source (`str`, `Path` or rows):
-            A `.jsonl`, `.json`, `.csv` or `.tsv` file in UTF-8, the name or folder of a data set for
+            A `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file, the name or folder of a data set for
             `datasets.load_dataset`, a data set of `datasets` or its splits, a pandas `DataFrame`, or any iterable of
-            rows as dictionaries.
+            rows as dictionaries. Text is UTF-8.
         video_folder (`str` or `Path`, *optional*): The folder that relative video paths start from.
         split (`str`, *optional*, defaults to `"train"`): Split of a data set that has several.
         task (`str`, *optional*):
             The task of rows that name none. By default rows with candidates are multiple choice, others open-ended.
         require_answers (`bool`, *optional*, defaults to `True`):
             Whether a row without an answer is an error. Prediction needs none, and the siamese loss neither.
+        options_in_question (`bool`, *optional*, defaults to `False`):
+            Whether options that stand in a question ("A. red B. blue") become its candidates.
 
     Returns:
-        `list[VideoQuestion]`: one for each row, in order; none is dropped.
+        `list[VideoQuestion]`: one for each question, in order; no row is dropped.
 
     Raises:
         `ValueError`: If the source is empty, a column is missing or a row makes no sense; says which and why.
     """
     named = isinstance(source, str | Path)
-    rows = rows_of(source, split)
     name = str(source) if named else "The rows"
-    if not rows:
-        raise ValueError(f"{name}: there are no rows. A data file needs one row a question.")
-    for columns, number in {tuple(row): number for number, row in reversed(list(enumerate(rows, start=1)))}.items():
-        _check_columns(dict.fromkeys(columns), f"{name}, row {number}")
-    required = ("video", "question", "answer") if require_answers else ("video", "question")
-    missing = [column for column in required if not any(column in row for row in rows)]
-    if missing:
-        raise ValueError(
-            f"{name}: the column {' and the column '.join(missing)} is missing; there are "
-            f"{', '.join(map(str, rows[0]))}."
-        )
-    folder = None if video_folder is None else Path(video_folder)
     from_csv = named and Path(source).suffix.lower() in (".csv", ".tsv")
-    same_files: dict[bytes, bytes] = {}  # rows about a video share its bytes
+    folder = None if video_folder is None else Path(video_folder)
+    required = ("video", "question", "answer") if require_answers else ("video", "question")
+    numbers, checked, seen, follow_ups = _NumbersAsAnswers(), set(), {}, []
+    shared: dict[Any, Any] = {}  # equal texts, and the bytes of a video, are kept once
     questions = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows_of(source, split), start=1):
         where = f"{name}, row {number}"
-        question = _video_question(row, where, task, number, folder, from_csv)
-        if require_answers and question.answer is None:
-            raise ValueError(f"{where}: the answer is empty.")
-        if question.video_bytes is not None:
-            shared = same_files.setdefault(question.video_bytes, question.video_bytes)
-            question = dataclasses.replace(question, video_bytes=shared)
-        questions.append(question)
-    _check_ids(questions, name)
-    _check_indices(rows, questions, name, from_csv)
+        of_row = [row]
+        if is_conversation(row):
+            of_row = rows_of_conversation(row, where)
+            follow_ups += [number] * (len(of_row) > 1)
+        elif (columns := tuple(row)) not in checked:
+            _check_columns(columns, required, where)
+            checked.add(columns)
+        for one in of_row:
+            one = split_options(one, where) if options_in_question else one
+            question = _video_question(one, where, task, number, folder, from_csv)
+            if require_answers and question.answer is None:
+                raise ValueError(f"{where}: answer is empty.")
+            if question.question_id in seen:
+                raise ValueError(
+                    f"{where}: question_id must name one row; {question.question_id!r} is that of row "
+                    f"{seen[question.question_id]} too."
+                )
+            seen[question.question_id] = number
+            numbers.note(one, question, number, task, from_csv)
+            cells = {cell: getattr(question, cell) for cell in SHARED}
+            cells = {cell: shared.setdefault(value, value) for cell, value in cells.items() if _is_text(value)}
+            questions.append(dataclasses.replace(question, **cells))
+    if not questions:
+        raise ValueError(f"{name}: there are no rows; a data file needs one row per question.")
+    numbers.tell(name)
+    if follow_ups:
+        logger.warning(
+            f"{name}: {len(follow_ups)} conversations (the first: row {follow_ups[0]}) have several questions. Each "
+            "is asked alone: leave out those that refer to what was said before."
+        )
     return questions
 
 
 def read_skip_list(path: str | Path, video_folder: str | Path | None = None) -> set[str]:
     r"""
-    The videos that a skip list names in its column `video`, as [`load_video_questions`] would name them.
+    Reads the videos that a skip list names in its column `video`, as [`load_video_questions`] would name them.
 
     Args:
         path (`str` or `Path`):
@@ -446,7 +516,7 @@ def read_skip_list(path: str | Path, video_folder: str | Path | None = None) -> 
 
 
 def _as_loaded(video: str, of_run: bool, folder: Path | None) -> str:
-    """A skip list's video as rows of `folder` name it: relative to the folder, or as a run had loaded it."""
+    """Names a skip list's video as rows of `folder` do: relative to the folder, or as a run had loaded it."""
     if folder is None or "://" in video:
         return video
     inside = os.path.relpath(os.path.abspath(video), os.path.abspath(folder))

@@ -1,9 +1,8 @@
-"""Rows of JSONL, JSON and CSV files and of data sets of `datasets`: whole, or a sentence that says what is wrong."""
+"""Reads the rows of JSONL, JSON, CSV, TSV and Parquet files and of data sets of `datasets`, one after the other."""
 
 import csv
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import datasets
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 def read_text(path: Path) -> str:
     r"""
-    The text of an annotation file, without the byte order mark that Excel and Notepad write.
+    Reads an annotation file, without the byte order mark that Excel and Notepad write.
 
     Raises:
         `ValueError`: If there is no such file, or it is not UTF-8.
@@ -30,11 +29,9 @@ def _decode(data: bytes, where: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{where} is not UTF-8 text ({error.reason} at byte {error.start}). Save the file with the encoding UTF-8."
-        ) from None
+        raise ValueError(f"{where}: the encoding must be UTF-8; {error.reason} at byte {error.start}.") from None
     if "\0" in text:
-        raise ValueError(f"{where} has zero bytes, as UTF-16 has. Save the file as text with the encoding UTF-8.")
+        raise ValueError(f"{where}: the encoding must be UTF-8; it has zero bytes, as UTF-16 has.")
     return text
 
 
@@ -47,7 +44,7 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """What a JSON text holds; a `ValueError` if it is none, or an object has a key twice."""
+    """Parses a JSON text; raises a `ValueError` if it is not JSON, or an object has a key twice."""
     try:
         return json.loads(text, object_pairs_hook=_distinct_keys)
     except (ValueError, RecursionError) as error:
@@ -55,98 +52,87 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def read_json(path: Path) -> list[dict]:
-    """The rows of a JSON file that is one list of objects; a `ValueError` says so if it is not."""
+    """Reads a JSON file that is one list of objects; raises a `ValueError` if it is something else."""
     rows = parse_json(read_text(path), str(path))
     if not isinstance(rows, list):
         raise ValueError(
-            f"{path} must be a list of rows; it is a {type(rows).__name__}. A file of one row a line is named .jsonl."
+            f"{path} must be a list of rows; it is a {type(rows).__name__}. Name a file with one row per line .jsonl."
         )
-    check_objects(rows, str(path))
-    return rows
+    return list(check_objects(rows, str(path)))
 
 
-def check_objects(rows: Iterable[Any], name: str) -> None:
-    """Raises a `ValueError` that names the first row that is no dictionary."""
+def check_objects(rows: Iterable[Any], name: str) -> Iterator[Mapping]:
+    """Yields the rows; raises a `ValueError` at the first that is not a dictionary."""
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
-            raise ValueError(f"{name}, row {number}: a row is an object of named cells; got {row!r}.")
+            raise ValueError(f"{name}, row {number}: a row must be an object with named cells; got {str(row)[:80]}.")
+        yield row
 
 
-def read_jsonl(path: Path, unfinished_end: bool = False) -> list[dict]:
+def read_jsonl(path: Path, unfinished_end: bool = False) -> Iterator[dict]:
     r"""
-    The rows of a JSONL file; blank lines are passed over. Lines end at a newline only: U+2028 and its like are text.
+    Yields the rows of a JSONL file without its blank lines. Only a newline ends a line: U+2028 and its like are text.
 
     Args:
         path (`Path`): The file.
         unfinished_end (`bool`, *optional*, defaults to `False`):
-            Whether a last line that was cut, as a killed process leaves it, is passed over too.
+            Whether to leave out a last line that was cut, as a killed process leaves it.
 
     Raises:
         `ValueError`: If there is no such file, it is not UTF-8, or a line is not an object; says which.
     """
     if not path.is_file():
         raise ValueError(f"The data file {path} does not exist.")
-    lines = path.read_bytes().split(b"\n")
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            text = _decode(line, f"{path}, line {number}")
-            if text.strip():
-                rows.append(_parse_line(text, f"{path}, line {number}"))
-        except ValueError:
-            if not (unfinished_end and number == len(lines)):
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            where = f"{path}, line {number}"
+            try:
+                text = _decode(line, where)
+                if not text.strip():
+                    continue
+                row = parse_json(text, where)
+                if not isinstance(row, dict):
+                    raise ValueError(f"{where}: a line must be one JSON object; got {text.strip()[:80]}.")
+            except ValueError:
+                if unfinished_end and not line.endswith(b"\n"):
+                    return
                 raise
-    return rows
+            yield row
 
 
-def _parse_line(line: str, where: str) -> dict:
-    try:
-        row = json.loads(line, object_pairs_hook=_distinct_keys)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not a JSON object on one line ({error}).") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: not a JSON object on one line, but {line.strip()[:80]}.")
-    return row
+def read_cells(path: Path, delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL) -> Iterator[list[str]]:
+    """Yields the cells of each line of a CSV file that is not blank; raises a `ValueError` at an unpaired quote."""
+    read_text(path)  # is it UTF-8?
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        # Not strict where nothing is quoted: a quotation mark is a character like any other there.
+        reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=quoting != csv.QUOTE_NONE)
+        try:
+            yield from (cells for cells in reader if len(cells) > 1 or (cells and cells[0].strip()))
+        except csv.Error as error:
+            raise ValueError(
+                f"{path}, line {reader.line_num}: {error}. Quote a cell that has a comma, a line break or a quotation "
+                "mark, and double the quotation marks in it."
+            ) from None
 
 
-def read_cells(path: Path, delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL) -> list[list[str]]:
-    """The cells of a CSV file, line by line, without blank lines; a `ValueError` if quotation marks do not pair up."""
-    # Not strict where nothing is quoted: a quotation mark is a character like any other there.
-    reader = csv.reader(
-        io.StringIO(read_text(path), newline=""),
-        delimiter=delimiter,
-        quoting=quoting,
-        strict=quoting != csv.QUOTE_NONE,
-    )
-    try:
-        return [cells for cells in reader if len(cells) > 1 or (cells and cells[0].strip())]
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}, line {reader.line_num}: {error}. A cell with a comma, a line break or a quotation mark stands "
-            "in quotation marks, and those inside it are doubled."
-        ) from None
-
-
-def read_csv(path: Path, delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header; a `ValueError` names the row whose number of cells is another."""
+def read_csv(path: Path, delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL) -> Iterator[dict[str, str]]:
+    """Yields the rows of a CSV file with a header; raises a `ValueError` at a row of another number of cells."""
     lines = read_cells(path, delimiter, quoting)
-    if not lines:
-        return []
-    columns = [name.strip() for name in lines[0]]
+    columns = [name.strip() for name in next(lines, [])]
     twice = [name for name in columns if name and columns.count(name) > 1]
     if twice:
         raise ValueError(f"{path}: the column {twice[0]} is there twice.")
-    for number, cells in enumerate(lines[1:], start=1):
+    for number, cells in enumerate(lines, start=1):
         if len(cells) != len(columns):
             raise ValueError(
-                f"{path}, row {number}: it has {len(cells)} cells, but there are {len(columns)} columns "
-                f"({', '.join(columns)}). A cell with {delimiter!r} in it stands in quotation marks."
+                f"{path}, row {number}: there are {len(cells)} cells for {len(columns)} columns "
+                f"({', '.join(columns)}). Quote a cell that has {delimiter!r} in it."
             )
-    return [dict(zip(columns, cells)) for cells in lines[1:]]
+        yield dict(zip(columns, cells))
 
 
-def read_table(source: str | Path, split: str) -> list[dict]:
-    """The rows of a JSONL, JSON (one list), CSV or TSV file, or of a data set by its name or folder."""
+def read_table(source: str | Path, split: str) -> Iterable[dict]:
+    """Reads the rows of a file in one of the formats above, or of a data set by its name or folder."""
     path = Path(source)
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
@@ -159,12 +145,16 @@ def read_table(source: str | Path, split: str) -> list[dict]:
 
 
 def load_dataset(source: str | Path, split: str) -> "datasets.Dataset":
-    """A split of a data set that `datasets` knows by name or folder; a `ValueError` says why there is none."""
+    """Loads a Parquet file, or a split of a data set by its name or folder; a `ValueError` says why it cannot."""
     import datasets  # here, because it is slow to import
+    import pyarrow.parquet
 
-    if Path(source).is_file():
+    path = Path(source)
+    if path.suffix.lower() != ".parquet" and path.is_file():
         raise ValueError(f"The data file {source} must be one of {', '.join(SUFFIXES)}.")
     try:
+        if path.suffix.lower() == ".parquet":
+            return with_encoded_videos(datasets.Dataset(pyarrow.parquet.read_table(path)))
         return with_encoded_videos(datasets.load_dataset(str(source), split=split))
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"The split {split!r} of the data set {source} cannot be loaded: {error}") from None
@@ -173,7 +163,7 @@ def load_dataset(source: str | Path, split: str) -> "datasets.Dataset":
 def with_encoded_videos(
     dataset: "datasets.Dataset | datasets.IterableDataset",
 ) -> "datasets.Dataset | datasets.IterableDataset":
-    """The data set with its videos as paths or bytes, which this package decodes itself."""
+    """Makes a data set give its videos as paths or bytes, which this package decodes itself."""
     import datasets
 
     for column, feature in (dataset.features or {}).items():
@@ -182,23 +172,24 @@ def with_encoded_videos(
     return dataset
 
 
-def rows_of_dataset(dataset: "datasets.Dataset | datasets.IterableDataset") -> list[dict]:
-    """The rows of a `datasets` data set; a class label is its name, not its number."""
+def rows_of_dataset(dataset: "datasets.Dataset | datasets.IterableDataset") -> Iterator[dict]:
+    """Yields the rows of a `datasets` data set, with the names of class labels instead of their numbers."""
     import datasets
 
     features = dataset.features or {}
     labels = {column: feature for column, feature in features.items() if isinstance(feature, datasets.ClassLabel)}
-    rows = list(dataset)
-    for row in rows:
-        for column, feature in labels.items():
-            known = row[column] is not None and row[column] >= 0
-            row[column] = feature.int2str(row[column]) if known else None
-    return rows
+    for batch in dataset.iter(batch_size=1000):
+        for cells in zip(*batch.values()):
+            row = dict(zip(batch, cells))
+            for column, feature in labels.items():
+                known = row[column] is not None and row[column] >= 0
+                row[column] = feature.int2str(row[column]) if known else None
+            yield row
 
 
-def rows_of(source: Any, split: str) -> list[dict]:
+def rows_of(source: Any, split: str) -> Iterable[Mapping]:
     r"""
-    The rows of anything that holds some.
+    Reads the rows of anything that holds some.
 
     Args:
         source: A file or name for [`read_table`], a `datasets` data set or dictionary of its splits, a pandas
@@ -206,10 +197,10 @@ def rows_of(source: Any, split: str) -> list[dict]:
         split (`str`): The split, where there are several.
 
     Returns:
-        `list[dict]`: the rows.
+        `Iterable[Mapping]`: the rows, read as they are asked for.
 
     Raises:
-        `ValueError`: If there is no such split, or a row is no dictionary.
+        `ValueError`: If there is no such split, or a row is not a dictionary.
     """
     if isinstance(source, str | Path):
         return read_table(source, split)
@@ -226,13 +217,8 @@ def rows_of(source: Any, split: str) -> list[dict]:
         if isinstance(source, pandas.DataFrame):
             source = source.astype(object).where(source.notna(), None).to_dict("records")
     if isinstance(source, Mapping | bytes) or not isinstance(source, Iterable):
-        raise ValueError(
-            f"Rows are a list of dictionaries, one a question, or what else load_video_questions names; got a "
-            f"{type(source).__name__}."
-        )
-    rows = list(source)
-    check_objects(rows, "The rows")
-    return rows
+        raise ValueError(f"The rows must be a list of dictionaries, a data set or a table; got {type(source)}.")
+    return check_objects(source, "The rows")
 
 
 __all__ = ["parse_json", "read_cells", "read_csv", "read_json", "read_jsonl", "read_table", "read_text", "rows_of"]

@@ -1,5 +1,6 @@
 """What a model sees of a video, and what it makes of it: its clips, their answers, affinity and soft label."""
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..configuration_siasamrea import SiaSamReaConfig
+from ..configuration_siasamrea import SiaSamReaConfig, round_count
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..processors.video_decoding import decode_frames
@@ -44,6 +45,7 @@ class Inspection:
         start_times (`np.ndarray` of shape `(starts,)`):
             First frames, in seconds, of anchors that start elsewhere in the range that training draws from.
         start_scores (`np.ndarray` of shape `(starts, classes)`): What those anchors answer, like `scores`.
+        count_range (`Sequence[int]`, *optional*): The least and largest count, where the model has them.
     """
 
     question: str
@@ -56,11 +58,12 @@ class Inspection:
     soft_label: np.ndarray
     start_times: np.ndarray
     start_scores: np.ndarray
+    count_range: Sequence[int] | None = None
 
     def answer(self, scores: np.ndarray) -> str | int:
-        """The answer that `scores` `(classes,)` give: the best class, or the count in 1..10 (decision)."""
+        """The answer that `scores` `(classes,)` give: the best class, or the rounded count."""
         if self.task == "count":
-            return min(max(round(float(scores[0])), 1), 10)
+            return round_count(float(scores[0]), self.count_range)
         return self.classes[int(scores.argmax())]
 
     @property
@@ -150,6 +153,7 @@ def inspect_video(
             soft_label=soft_labels[row],
             start_times=times[clips:, 0],
             start_scores=scores[row, clips:],
+            count_range=model.config.count_range,
         )
         for row, question in enumerate(questions)
     ]

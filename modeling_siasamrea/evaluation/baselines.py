@@ -9,15 +9,15 @@ from ..data.questions import VideoQuestion
 
 
 def majority_baseline(train: Sequence[VideoQuestion], test: Sequence[VideoQuestion]) -> list[str | int | float]:
-    """The commonest training answer of each task (of counts, the mean), whatever the question and the video."""
+    """Answers with the commonest training answer of each task (of counts, the mean)."""
     return _blind_answers(train, test, key=lambda question: question.task)
 
 
 def question_only_baseline(train: Sequence[VideoQuestion], test: Sequence[VideoQuestion]) -> list[str | int | float]:
     """
-    The best answer without the video: the commonest training answer of the same question text (of counts, the mean),
-    and for multiple choice the candidate that was right most often when that question offered it. A question that
-    training never asked gets the answer of its question type, or of its task.
+    Answers as well as it can be done without the video: with the commonest training answer of the same question text
+    (of counts, the mean), and for multiple choice with the candidate that was right most often when that question
+    offered it. A question that training never asked gets the answer of its question type, or of its task.
     """
     return _blind_answers(train, test, key=lambda question: (question.task, question.question))
 
@@ -32,25 +32,30 @@ def _blind_answers(
     for question in (one for one in train if one.answer is not None):
         for name in dict.fromkeys(keys(question)):
             known[name].append(question)
+    rules: dict[object, Callable[[VideoQuestion], str | int | float]] = {}  # a key's training rows are counted once
     answers = []
     for question in test:
-        similar = next((known[name] for name in keys(question) if name in known), None)
-        if similar is None:
+        name = next((name for name in keys(question) if name in known), None)
+        if name is None:
             raise ValueError(f"No training row of the task {question.task!r} has an answer to learn from.")
-        answers.append(_blind_answer(question, similar))
+        if name not in rules:
+            rules[name] = _learned_answer(question.task, known[name])
+        answers.append(rules[name](question))
     return answers
 
 
-def _blind_answer(question: VideoQuestion, similar: list[VideoQuestion]) -> str | int | float:
-    if question.task == "count":
-        return float(np.mean([other.answer for other in similar]))
-    if question.task == "open_ended":
+def _learned_answer(task: str, similar: list[VideoQuestion]) -> Callable[[VideoQuestion], str | int | float]:
+    """Learns from training rows of one key what a question with this key is answered."""
+    if task == "count":
+        mean = float(np.mean([other.answer for other in similar]))
+        return lambda question: mean
+    if task == "open_ended":
         counts = Counter(answer for other in similar for answer in other.right_answers)
-        return min(counts, key=lambda answer: (-counts[answer], answer))
+        commonest = min(counts, key=lambda answer: (-counts[answer], answer))
+        return lambda question: commonest
     offered = Counter(candidate for other in similar for candidate in other.candidates)
     right = Counter(other.candidates[other.answer] for other in similar)
-    rates = [right[candidate] / max(offered[candidate], 1) for candidate in question.candidates]
-    return int(np.argmax(rates))
+    return lambda question: int(np.argmax([right[one] / max(offered[one], 1) for one in question.candidates]))
 
 
 __all__ = ["majority_baseline", "question_only_baseline"]

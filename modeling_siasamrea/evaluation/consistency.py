@@ -1,5 +1,6 @@
-"""How steady answers are over the frames that happen to be sampled, and how far to trust scores. Pure functions."""
+"""Consistency of answers over the frames that are sampled, calibration of scores, and standard errors of both."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
@@ -7,8 +8,9 @@ from operator import eq
 
 import numpy as np
 
+from ..configuration_siasamrea import round_count
 from ..data.questions import VideoQuestion
-from .scores import count_errors, is_correct, round_count
+from .scores import count_errors, is_correct
 
 
 COVERAGES = (50, 70, 90)  # percent
@@ -19,39 +21,44 @@ def clustered_standard_error(
     values: Sequence[float], clusters: Sequence[Hashable], groups: Sequence[Hashable] | None = None
 ) -> float | None:
     r"""
-    Standard error of a mean whose rows are independent between clusters only, as questions about one video are not.
+    Computes the standard error of a mean whose rows depend on each other within clusters, such as a video's questions.
 
     With x_i the values, n rows and G clusters, it is the root of G / (G - 1) * sum over clusters of
     (sum over their rows of (x_i - mean) / n)^2. Answers to one question from several starts depend on each other too:
     they lie in one cluster, so their mean as one row and all of them as rows give the same.
 
     Args:
-        values (`Sequence[float]`): One value a row.
+        values (`Sequence[float]`): One value per row.
         clusters (`Sequence`): The cluster of each row: its video.
         groups (`Sequence`, *optional*): The group of each row, for the mean over groups of their means. Default: one.
 
     Returns:
-        `float`, or `None` with fewer than two clusters, which say nothing about the spread between them.
+        `float`, or `None` if a group has fewer than two clusters, which say nothing about the spread between them.
 
     Origin: the sandwich estimator (Liang and Zeger, 1986) as Miller, "Adding Error Bars to Evals" (2024), uses it for
     questions that share a context. Decision: the small-sample factor G / (G - 1), with which clusters of one row each
     give the ordinary standard error, and which the bootstrap over clusters lacks.
     """
     values = np.asarray(values, dtype=float)
-    _, group = np.unique(np.zeros(len(values)) if groups is None else groups, return_inverse=True)
+    group, cluster = _numbered([0] * len(values) if groups is None else groups), _numbered(clusters)
+    if len(set(zip(group, cluster))) < 2 or min(Counter(one for one, _ in set(zip(group, cluster))).values()) < 2:
+        return None
     sizes = np.bincount(group)
     means = np.bincount(group, values) / sizes
     influence = (values - means[group]) / (sizes[group] * len(sizes))  # (rows,)
-    _, cluster = np.unique(clusters, return_inverse=True)
     sums = np.bincount(cluster, influence)  # (clusters,)
-    if len(sums) < 2:
-        return None
     return float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
+
+
+def _numbered(names: Sequence[Hashable]) -> list[int]:
+    """Numbers names by their first appearance."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]
 
 
 def expected_calibration_error(correct: Sequence[float], scores: Sequence[float], bins: int = 15) -> float:
     r"""
-    How far scores are from the accuracy of the answers that have them.
+    Measures how far scores are from the accuracy of the answers that have them.
 
     Args:
         correct (`Sequence[float]`): 1 for a right answer, 0 for a wrong one.
@@ -70,7 +77,7 @@ def expected_calibration_error(correct: Sequence[float], scores: Sequence[float]
 
 def accuracy_at_coverage(correct: Sequence[float], scores: Sequence[float | None], percent: int) -> float:
     r"""
-    Accuracy where the model answers only the questions that it is surest of.
+    Computes the accuracy where the model answers only the questions that it is surest of.
 
     Args:
         correct (`Sequence[float]`): 1 for a right answer, 0 for a wrong one.
@@ -105,8 +112,8 @@ def calibration_scores(correct: Sequence[float], scores: Sequence[float | None])
 
 def consensus_answer(answers: Sequence[Answer | None], scores: Sequence[float | None] | None = None) -> Answer | None:
     """
-    The answer that most starts give; of several, the one whose scores sum to more, then the one given first (decision:
-    the first start is the centred anchor). `None` if no start has an answer.
+    Chooses the answer that most starts give; of several, the one whose scores sum to more, then the one given first
+    (decision: the first start is the centred anchor). `None` if no start has an answer.
     """
     votes = Counter(answer for answer in answers if answer is not None)
     sums: Counter = Counter()
@@ -116,7 +123,7 @@ def consensus_answer(answers: Sequence[Answer | None], scores: Sequence[float | 
 
 
 def flip_rate(answers: Sequence[Answer | None]) -> float:
-    """The probability that two different starts, drawn at random, answer a question differently; right or wrong."""
+    """Computes the probability that two different starts, drawn at random, answer differently, right or wrong."""
     starts = len(answers)
     same = sum(number * (number - 1) for number in Counter(answers).values())
     return 1 - same / (starts * (starts - 1))
@@ -126,9 +133,10 @@ def question_consistency(
     answers: Sequence[Answer | None],
     is_right: Callable[[Answer | None], float] | None = None,
     scores: Sequence[float | None] | None = None,
+    one_start: bool = False,
 ) -> dict[str, float]:
     r"""
-    What several anchor starts say to one question.
+    Scores what several anchor starts answer to one question.
 
     Args:
         answers (`Sequence`):
@@ -136,6 +144,8 @@ def question_consistency(
             are compared as they are given: round them first, see [`round_count`].
         is_right (`Callable`, *optional*): Says whether an answer is right; without it there are no accuracies.
         scores (`Sequence[float | None]`, *optional*): The score of each answer, for ties of the consensus.
+        one_start (`bool`, *optional*, defaults to `False`):
+            Whether the video is so short that all starts are one. Its answers are then neither steady nor not.
 
     Returns:
         `dict[str, float]`: `accuracy` of the first start. With several starts also `expected_accuracy`, the mean over
@@ -152,7 +162,7 @@ def question_consistency(
     if is_right is not None:
         of_question["expected_accuracy"] = float(np.mean([is_right(answer) for answer in answers]))
         of_question["consensus_accuracy"] = float(is_right(consensus_answer(answers, scores)))
-    if any(answer is not None for answer in answers):
+    if not one_start and any(answer is not None for answer in answers):
         of_question["flip_rate"] = flip_rate(answers)
         of_question["one_answer_share"] = float(len(set(answers)) == 1)
     return of_question
@@ -162,10 +172,9 @@ def question_shuffled(
     answer: Answer | None, shuffled: Answer | None, is_right: Callable[[Answer | None], float] | None = None
 ) -> dict[str, float]:
     r"""
-    What the same frames in another order say to one question, so that constancy alone is not rewarded: a model that
-    answers whatever it sees is steady over starts, and over orders too.
-
-    A network that takes the mean over a clip's frames, as ClipBERT's and so this one does, cannot tell their order.
+    Scores the answer to the same frames in another order, so that constancy alone is not rewarded: a model that
+    ignores what it sees is steady over starts, and over orders too. So is a network that takes the mean over a clip's
+    frames, as ClipBERT's and this one do.
 
     Args:
         answer (`str`, `int` or `float`, *optional*): The answer to the frames in their order; `None` if unreadable.
@@ -181,14 +190,14 @@ def question_shuffled(
 
 
 def mean_scores(
-    of_questions: Sequence[dict[str, float]], videos: Sequence[str], tasks: Sequence[str] | None = None
+    of_questions: Sequence[dict[str, float]], videos: Sequence[Hashable], tasks: Sequence[str] | None = None
 ) -> dict[str, float]:
     r"""
-    Means of what questions have, with standard errors clustered by video.
+    Averages the values of questions, with standard errors clustered by video.
 
     Args:
         of_questions (`Sequence[dict[str, float]]`): Values of each question by their name.
-        videos (`Sequence[str]`): The video of each question.
+        videos (`Sequence`): The video of each question.
         tasks (`Sequence[str]`, *optional*): The task of each question.
 
     Returns:
@@ -200,7 +209,7 @@ def mean_scores(
     for name in dict.fromkeys(name for of_question in of_questions for name in of_question):
         rows = [row for row, of_question in enumerate(of_questions) if name in of_question]
         values = np.array([of_questions[row][name] for row in rows])
-        clusters = np.array([videos[row] for row in rows])
+        clusters = np.array(_numbered([videos[row] for row in rows]))
         groups = np.array(["" if tasks is None else tasks[row] for row in rows])
         parts = {} if tasks is None else {f"{task}_{name}": groups == task for task in dict.fromkeys(groups.tolist())}
         for title, chosen in {**parts, name: np.full(len(rows), True)}.items():
@@ -220,7 +229,7 @@ def consistency_scores(
     shuffled: Sequence[Answer | None] | None = None,
 ) -> dict[str, float]:
     r"""
-    Scores of answers from several anchor starts, compared as they are written.
+    Scores answers from several anchor starts, compared as they are written.
 
     Args:
         predictions (`Sequence[Sequence]`):
@@ -244,8 +253,8 @@ def consistency_scores(
     starts = sorted({len(of_starts) for of_starts in (*predictions, *(scores or []))})
     if len(set(lengths.values())) != 1 or len(starts) != 1 or starts[0] < 1:
         raise ValueError(
-            "Each question needs a value in every list, and as many answers (and scores) as the others, one or more; "
-            f"got lists of {lengths}, with {starts} answers or scores a question."
+            "The lists must be of the same questions, each with as many answers and scores as the others; got "
+            f"{lengths}, with {starts} answers or scores per question."
         )
     of_questions = []
     for row, (answers, reference) in enumerate(zip(predictions, references)):
@@ -258,14 +267,23 @@ def consistency_scores(
     return mean_scores(of_questions, videos) | calibration_scores(correct, of_first)
 
 
+def video_clusters(questions: Sequence[VideoQuestion]) -> list[Hashable]:
+    """Names each question's video by itself: by its bytes, its address, or the file that its path leads to."""
+    real: dict[str, str] = {}
+    for video in {question.video for question in questions if question.video_bytes is None}:
+        real[video] = video if "://" in video else os.path.realpath(video)
+    return [question.video_bytes or real[question.video] for question in questions]
+
+
 def score_consistency(
     questions: Sequence[VideoQuestion],
     predictions: Sequence[Sequence[Answer | None]],
     scores: Sequence[Sequence[float | None]],
     shuffled: Sequence[Answer | None] | None = None,
+    one_start: Sequence[bool] | None = None,
 ) -> dict[str, float]:
     r"""
-    Consistency, calibration and standard errors of a whole evaluation, task by task.
+    Computes consistency, calibration and standard errors of a whole evaluation, task by task.
 
     Args:
         questions (`Sequence[VideoQuestion]`): The rows; those without an answer have flips but no accuracy.
@@ -274,31 +292,39 @@ def score_consistency(
             task (numbers are rounded here, see [`round_count`]); all `None` if the video could not be read.
         scores (`Sequence[Sequence[float | None]]`): The probability of each answer; `None` for counts.
         shuffled (`Sequence`, *optional*): For each row the answer to its first start's frames in another order.
+        one_start (`Sequence[bool]`, *optional*):
+            For each row whether its video is too short for a second start; such rows have no flips.
 
     Returns:
         `dict[str, float]`: the scores of [`consistency_scores`], each as `<task>_<score>` and, but for calibration, as
-        `<score>`, the mean over tasks; and `count_mse_standard_error`.
+        `<score>`, the mean over tasks; `count_mse_standard_error`; and `one_start_share`, the share of rows of one
+        start, if there are any.
     """
 
     def rounded(question: VideoQuestion, answer: Answer | None) -> Answer | None:
-        return round_count(answer) if question.task == "count" and answer is not None else answer
+        is_count = question.task == "count" and answer is not None
+        return round_count(answer, question.count_range) if is_count else answer
 
     of_questions = []
     for row, question in enumerate(questions):
         answers = [rounded(question, answer) for answer in predictions[row]]
         is_right = None if question.answer is None else partial(is_correct, question)
-        of_question = question_consistency(answers, is_right, scores[row])
+        single = one_start is not None and one_start[row]
+        of_question = question_consistency(answers, is_right, scores[row], single)
         if shuffled is not None:
             of_question |= question_shuffled(answers[0], rounded(question, shuffled[row]), is_right)
         of_questions.append(of_question)
-    tasks, videos = [question.task for question in questions], [question.video for question in questions]
+    tasks, videos = [question.task for question in questions], video_clusters(questions)
     means = mean_scores(of_questions, videos, tasks)
+    if one_start is not None and any(one_start):
+        means["one_start_share"] = float(np.mean(one_start))
     for task in dict.fromkeys(tasks):
         rows = [row for row, name in enumerate(tasks) if name == task and "accuracy" in of_questions[row]]
         of_task = calibration_scores([of_questions[row]["accuracy"] for row in rows], [scores[row][0] for row in rows])
         means |= {f"{task}_{name}": value for name, value in of_task.items()}
         if task == "count" and rows:
-            errors = count_errors([predictions[row][0] for row in rows], [questions[row].answer for row in rows])
+            answers = [questions[row].answer for row in rows]
+            errors = count_errors([predictions[row][0] for row in rows], answers, questions[rows[0]].count_range)
             of_mse = clustered_standard_error(errors, [videos[row] for row in rows])
             means |= {} if of_mse is None else {"count_mse_standard_error": of_mse}
     return means
@@ -316,4 +342,5 @@ __all__ = [
     "question_consistency",
     "question_shuffled",
     "score_consistency",
+    "video_clusters",
 ]

@@ -1,17 +1,26 @@
 """Scores of video question answering: pure functions of answers."""
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..configuration_siasamrea import round_count
 from ..data.questions import VideoQuestion
 
 
 def _by_type(correct: np.ndarray, question_types: Sequence[str | None] | None) -> dict[str, float]:
-    """Accuracy of each question type, `accuracy/<type>`; rows without a type are in the overall accuracy only."""
-    names = sorted({name for name in question_types or () if name is not None})
-    return {f"accuracy/{name}": float(correct[[other == name for other in question_types]].mean()) for name in names}
+    """Averages over each question type, `accuracy/<type>`; rows without a type are in the overall accuracy only."""
+    of_type = defaultdict(list)
+    for name, outcome in zip(question_types or (), correct):
+        of_type[name].append(outcome)
+    return {f"accuracy/{name}": float(np.mean(of_type[name])) for name in sorted(of_type.keys() - {None})}
+
+
+def _composed(text: str | None) -> str | None:
+    """Writes a text in composed Unicode (NFC), so that texts that look equal are equal."""
+    return None if text is None else unicodedata.normalize("NFC", text)
 
 
 def open_ended_scores(
@@ -21,7 +30,7 @@ def open_ended_scores(
     vocabulary: Iterable[str] | None = None,
 ) -> dict[str, float]:
     r"""
-    Scores of open-ended answers, compared as they are written.
+    Scores open-ended answers, compared as they are written, but for their Unicode form.
 
     Args:
         predictions (`Sequence[str | None]`): The model's answers; `None` (an unreadable video) is wrong.
@@ -36,8 +45,10 @@ def open_ended_scores(
         with several counts for each, decision); `accuracy/<type>`; and with a vocabulary `accuracy_known` over rows
         with a right answer in it, and `coverage`, their share.
     """
-    rights = [(answer,) if isinstance(answer, str) else tuple(dict.fromkeys(answer)) for answer in answers]
-    correct = np.array([prediction in right for prediction, right in zip(predictions, rights)], dtype=float)
+    rights = [
+        tuple(dict.fromkeys(map(_composed, (answer,) if isinstance(answer, str) else answer))) for answer in answers
+    ]
+    correct = np.array([_composed(given) in right for given, right in zip(predictions, rights)], dtype=float)
     of_answer = defaultdict(list)
     for right, outcome in zip(rights, correct):
         for answer in right:
@@ -47,7 +58,7 @@ def open_ended_scores(
         "mean_answer_accuracy": float(np.mean([np.mean(outcomes) for outcomes in of_answer.values()])),
     }
     if vocabulary is not None:
-        vocabulary = set(vocabulary)
+        vocabulary = set(map(_composed, vocabulary))
         known = np.array([not vocabulary.isdisjoint(right) for right in rights])
         scores["accuracy_known"] = float(correct[known].mean()) if known.any() else 0.0
         scores["coverage"] = float(known.mean())
@@ -58,7 +69,7 @@ def multiple_choice_scores(
     predictions: Sequence[int | None], answers: Sequence[int], question_types: Sequence[str | None] | None = None
 ) -> dict[str, float]:
     r"""
-    Scores of multiple-choice answers.
+    Scores multiple-choice answers.
 
     Args:
         predictions (`Sequence[int | None]`): Index of the chosen candidate; `None` (an unreadable video) is wrong.
@@ -72,49 +83,67 @@ def multiple_choice_scores(
     return {"accuracy": float(correct.mean())} | _by_type(correct, question_types)
 
 
-def round_count(count: float) -> int:
-    """A predicted count as TGIF-QA scores it: rounded, then clipped to 1..10 (paper: MSE; decision: its rounding)."""
-    return int(np.clip(np.round(count), 1, 10))
-
-
-def count_errors(predictions: Sequence[float | None], answers: Sequence[float]) -> np.ndarray:
-    """Squared error of each count, TGIF-QA's official: predictions by [`round_count`], answers floored at 1."""
+def count_errors(
+    predictions: Sequence[float | None], answers: Sequence[float], count_range: Sequence[int] | None = None
+) -> np.ndarray:
+    """Computes the squared error of each rounded count, see [`count_scores`]."""
     answers = np.asarray(answers, dtype=float)
-    official = [round_count(count) for count in _with_worst(predictions, answers)]
-    return (np.array(official) - np.maximum(answers, 1)) ** 2
+    rounded = [round_count(count, count_range) for count in _with_worst(predictions, answers, count_range)]
+    return (np.array(rounded) - (answers if count_range is None else answers.clip(*count_range))) ** 2
 
 
-def _with_worst(predictions: Sequence[float | None], answers: np.ndarray) -> np.ndarray:
-    """Predicted counts, with the answer in 1..10 that is farthest from the right one for an unreadable video."""
-    worst = np.where(np.abs(answers - 1) > np.abs(answers - 10), 1.0, 10.0)
+def _with_worst(
+    predictions: Sequence[float | None], answers: np.ndarray, count_range: Sequence[int] | None
+) -> np.ndarray:
+    """Gives an unreadable video the worst count there is: an end of the range, or else 0 or the largest answer."""
+    low, high = count_range or (0, max(answers, default=0))
+    worst = np.where(np.abs(answers - low) > np.abs(answers - high), low, high)
     return np.array([fallback if given is None else given for given, fallback in zip(predictions, worst)], dtype=float)
 
 
+def is_right_count(prediction: float, answer: float, count_range: Sequence[int] | None = None) -> bool:
+    """
+    Tells whether a count is right: rounded, no whole number is nearer to the answer (decision: of an answer of 2.5,
+    both 2 and 3 are right). With a range, both are clipped to it first, as TGIF-QA does.
+    """
+    if count_range is not None:
+        answer = min(max(answer, count_range[0]), count_range[1])
+    return abs(round_count(prediction, count_range) - answer) <= 0.5
+
+
 def count_scores(
-    predictions: Sequence[float | None], answers: Sequence[float], question_types: Sequence[str | None] | None = None
+    predictions: Sequence[float | None],
+    answers: Sequence[float],
+    question_types: Sequence[str | None] | None = None,
+    count_range: Sequence[int] | None = None,
 ) -> dict[str, float]:
     r"""
-    Scores of counts, in both conventions that are found.
+    Scores counts.
 
     Args:
         predictions (`Sequence[float | None]`):
             The model's numbers, not rounded. `None` (an unreadable video) is wrong: its accuracy is 0 and its error
-            that of the worst answer in 1..10 (decision).
+            that of the worst answer in the range, or between 0 and the largest right count (decision).
         answers (`Sequence[float]`): The right counts.
         question_types (`Sequence[str | None]`, *optional*): Type of each question.
+        count_range (`Sequence[int]`, *optional*):
+            The least and largest count of a benchmark that clips counts; (1, 10) is TGIF-QA's official rule.
 
     Returns:
-        `dict[str, float]`: `mse`, TGIF-QA's official score: predictions rounded and clipped to 1..10, answers floored
-        at 1; `mse_raw`: neither rounded nor clipped nor floored; `accuracy` (and `accuracy/<type>`): share of official
-        predictions that equal the official answer.
+        `dict[str, float]`: `mse`, of predictions rounded by [`round_count`]; `mse_raw`, of what was predicted; and
+        `accuracy` (and `accuracy/<type>`), see [`is_right_count`]. `mse` and `accuracy` clip answers to the range too.
     """
     answers = np.asarray(answers, dtype=float)
-    readable = np.array([prediction is not None for prediction in predictions])
-    raw = _with_worst(predictions, answers)
-    errors = count_errors(predictions, answers)
-    correct = ((errors == 0) & readable).astype(float)
+    raw = _with_worst(predictions, answers, count_range)
+    correct = np.array(
+        [
+            prediction is not None and is_right_count(prediction, answer, count_range)
+            for prediction, answer in zip(predictions, answers)
+        ],
+        dtype=float,
+    )
     return {
-        "mse": float(np.mean(errors)),
+        "mse": float(np.mean(count_errors(predictions, answers, count_range))),
         "mse_raw": float(np.mean((raw - answers) ** 2)),
         "accuracy": float(correct.mean()),
     } | _by_type(correct, question_types)
@@ -126,7 +155,7 @@ def score_predictions(
     vocabulary: Iterable[str] | None = None,
 ) -> dict[str, float]:
     r"""
-    Scores of a whole evaluation, task by task.
+    Scores a whole evaluation, task by task.
 
     Args:
         questions (`Sequence[VideoQuestion]`): The rows; those without an answer are not scored.
@@ -156,24 +185,26 @@ def score_predictions(
         elif task == "multiple_choice":
             of_task = multiple_choice_scores(given, answers, types)
         else:
-            of_task = count_scores(given, answers, types)
+            of_task = count_scores(given, answers, types, pairs[0][1].count_range)
         scores |= {f"{task}_{name}": value for name, value in of_task.items()}
         accuracies.append(of_task["accuracy"])
     return scores | ({"accuracy": float(np.mean(accuracies))} if accuracies else {})
 
 
 def is_correct(question: VideoQuestion, prediction: str | int | float | None) -> bool:
-    """Whether an answer is right; a count is after rounding and clipping as TGIF-QA does."""
-    if prediction is None or question.task != "count":
-        return prediction is not None and prediction in question.right_answers
-    return round_count(prediction) == max(question.answer, 1)
+    """Tells whether an answer is right: as [`open_ended_scores`] compares texts and [`is_right_count`] counts."""
+    if prediction is None or question.task == "multiple_choice":
+        return prediction is not None and prediction == question.answer
+    if question.task == "count":
+        return is_right_count(prediction, question.answer, question.count_range)
+    return _composed(prediction) in question.right_answers
 
 
 def prediction_row(
     question: VideoQuestion, prediction: str | int | float | None, score: float | None, error: str | None
 ) -> dict:
     r"""
-    A line of a predictions file.
+    Makes a line of a predictions file.
 
     Args:
         question (`VideoQuestion`): The row that was asked.
@@ -205,9 +236,9 @@ __all__ = [
     "count_errors",
     "count_scores",
     "is_correct",
+    "is_right_count",
     "multiple_choice_scores",
     "open_ended_scores",
     "prediction_row",
-    "round_count",
     "score_predictions",
 ]

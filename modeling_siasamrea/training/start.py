@@ -78,7 +78,8 @@ def build_model(
     if (vision_model is None) != (text_model is None):
         raise ValueError("Give --vision_model and --text_model together: the model is built from both encoders.")
     refuse_heads_without_answers(rows, tasks_of(rows))
-    fields = dict(config or {}) | {"tasks": tasks_of(rows)} | vocabulary_fields(rows, vocabulary_size)
+    fields = count_fields(rows) | dict(config or {}) | {"tasks": tasks_of(rows)}
+    fields |= vocabulary_fields(rows, vocabulary_size)
     settings = dict(video_processor or {})
     if vision_model is not None:
         with explained(f"The encoders {vision_model} and {text_model} cannot be loaded"):
@@ -146,7 +147,7 @@ def load_model(
         return load_lora(name_or_path), processor
 
     new_vocabulary = new_vocabulary or "open_ended" not in old.tasks
-    fields = dict(config or {})
+    fields = count_fields(rows) | dict(config or {})
     if rows:
         fields["tasks"] = old.tasks + [task for task in tasks_of(rows) if task not in old.tasks]
     if new_vocabulary:
@@ -190,6 +191,13 @@ def vocabulary_fields(rows: Sequence[VideoQuestion], size: int | None) -> dict[s
         "id2label": dict(enumerate(vocabulary)),
         "label2id": {answer: index for index, answer in enumerate(vocabulary)},
     }
+
+
+def count_fields(rows: Sequence[VideoQuestion]) -> dict[str, list[int] | None]:
+    """Makes the configuration clip counts as the benchmark of the rows does; empty where no row is a count."""
+    ranges = {row.count_range for row in rows if row.task == "count"}
+    clipped = len(ranges) == 1 and None not in ranges
+    return {"count_range": list(ranges.pop()) if clipped else None} if ranges else {}
 
 
 def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> list[VideoQuestion]:

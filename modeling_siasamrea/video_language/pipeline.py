@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..configuration_siasamrea import TASKS
+from ..configuration_siasamrea import TASKS, round_count
 from ..data.questions import VideoQuestion
-from ..evaluation.scores import round_count
 from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from ..requests_siasamrea import Place, Questions, RequestBatch
 from .data import Clip, VideoLanguageDataCollator, in_precision, read_clips

@@ -18,6 +18,7 @@ from modeling_siasamrea.evaluation.consistency import (
     question_consistency,
     question_shuffled,
     score_consistency,
+    video_clusters,
 )
 
 
@@ -30,6 +31,8 @@ def test_the_standard_error_of_rows_that_share_videos():
     once = clustered_standard_error([1, 0, 0], ["a", "b", "c"])
     assert clustered_standard_error([1, 1, 0, 0, 0, 0], ["a", "a", "b", "b", "c", "c"]) == pytest.approx(once)
     assert clustered_standard_error([1, 0, 1], ["a", "a", "a"]) is None
+    # A group with one cluster says nothing of its spread, so neither does the mean over groups.
+    assert clustered_standard_error([1, 0, 1, 0], ["a", "b", "a", "a"], ["x", "x", "y", "y"]) is None
 
 
 def test_starts_as_rows_and_their_mean_as_one_row_have_one_standard_error():
@@ -136,7 +139,7 @@ def test_scores_of_an_evaluation_by_hand():
     [([["a"], ["b"]], ["a"]), ([["a"], ["b", "b"]], ["a", "b"]), ([[]], ["a"]), ([], [])],
 )
 def test_lists_that_do_not_fit_get_a_sentence(predictions, references):
-    with pytest.raises(ValueError, match="Each question needs a value in every list"):
+    with pytest.raises(ValueError, match="The lists"):
         consistency_scores(predictions, references, ["v"] * len(predictions))
 
 
@@ -144,6 +147,7 @@ def test_scores_of_mixed_tasks():
     rows = [{"video": f"v{number}", "question": "what?", "answer": "cat"} for number in range(2)]
     rows += [{"video": "v0", "question": "how many?", "answer": 3, "task": "count"}]
     questions = load_video_questions(rows)
+    assert "accuracy_standard_error" not in score_consistency(questions, [["cat"], ["cat"], [3]], [[1], [1], [None]])
     predictions = [["cat", "cat"], ["dog", "owl"], [2.6, 3.4]]
     scores = score_consistency(questions, predictions, [[0.9, 0.9], [0.6, 0.5], [None, None]])
     # 2.6 and 3.4 are one answer: 3.
@@ -157,6 +161,7 @@ def test_scores_of_mixed_tasks():
 
 def test_the_standard_error_of_counts():
     answers = [{"video": f"v{number}", "question": "how many?", "answer": 3, "task": "count"} for number in range(3)]
+    answers = [{**row, "count_range": [1, 10]} for row in answers]
     scores = score_consistency(load_video_questions(answers), [[2.6], [5.4], [None]], [[None]] * 3)
     # Official errors 0, 4 and (an unreadable video is as wrong as can be) 49.
     assert scores["count_mse_standard_error"] == pytest.approx(np.std([0, 4, 49], ddof=1) / 3**0.5)
@@ -171,3 +176,24 @@ def test_rows_without_answers_have_flips_alone():
         "flip_rate": 1,
         "one_answer_share": 0,
     }
+
+
+def test_a_video_is_itself_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    videos = [tmp_path / "a.mp4", "a.mp4", "./a.mp4", "link.mp4", "b.mp4"]
+    videos += [{"path": "v.mp4", "bytes": data} for data in (b"one", b"two", b"one")]
+    questions = load_video_questions([{"video": video, "question": "q", "answer": "a"} for video in videos])
+    clusters = video_clusters(questions)
+    assert [clusters.index(cluster) for cluster in clusters] == [0, 0, 0, 0, 4, 5, 6, 5]
+
+
+def test_a_video_of_one_start_has_no_flips():
+    rows = [{"video": f"v{number}", "question": "what?", "answer": "cat"} for number in range(3)]
+    predictions, scores = [["cat", "cat"], ["cat", "dog"], ["dog", "dog"]], [[0.5, 0.5]] * 3
+    questions = load_video_questions(rows)
+    steady = score_consistency(questions, predictions, scores, one_start=[True, False, False])
+    assert steady["flip_rate"] == 1 / 2 and steady["one_start_share"] == pytest.approx(1 / 3)
+    assert steady["accuracy"] == 2 / 3
+    assert "one_start_share" not in score_consistency(questions, predictions, scores)

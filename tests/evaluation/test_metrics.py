@@ -39,7 +39,7 @@ def test_multiple_choice():
 
 
 def test_count():
-    scores = load_metric("count").compute(predictions=[2.4, 12.0, -1.0], references=[2, 10, 0])
+    scores = load_metric("count").compute(predictions=[2.4, 12.0, -1.0], references=[2, 10, 0], count_range=[1, 10])
     # Official: 2 and 2, 10 and 10, 1 and 1. Raw: 0.16, 4 and 1.
     assert scores["mse"] == 0 and scores["accuracy"] == 1
     assert scores["mse_raw"] == pytest.approx((0.16 + 4 + 1) / 3)
@@ -47,7 +47,7 @@ def test_count():
 
 def test_always_answering_two_costs_less_officially_than_raw():
     answers = [0, 2, 3, 10]
-    scores = load_metric("count").compute(predictions=[2.0] * 4, references=answers)
+    scores = load_metric("count").compute(predictions=[2.0] * 4, references=answers, count_range=[1, 10])
     assert scores["mse"] == (1 + 0 + 1 + 64) / 4 and scores["mse_raw"] == (4 + 0 + 1 + 64) / 4
 
 

@@ -1,5 +1,6 @@
 """Scores and baselines, on cases worked by hand."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -65,18 +66,38 @@ def test_multiple_choice_scores_by_hand():
     }
 
 
-def test_count_scores_in_both_conventions_by_hand():
-    # 2.4 -> 2; 14 -> 10; -1 -> 1, which equals the answer 0 floored at 1.
-    scores = count_scores([2.4, 14.0, -1.0], [3, 10, 0])
+def test_counts_of_a_benchmark_are_clipped_and_own_counts_are_not():
+    # 2.4 -> 2; 14 -> 10; -1 -> 1, which equals the answer 0 clipped to 1.
+    scores = count_scores([2.4, 14.0, -1.0], [3, 10, 0], count_range=(1, 10))
     assert scores["mse"] == pytest.approx((1 + 0 + 0) / 3)
     assert scores["mse_raw"] == pytest.approx((0.36 + 16 + 1) / 3)
     assert scores["accuracy"] == pytest.approx(2 / 3)
+    # Own counts: 12 and 25 are right, -1 counts as 0; of 2.5, both neighbours are right.
+    own = count_scores([12.2, 25.0, -1.0, 2.4, 2.6, 3.6], [12, 25, 0, 2.5, 2.5, 2.5])
+    assert own["accuracy"] == pytest.approx(5 / 6)
+    assert own["mse"] == pytest.approx((0 + 0 + 0 + 0.25 + 0.25 + 2.25) / 6)
+    questions = rows(("how many?", 12), task="count") + rows(("how many?", 12), task="count", count_range=[1, 10])
+    for question, accuracy in zip(questions, (1, 1)):
+        assert score_predictions([question], [12.0])["count_accuracy"] == accuracy
+        assert prediction_row(question, 12.0, None, None)["correct"] is True
+    assert [prediction_row(question, 10.0, None, None)["correct"] for question in questions] == [False, True]
 
 
 def test_an_unreadable_count_is_as_wrong_as_can_be():
-    scores = count_scores([None, None], [2, 10])
-    assert scores["mse"] == pytest.approx((8**2 + 9**2) / 2)
-    assert scores["accuracy"] == 0
+    scores = count_scores([None, None], [2, 10], count_range=(1, 10))
+    assert scores["mse"] == pytest.approx((8**2 + 9**2) / 2) and scores["accuracy"] == 0
+    assert count_scores([None, None], [2, 12])["mse"] == pytest.approx((10**2 + 12**2) / 2)
+
+
+def test_unicode_forms_of_one_text_are_one_answer():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert open_ended_scores([decomposed, composed], [composed, [decomposed]], vocabulary=[decomposed]) == {
+        "accuracy": 1,
+        "mean_answer_accuracy": 1,
+        "accuracy_known": 1,
+        "coverage": 1,
+    }
+    assert prediction_row(rows(("q", composed))[0], decomposed, None, None)["correct"] is True
 
 
 def test_scores_of_a_mixed_evaluation():
@@ -113,3 +134,42 @@ def test_the_question_only_baseline_weighs_candidates_by_how_often_they_were_rig
     train = rows(("q", "x"), ("q", "x"), candidates=["x", "y", "z"]) + rows(("q", "z"), candidates=["y", "x", "z"])
     (question,) = rows(("q", "y"), candidates=["y", "z", "x"])
     assert question_only_baseline(train, [question]) == [2]
+
+
+def test_the_baselines_are_those_of_counting_every_training_row_anew():
+    numbers = random.Random(0)
+    train = []
+    for _ in range(300):
+        question, kind = f"q{numbers.randrange(9)}", numbers.choice(["what", "who", None])
+        candidates = numbers.sample("pqrstu", numbers.choice([3, 4]))
+        row = numbers.choice(
+            [
+                {"answer": [numbers.choice("xyz"), numbers.choice("xyz")]},
+                {"answer": numbers.randrange(20), "task": "count"},
+                {"answer": numbers.choice(candidates), "candidates": candidates},
+            ]
+        )
+        train.append({"video": "v", "question": question, "question_type": kind, **row})
+    train, test = load_video_questions(train[:200]), load_video_questions(train[200:])
+    test += [replace(row, question="never asked") for row in test[:30]]
+    for baseline, key in ((majority_baseline, None), (question_only_baseline, "question")):
+        for row, answer in zip(test, baseline(train, test), strict=True):
+            of_task = [other for other in train if other.task == row.task]
+            of_type = [other for other in of_task if other.question_type == row.question_type]
+            of_key = [other for other in of_task if key is None or other.question == row.question]
+            similar = of_key or of_type or of_task
+            if row.task == "count":
+                expected = sum(other.answer for other in similar) / len(similar)
+            elif row.task == "open_ended":
+                answers = sorted(right for other in similar for right in other.right_answers)
+                expected = max(answers, key=answers.count)
+            else:
+                offered = [other for one in row.candidates for other in similar if one in other.candidates]
+                assert offered
+                rates = [
+                    sum(other.candidates[other.answer] == one for other in similar)
+                    / max(sum(one in other.candidates for other in similar), 1)
+                    for one in row.candidates
+                ]
+                expected = rates.index(max(rates))
+            assert answer == expected

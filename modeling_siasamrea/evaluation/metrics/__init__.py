@@ -29,7 +29,7 @@ def load_metric(name: str) -> "EvaluationModule":
     Example:
 
     ```python
-    >>> load_metric("count").compute(predictions=[2.6, 11.0], references=[3, 10])["mse"]
+    >>> load_metric("count").compute(predictions=[2.6, 11.0], references=[3, 10], count_range=[1, 10])["mse"]
     0.0
     ```"""
     import evaluate  # here, because it is slow to import

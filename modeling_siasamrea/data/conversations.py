@@ -1,0 +1,163 @@
+"""Conversations about videos, as tools for video-language models keep them: reads them as rows, and writes them."""
+
+import re
+import string
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from .questions import VideoQuestion
+
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])(?:\.|\)|:)\s*(?=\S)")
+
+
+def is_conversation(row: Mapping) -> bool:
+    """Tells whether a row is a conversation: LLaVA's and ShareGPT's `conversations`, or `messages`."""
+    return "conversations" in row or "messages" in row
+
+
+def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
+    r"""
+    Makes a row of each question and answer of a conversation about one video.
+
+    Args:
+        row (`Mapping`):
+            `conversations`, a list of `{"from", "value"}` (LLaVA, ShareGPT), or `messages`, a list of
+            `{"role", "content"}` (ms-swift, LLaMA-Factory, TRL), whose content is a text or a list of parts; and the
+            video as `video`, as `videos` of one, or as a part. `<video>` marks are left out, and so is what the system
+            says. Any other column of a row may stand beside them.
+        where (`str`): The row, for errors.
+
+    Returns:
+        `list[dict]`: the rows. Their `question_id` is the conversation's `id`, with the question's number behind it
+        where there are several. A last question may be without an answer.
+
+    Raises:
+        `ValueError`: If it is not about exactly one video, has images, or its turns are not questions and answers.
+    """
+    turns, videos = [], list(_listed(row.get("videos"))) or list(_listed(row.get("video")))
+    images = [*_listed(row.get("image")), *_listed(row.get("images"))]
+    for turn in _listed(row.get("conversations", row.get("messages"))):
+        role = ROLES.get(turn.get("role", turn.get("from"))) if isinstance(turn, Mapping) else None
+        if role is None:
+            raise ValueError(f"{where}: a turn must be of a user or an assistant; got {str(turn)[:80]}.")
+        content = turn.get("content", turn.get("value"))
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(_listed(content))
+        videos += [part["video"] for part in parts if part.get("type") == "video" and part.get("video")]
+        images += [part for part in parts if "image" in str(part.get("type"))]
+        text = "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
+        images += re.findall("<image>", text)
+        if role != "system":
+            turns.append((role, text.replace("<video>", "").strip()))
+    if len(videos) != 1 or images:
+        raise ValueError(f"{where}: a row must be about one video; it has {len(videos)} and {len(images)} images.")
+    questions, answers = turns[::2], turns[1::2]
+    if not turns or {role for role, _ in questions} != {"user"} or {role for role, _ in answers} - {"assistant"}:
+        raise ValueError(f"{where}: questions and answers must alternate; got {', '.join(r for r, _ in turns)}.")
+    name = row.get("question_id", row.get("id"))
+    others = {key: row[key] for key in row if key not in ("conversations", "messages", "videos", "id")}
+    rows = []
+    for place, (_, question) in enumerate(questions):
+        answer = answers[place][1] if place < len(answers) else None
+        rows.append({**others, "video": videos[0], "question": question, "answer": answer})
+        if name is not None:
+            rows[-1]["question_id"] = name if len(questions) == 1 else f"{name}_{place}"
+    if name is None and len(rows) > 1:
+        for place, one in enumerate(rows):
+            one["question_id"] = f"{where.rsplit(' ', 1)[-1]}_{place}"
+    return rows
+
+
+def _listed(value: Any) -> list | tuple:
+    """Gives a list as it is, a single value as a list of it, and nothing as an empty one."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return value if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+def options_of(text: str) -> tuple[str, list[str]] | None:
+    r"""
+    Splits a question and the options in it: "which ? A. red B. blue" into "which ?" and `["red", "blue"]`.
+
+    The options begin with A and follow each other as `A.`, `A)`, `A:` or `(A)`, in lines of their own or in one. The
+    last ends with its line, so that a request such as "Answer with the letter." is left out.
+
+    Returns:
+        `tuple[str, list[str]]`, or `None` if there are not two options.
+    """
+    marks: list[re.Match] = []
+    for mark in OPTION.finditer(text):
+        if mark[1] == string.ascii_uppercase[len(marks) % 26]:
+            marks.append(mark)
+        elif mark[1] == "A":
+            marks = [mark]
+    if len(marks) < 2:
+        return None
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    options = [text[mark.end() : end].strip() for mark, end in zip(marks, ends)]
+    question = re.sub(r"(?i)\s*(options|choices)\s*:?\s*$", "", text[: marks[0].start()])
+    return question.strip(), [*options[:-1], options[-1].split("\n")[0].strip()]
+
+
+def split_options(row: Mapping, where: str) -> Mapping:
+    """
+    Makes candidates of the options in a row's question, with the index of its answer: the option's letter, its text,
+    or both. A row that has candidates, or no options in its question, stays as it is.
+    """
+    found = options_of(str(row.get("question") or ""))
+    if found is None or row.get("candidates"):
+        return row
+    question, options = found
+    answer = row.get("answer")
+    if answer is not None:
+        answer = option_index(str(answer), options, where)
+    return {**row, "question": question, "candidates": options, "answer": answer}
+
+
+def option_index(answer: str, options: list[str], where: str) -> int:
+    """Finds the option that an answer names by its letter ("B", "(B)", "B. blue") or text; else a `ValueError`."""
+    answer = answer.strip()
+    letter = re.match(r"\(?([A-Z])(?:[.):]|\)|$)\s*(.*)", answer, re.DOTALL)
+    if answer in options:
+        return options.index(answer)
+    if letter is not None:
+        place = string.ascii_uppercase.index(letter[1])
+        if place < len(options) and letter[2].strip() in ("", options[place]):
+            return place
+    raise ValueError(f"{where}: answer must be the letter or text of one of {options}; got {answer!r}.")
+
+
+def as_messages(question: "VideoQuestion") -> dict[str, Any]:
+    r"""
+    Writes a row as other trainers of video-language models read it: `messages`, `videos` and `id`.
+
+    Candidates are written below the question as options, and the answer is then its letter.
+
+    Raises:
+        `ValueError`: If the row has no answer, or what such a row cannot hold: a part of the video, or its bytes.
+    """
+    where = f"The row {question.question_id!r}"
+    if question.answer is None or question.video_bytes is not None or (question.start, question.end) != (None, None):
+        raise ValueError(f"{where} must have an answer, and a whole video by its path, to be written as messages.")
+    text, answer = question.question, str(question.answer)
+    if question.candidates is not None:
+        if len(question.candidates) > len(string.ascii_uppercase):
+            raise ValueError(f"{where} must have at most 26 candidates; it has {len(question.candidates)}.")
+        letters = string.ascii_uppercase
+        text += "".join(f"\n{letters[place]}. {option}" for place, option in enumerate(question.candidates))
+        answer = letters[question.answer]
+    elif question.task == "count":
+        answer = f"{question.answer:g}"
+    messages = [{"role": "user", "content": f"<video>{text}"}, {"role": "assistant", "content": answer}]
+    return {"id": question.question_id, "messages": messages, "videos": [question.video]}
+
+
+__all__ = [
+    "as_messages",
+    "is_conversation",
+    "option_index",
+    "options_of",
+    "rows_of_conversation",
+    "split_options",
+]

@@ -1,0 +1,55 @@
+"""Files of a folder and its subfolders, found by their names without suffix."""
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+
+def walk_files(folder: str | Path, suffixes: Collection[str]) -> Iterator[str]:
+    """
+    Yields the paths of the files of a folder and its subfolders, sorted within each: those with one of `suffixes`
+    (lower case), without the hidden `._` files of macOS. Linked folders are read like others, each folder once.
+    """
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if os.path.realpath(os.path.join(parent, name)) not in seen)
+        seen |= {os.path.realpath(parent), *(os.path.realpath(os.path.join(parent, name)) for name in folders)}
+        for file in sorted(files):
+            if os.path.splitext(file)[1].lower() in suffixes and not file.startswith("._"):
+                yield os.path.join(parent, file)
+
+
+class FolderFiles:
+    """
+    Finds files by their names without suffix.
+
+    Args:
+        folder (`str` or `Path`): The folder, searched with its subfolders.
+        suffixes (`Collection[str]`): Suffixes of the files, in lower case.
+    """
+
+    def __init__(self, folder: str | Path, suffixes: Collection[str]):
+        self.folder = str(folder)
+        self.paths: dict[str, list[str]] = defaultdict(list)
+        for path in walk_files(folder, suffixes):
+            self.paths[os.path.splitext(os.path.basename(path))[0]].append(path)
+
+    def find(self, *names: str) -> str | None:
+        """
+        Finds the file of the first of `names` that is there; `a/v` is a file v in a folder a, however deep.
+
+        Raises:
+            `ValueError`: If two different files have the name.
+        """
+        for name in names:
+            paths = self.paths.get(name.rsplit("/", 1)[-1], [])
+            paths = [path for path in paths if f"/{os.path.splitext(path)[0]}".endswith(f"/{name}")]
+            if len({os.path.realpath(path) for path in paths}) > 1:
+                raise ValueError(f"The folder {self.folder} must have one file {name}; there are {', '.join(paths)}.")
+            if paths:
+                return paths[0]
+        return None
+
+
+__all__ = ["FolderFiles", "walk_files"]
