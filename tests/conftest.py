@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -61,17 +60,12 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def example() -> Callable[[str], ModuleType]:
-    """Imports a script of `examples/` by its name."""
-
-    def load(name: str) -> ModuleType:
-        if name not in sys.modules:
-            specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-            sys.modules[name] = importlib.util.module_from_spec(specification)  # dataclasses look their module up
-            specification.loader.exec_module(sys.modules[name])
-        return sys.modules[name]
-
-    return load
+def example() -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a script of `examples/` or `examples/research/` by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in (EXAMPLES, EXAMPLES / "research"):
+            patch.syspath_prepend(folder)
+        yield importlib.import_module
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from modeling_siasamrea.commands import siasamrea
 
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "examples/README.md", "examples/configs/README.md", "examples/ablation/README.md")
+PAGES = ("README.md", "examples/README.md", "examples/configs/README.md", "examples/research/ablation/README.md")
 PAGES += ("model_cards/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 VIDEO_LANGUAGE_MODELS = {"qwen3_vl": "Qwen/Qwen3-VL-2B-Instruct", "smolvlm": "HuggingFaceTB/SmolVLM2-2.2B-Instruct"}
 # Commands that set a machine up, among them those that this test runs under.

