@@ -1,28 +1,28 @@
-"""Batches for a video-language model: clips as frames with their times, and one processor call a clip."""
+"""Batches for a video-language model: clips as frames with their times, and the model's inputs made of them."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import BatchFeature
 
 from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
-from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
-from .processing import VideoLanguageProcessor
-
-
-Clip = tuple[torch.Tensor, list[float], float]
+from ..processors.video_decoding import VideoDecodingError
+from .processing import Clip, VideoLanguageProcessor
 
 
 def read_clips(
-    sampler: SiaSamReaVideoProcessor, video: Any, start: float | None = None, end: float | None = None, **sampling: Any
+    processor: VideoLanguageProcessor,
+    video: Any,
+    start: float | None = None,
+    end: float | None = None,
+    **sampling: Any,
 ) -> list[Clip]:
     r"""
     Samples the clips of a video and decodes them in one pass.
 
     Args:
-        sampler ([`SiaSamReaVideoProcessor`]): Says which frames.
+        processor ([`VideoLanguageProcessor`]): Its `video_processor` says which frames.
         video: Anything that [`~SiaSamReaVideoProcessor.sample_clips_of`] takes.
         start (`float`, *optional*): Start of the span, in seconds.
         end (`float`, *optional*): End of the span, in seconds.
@@ -30,22 +30,28 @@ def read_clips(
 
     Returns:
         `list`: for each clip, the anchor first, its frames `(frames, 3, height, width)` as uint8, the time of each
-        frame in the video and the end of what was sampled from, in seconds. Times rise: frames that are shown in
-        another order on purpose have those of the order in which they are shown.
+        frame in the video and the length of the span, in seconds. Times rise: frames that are shown in another order
+        on purpose have those of the order in which they are shown.
 
     Raises:
-        [`VideoDecodingError`]: If the video cannot be read.
+        [`VideoDecodingError`]: If the video cannot be read, or has a shape that the family's video processor refuses.
     """
-    sampled = sampler.sample_clips_of(video, start, end, **sampling)
+    sampled = processor.video_processor.sample_clips_of(video, start, end, **sampling)
     times, duration = sampled.times, sampled.metadata.duration
-    if times is None:  # frames without times count as one a second, as they do in sampling
+    if times is None:  # frames without times count as one per second, as they do in sampling
         times = (start or 0.0) + sampled.indices.astype(float)
         duration = sampled.metadata.total_num_frames
-    end_of_span = (start or 0.0) + float(duration)
-    return [
-        (sampled.frames[clip], seconds, max(end_of_span, seconds[-1]))
+    clips = [
+        (sampled.frames[clip], seconds, max(float(duration), seconds[-1] - (start or 0.0)))
         for clip, seconds in zip(sampled.positions, np.sort(times, axis=1).tolist())
     ]
+    try:
+        processor.check_size(clips[0])
+    except Exception as error:  # each family raises its own
+        shape = " x ".join(map(str, clips[0][0].shape[:1:-1]))
+        name = type(processor.processor.video_processor).__name__
+        raise VideoDecodingError(f"{name} refuses frames of {shape} pixels of {video!s:.200}: {error}") from error
+    return clips
 
 
 class VideoClipDataset(VideoQuestionDataset):
@@ -55,93 +61,123 @@ class VideoClipDataset(VideoQuestionDataset):
 
     Args:
         questions (`list[VideoQuestion]`): The rows, see [`load_video_questions`].
-        processor ([`VideoLanguageProcessor`]): Its `video_processor` samples the clips.
+        processor ([`VideoLanguageProcessor`]): Samples the clips.
     """
 
+    def __init__(self, questions: list[VideoQuestion], processor: VideoLanguageProcessor):
+        super().__init__(questions, processor)
+        self.processor = processor
+
     def _read(self, question: VideoQuestion, sampling: dict[str, Any]) -> dict[str, list[Clip]]:
-        clips = read_clips(self.video_processor, question.video_source, question.start, question.end, **sampling)
-        return {"clips": clips}
+        return {"clips": read_clips(self.processor, question.video_source, question.start, question.end, **sampling)}
 
 
 class VideoLanguageDataCollator:
     r"""
-    Makes a batch of [`VideoClipDataset`]'s items: one processor call for each clip of videos with as many frames.
+    Makes a batch of [`VideoClipDataset`]'s items.
 
     Args:
         processor ([`VideoLanguageProcessor`]): Writes and tokenizes the prompts.
+        share (`bool`, *optional*, defaults to `True`):
+            Whether in training several questions about a video are a part of their own, in which it is encoded once.
 
     Returns:
         `dict`: `rows`, `unreadable` (pairs of a row and the reason why its video could not be read), `truncated` (0:
         no text is cut), and where a video could be read `task` and `parts`, each of which goes through the model on
-        its own:
+        its own. A part of training:
 
         ```
-        questions    the part's rows
-        clips        for training, the model's inputs of each clip, anchor first: prompts with the right answers
-        answer_ids   (rows, longest answer)  -100 -100 114 101 100 260   aligned at the right
-        prompts      for evaluation of open-ended questions and counts: the inputs of each pass, without an answer
+        questions  the part's rows
+        clips      the model's inputs of each clip, anchor first: prompts with the right answers; `tails` besides,
+                   where the inputs are what all prompts begin with, see [`run_shared`]
+        labels     (rows, positions)  -100 114 101 100 260 -100   the token that each of the last positions predicts
         ```
-        At evaluation a multiple-choice question is a part of its own, with a row for each candidate and, in `clips`,
-        the inputs of each pass. A pass is a start of the anchor or its shuffled frames, see [`sample_offsets`].
+        A part of evaluation is about one video:
+
+        ```
+        questions  the part's rows
+        passes     for each start of the anchor and its shuffled frames what [`answer_questions`] takes
+        ```
     """
 
-    def __init__(self, processor: VideoLanguageProcessor):
+    def __init__(self, processor: VideoLanguageProcessor, share: bool = True):
         self.processor = processor
+        self.share = share
 
     def __call__(self, items: list[dict]) -> dict:
         """Collates items of one kind."""
+        readable = [item for item in items if "error" not in item]
         unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
-        by_frames: dict[int, list[tuple[int, VideoQuestion, list[Clip]]]] = {}
-        for item in items:
-            for row, question in zip(item["rows"], item["questions"]):
-                if "error" not in item:
-                    by_frames.setdefault(len(item["clips"][0][0]), []).append((row, question, item["clips"]))
-        batch = {"rows": torch.tensor([row for same in by_frames.values() for row, *_ in same]), "truncated": 0}
-        batch["unreadable"] = unreadable
-        if not by_frames:
-            return batch
-        parts = [tuple(zip(*same)) for same in by_frames.values()]
-        batch["task"] = parts[0][1][0].task
-        make = self._to_learn if items[0]["training"] else self._to_answer  # all of a batch are alike
-        return batch | {"parts": [part for _, questions, clips in parts for part in make(questions, clips)]}
+        if not readable:
+            return {"rows": torch.empty(0, dtype=torch.long), "unreadable": unreadable, "truncated": 0}
+        if readable[0]["training"]:  # all of a batch are alike
+            groups = self._parts_of_training(readable)
+            parts = [self._to_learn(items) for items in groups]
+        else:
+            groups = [[item] for item in readable]
+            parts = [self.to_answer(item["questions"], item["clips"]) for item in readable]
+        return {
+            "rows": torch.tensor([row for group in groups for item in group for row in item["rows"]]),
+            "unreadable": unreadable,
+            "truncated": 0,
+            "task": parts[0]["questions"][0].task,
+            "parts": parts,
+        }
 
-    def _to_learn(self, questions: tuple[VideoQuestion, ...], clips: tuple[list[Clip], ...]) -> list[dict]:
-        """Prompts with the right answers, for each clip."""
+    def _parts_of_training(self, items: list[dict]) -> list[list[dict]]:
+        """Groups the items that share a forward pass: clips of as many frames, or one video with several questions."""
+        parts: dict[tuple, list[dict]] = {}
+        for place, item in enumerate(items):
+            alone = self.share and len(item["rows"]) > 1
+            parts.setdefault(("shared", place) if alone else (len(item["clips"][0][0]),), []).append(item)
+        return list(parts.values())
+
+    def _to_learn(self, items: list[dict]) -> dict[str, Any]:
+        """Makes the inputs of prompts with the right answers, for each clip."""
+        questions = [question for item in items for question in item["questions"]]
         texts = [self.processor.question_text(question) for question in questions]
         answers = [self.processor.answer_text(question) for question in questions]
-        return [self._part(questions, texts, clips, answers)]
+        if self.share and len(items) == 1 and len(questions) > 1:
+            clips, labels = [], None
+            for clip in items[0]["clips"]:
+                shared = self.processor.share(clip, texts, [[answer] for answer in answers])
+                tails = [tail for (tail,) in shared["answers"]]
+                labels = _labels(tails, [length for (length,) in shared["lengths"]])
+                padded = torch.nn.utils.rnn.pad_sequence(tails, batch_first=True)
+                clips.append(shared["inputs"] | {"tails": padded})
+        else:
+            of_rows = [item["clips"] for item in items for _ in item["rows"]]
+            clips = [self.processor(texts, of_clip, answers) for of_clip in zip(*of_rows)]
+            labels = self.processor.labels(texts, answers, clips[0])
+        return {"questions": questions, "clips": clips, "labels": labels}
 
-    def _to_answer(self, questions: tuple[VideoQuestion, ...], clips: tuple[list[Clip], ...]) -> list[dict]:
-        """Prompts alone for what is generated, prompts with each candidate for what is chosen."""
+    def to_answer(self, questions: list[VideoQuestion], clips: list[Clip]) -> dict[str, Any]:
+        """Makes the inputs for questions about a video, of which each clip is another pass."""
         texts = [self.processor.question_text(question) for question in questions]
-        if questions[0].task == "multiple_choice":
-            parts = []
-            for question, text, of_video in zip(questions, texts, clips):
-                answers = self.processor.candidate_texts(question)
-                several = len(answers)
-                parts.append(self._part((question,), [text] * several, [of_video] * several, answers))
-            return parts
-        part = {"questions": questions}
-        if all(question.answer is not None for question in questions):
-            first = [of_video[:1] for of_video in clips]
-            part = self._part(questions, texts, first, list(map(self.processor.answer_text, questions)))
-        return [part | {"prompts": [self.processor(texts, of_pass) for of_pass in zip(*clips)]}]
+        answers = [self.processor.answers_to_score(question) for question in questions]
+        passes = []
+        for number, clip in enumerate(clips):
+            # Where the model writes its answer, a right one is scored for the loss alone, which is the first pass's.
+            of_pass = [of_one if number == 0 or one.candidates else [] for one, of_one in zip(questions, answers)]
+            passes.append(self.processor.share(clip, texts, of_pass))
+            passes[-1]["writes"] = [question.task != "multiple_choice" for question in questions]
+        return {"questions": questions, "passes": passes}
 
-    def _part(self, questions, texts: list[str], clips, answers: list[str]) -> dict[str, Any]:
-        inputs: list[BatchFeature] = [self.processor(texts, of_clip, answers) for of_clip in zip(*clips)]
-        return {
-            "questions": questions,
-            "clips": inputs,
-            "answer_ids": self.processor.answer_ids(inputs[0], texts, answers),
-        }
+
+def _labels(tails: list[torch.Tensor], lengths: list[int]) -> torch.Tensor:
+    """Returns the token that each position predicts, -100 outside of answers, from the first that predicts any."""
+    labels = torch.full((len(tails), max(map(len, tails))), -100)  # (rows, positions)
+    for row, tail, length in zip(labels, tails, lengths):
+        row[len(tail) - length - 1 : len(tail) - 1] = tail[-length:]
+    return labels[:, min(len(tail) - length for tail, length in zip(tails, lengths)) - 1 :]
 
 
 def in_precision(part: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """A part of a batch, its pixels in the model's precision."""
-    for inputs in (*part.get("clips", ()), *part.get("prompts", ())):
+    """Casts the pixels of a part to the model's precision."""
+    for inputs in (*part.get("clips", ()), *(of_pass["inputs"] for of_pass in part.get("passes", ()))):
         pixels = {name: value.to(dtype) for name, value in inputs.items() if name.startswith("pixel_values")}
         inputs.update(pixels)
     return part
 
 
-__all__ = ["Clip", "VideoClipDataset", "VideoLanguageDataCollator", "in_precision", "read_clips"]
+__all__ = ["VideoClipDataset", "VideoLanguageDataCollator", "in_precision", "read_clips"]

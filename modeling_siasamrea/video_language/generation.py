@@ -1,106 +1,112 @@
-"""Answers of a video-language model: generated text and counts, and probabilities of candidates."""
+"""Answers of a video-language model: how likely each is, and what the model writes."""
 
+import math
 import re
+from typing import Any
 
 import torch
-from transformers import BatchFeature, GenerationConfig, PreTrainedModel
+from torch import nn
 
-from .modeling import answer_log_likelihoods
 from .processing import VideoLanguageProcessor
+from .shared_prompts import KeptPrompt, WholePrompt, plain_model, read_prompt
 
 
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 ).split()
+ROWS_AT_A_TIME = 8  # the fewest answers that are scored together: they are short
 
 
 def normalize_answer(text: str) -> str:
     """
-    A generated answer as the benchmarks write theirs: one line in lower case, without a full stop at its end.
+    Returns a generated answer as the benchmarks write theirs: one line in lower case, without a full stop at its end.
 
     Args:
         text (`str`): What was generated.
 
     Returns:
-        `str`: its first line that is not empty (decision).
+        `str`: its first line that is not empty (decision), behind the end of the last thought.
     """
-    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    lines = [" ".join(line.split()) for line in text.rpartition("</think>")[2].splitlines() if line.strip()]
     return lines[0].lower().removesuffix(".").rstrip() if lines else ""
 
 
 def parse_count(text: str) -> float | None:
-    """The first number of a generated answer, in digits or a word up to twenty; `None` where there is none."""
+    """Returns the first number of a generated answer, in digits or a word up to twenty; `None` where there is none."""
     words = "|".join(sorted(NUMBER_WORDS, key=len, reverse=True))
-    found = re.search(rf"(-?\d+(?:\.\d+)?)|\b({words})\b", text.lower())
+    found = re.search(rf"(-?\d+(?:\.\d+)?)|\b({words})\b", text.rpartition("</think>")[2].lower())
     if found is None:
         return None
     return float(found[1]) if found[1] else float(NUMBER_WORDS.index(found[2]))
 
 
 @torch.no_grad()
-def generate_answers(
-    model: PreTrainedModel, processor: VideoLanguageProcessor, prompts: BatchFeature
-) -> list[tuple[str, float]]:
+def answer_questions(
+    model: nn.Module, processor: VideoLanguageProcessor, asked: dict[str, Any], rows_at_a_time: int = ROWS_AT_A_TIME
+) -> list[tuple[torch.Tensor, str | None, float | None]]:
     r"""
-    The model's own answers: greedy, so that the same question has the same answer again.
+    Scores answers to questions about one clip, and writes the model's own: greedily, so that the same question has the
+    same answer again. The clip and what all questions begin with go through the model once.
 
     Args:
-        model ([`PreTrainedModel`]): The model, or a `PeftModel`; not wrapped by DDP.
+        model (`nn.Module`): The model, or a `PeftModel`; not wrapped by DDP.
         processor ([`VideoLanguageProcessor`]): Decodes, and says how long an answer may be.
-        prompts ([`BatchFeature`]): The model's inputs.
+        asked (`dict`):
+            What [`~VideoLanguageProcessor.share`] returns, and for each question `writes`, whether the model is to
+            write an answer.
+        rows_at_a_time (`int`, *optional*, defaults to 8): The most answers that go through the model together.
 
     Returns:
-        `list[tuple[str, float]]`: of each prompt the text and its probability, the product over its tokens.
+        `list[tuple]`: for each question the log-likelihoods `(answers,)` of the answers to be scored, each of a whole
+        answer with the token that ends it, not divided by its length (decision: so it is the logarithm of a
+        probability); the text that the model writes, and its probability, or `None`.
     """
-    greedy = GenerationConfig(
-        max_new_tokens=processor.settings.max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        temperature=1.0,
-        top_k=50,
-        top_p=1.0,
-        repetition_penalty=1.0,  # Qwen2.5-VL comes with another
-        eos_token_id=_end_tokens(model, processor),
-        pad_token_id=processor.tokenizer.pad_token_id,
-    )
-    output = model.generate(
-        **prompts, generation_config=greedy, return_dict_in_generate=True, output_logits=True, use_cache=True
-    )
-    answers = output.sequences[:, -len(output.logits) :]  # (prompts, new tokens)
-    log_p = torch.stack(output.logits, dim=1).float().log_softmax(dim=-1).gather(2, answers[..., None]).squeeze(2)
-    # A row that ended earlier than others goes on with padding, which is no part of its answer.
-    ended = torch.isin(answers, torch.tensor(greedy.eos_token_id, device=answers.device))
-    of_answer = (ended.cumsum(dim=1) - ended.long()) == 0
-    scores = (log_p * of_answer).sum(dim=1).exp()
-    texts = processor.tokenizer.batch_decode(
-        [row[kept] for row, kept in zip(answers, of_answer)], skip_special_tokens=True
-    )
-    return list(zip(texts, scores.tolist()))
+    shared = read_prompt(model, asked["inputs"], asked["prompts"][0])
+    ends = _end_tokens(model, processor)
+    answered = []
+    for prompt, answers, lengths, writes in zip(
+        *(asked[name] for name in ("prompts", "answers", "lengths", "writes"))
+    ):
+        kept = shared.then(prompt)
+        scores = prompt.new_zeros(len(answers), dtype=torch.float)
+        for first in range(0, len(answers), rows_at_a_time):
+            places = slice(first, first + rows_at_a_time)
+            scores[places] = _score(shared, kept, prompt, answers[places], lengths[places])
+        text = probability = None
+        if writes:
+            tokens, log_p = kept.write(processor.settings.max_new_tokens, ends)
+            tokens = tokens[:-1] if tokens[-1] in ends else tokens
+            text, probability = processor.tokenizer.decode(tokens, skip_special_tokens=True), math.exp(log_p)
+        answered.append((scores, text, probability))
+    return answered
 
 
-@torch.no_grad()
-def candidate_probabilities(model: PreTrainedModel, inputs: BatchFeature, answer_ids: torch.Tensor) -> torch.Tensor:
-    r"""
-    How probable each candidate is among the candidates of a question.
+def _score(
+    shared: KeptPrompt | WholePrompt,
+    kept: KeptPrompt | WholePrompt,
+    prompt: torch.Tensor,
+    answers: list[torch.Tensor],
+    lengths: list[int],
+) -> torch.Tensor:
+    """Returns the log-likelihood of each answer, `(answers,)`, whose tokens begin with those of the prompt."""
+    start = len(prompt)
+    if not all(torch.equal(answer[:start], prompt) for answer in answers):  # the first token of an answer took some in
+        start, kept = 0, shared
+    scores = []
+    tails = [answer[start:] for answer in answers]
+    for logits, tail, length in zip(kept.logits_of(tails), tails, lengths):
+        log_p = logits[-length:].float().log_softmax(dim=-1)
+        scores.append(log_p.gather(1, tail[-length:, None]).sum())
+    return torch.stack(scores)
 
-    Args:
-        model ([`PreTrainedModel`]): The model, or a `PeftModel`; not wrapped by DDP.
-        inputs ([`BatchFeature`]): The prompt with each candidate as the answer.
-        answer_ids (`torch.LongTensor` of shape `(candidates, longest answer)`): The candidates' tokens.
 
-    Returns:
-        `torch.Tensor` of shape `(candidates,)`: the likelihoods of the whole answers, with a sum of 1.
-    """
-    scores, _ = answer_log_likelihoods(model, model.get_output_embeddings(), inputs, answer_ids)
-    return scores.softmax(dim=0)
-
-
-def _end_tokens(model: PreTrainedModel, processor: VideoLanguageProcessor) -> list[int]:
-    """Tokens that end an answer: those the model comes with and the tokenizer's, with which answers were trained."""
-    of_model = model.generation_config.eos_token_id
+def _end_tokens(model: nn.Module, processor: VideoLanguageProcessor) -> list[int]:
+    """Returns the tokens that end an answer: the model's own, the tokenizer's, and the one that answers end with."""
+    of_model = plain_model(model).generation_config.eos_token_id
     of_model = [] if of_model is None else of_model if isinstance(of_model, list) else [of_model]
-    return sorted({*of_model, processor.tokenizer.eos_token_id})
+    end = processor.tokenizer(processor.end, add_special_tokens=False)["input_ids"][0]
+    return sorted({*of_model, processor.tokenizer.eos_token_id, end})
 
 
-__all__ = ["candidate_probabilities", "generate_answers", "normalize_answer", "parse_count"]
+__all__ = ["answer_questions", "normalize_answer", "parse_count"]

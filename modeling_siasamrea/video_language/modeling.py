@@ -1,7 +1,6 @@
-"""Equations 1 to 8 over the answer tokens of a video-language model, in the memory of one clip's answers."""
+"""Equations 1 to 8 over the answer tokens of a video-language model."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,43 @@ from transformers import BatchFeature
 from ..loss_siasamrea import siamese_loss
 from ..siamese_reasoning import SiameseReasoning, clip_weights
 from .settings import VideoLanguageSettings
+from .shared_prompts import run_model, run_shared
+
+
+class AnswerTokens:
+    """
+    Where the answers of a batch are, among the last positions of its rows.
+
+    Args:
+        labels (`torch.LongTensor` of shape `(questions, positions)`):
+            The token that each position predicts; -100 where no token of an answer follows.
+    """
+
+    def __init__(self, labels: torch.Tensor):
+        self.is_answer = labels != -100
+        self.labels = labels[self.is_answer]  # (tokens,)
+        self.lengths = self.is_answer.sum(dim=1)
+        self.question = torch.arange(len(labels), device=labels.device).repeat_interleave(self.lengths)
+
+    def predicting(self, kept: torch.Tensor) -> torch.Tensor:
+        """Returns the rows of `(questions, positions, width)` that predict the answers' tokens, `(tokens, width)`."""
+        return kept[self.is_answer]
+
+    def last_of_prompt(self, kept: torch.Tensor) -> torch.Tensor:
+        """Returns the row of `(questions, positions, width)` that is the last prompt token's, `(questions, width)`."""
+        return kept[torch.arange(len(kept), device=kept.device), self.is_answer.float().argmax(dim=1)]
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns the sum of `(tokens,)` over each answer, `(questions,)`."""
+        return values.new_zeros(len(self.lengths)).index_add(0, self.question, values)
+
+    def all_finite(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns whether all of `(tokens, vocabulary)` is finite in each answer, `(questions,)`."""
+        return self.sum((~torch.isfinite(logits).all(dim=-1)).float()) == 0
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns the mean of `(tokens,)` over each answer, then over questions: each counts the same (decision)."""
+        return (self.sum(values.float()) / self.lengths).mean()
 
 
 @dataclass
@@ -23,7 +59,7 @@ class AnswerReasoningOutput:
         loss_siamese (`torch.Tensor`, *optional*): The siamese loss L_siamese, likewise.
         finite (`torch.BoolTensor` of shape `(questions,)`): Whether the scores of all clips are finite numbers.
         logits (`torch.Tensor` of shape `(tokens, vocabulary)`): The anchor's next-token scores.
-        labels (`torch.LongTensor` of shape `(tokens,)`): The right tokens.
+        tokens ([`AnswerTokens`]): The right tokens, and of which question each is.
         clip_predictions (`torch.LongTensor` of shape `(tokens, clips)`): The token that each clip finds most likely.
         soft_labels (`torch.Tensor` of shape `(tokens, vocabulary)`, *optional*): Q of equations 3 to 5.
         affinity (`torch.Tensor` of shape `(questions, clips, clips)`, *optional*): Equation 2.
@@ -33,115 +69,50 @@ class AnswerReasoningOutput:
     loss_siamese: torch.Tensor | None
     finite: torch.Tensor
     logits: torch.Tensor
-    labels: torch.Tensor
+    tokens: AnswerTokens
     clip_predictions: torch.Tensor
     soft_labels: torch.Tensor | None = None
     affinity: torch.Tensor | None = None
 
 
-@contextmanager
-def before(layer: nn.Module, do: Callable[[nn.Module, torch.Tensor], None]) -> Iterator[None]:
-    """Runs `do` on the layer and its input whenever the layer runs."""
-    handle = layer.register_forward_pre_hook(lambda module, inputs: do(module, inputs[0]))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-class AnswerTokens:
-    """
-    Where the answers of a batch are. The model keeps the last positions of each row: those before the answer's tokens,
-    which predict them, and the last token itself, which predicts nothing.
-
-    Args:
-        answer_ids (`torch.LongTensor` of shape `(questions, longest answer)`): Aligned at the right, -100 elsewhere.
-    """
-
-    def __init__(self, answer_ids: torch.Tensor):
-        self.is_answer = answer_ids != -100
-        self.labels = answer_ids[self.is_answer]  # (tokens,)
-        self.lengths = self.is_answer.sum(dim=1)
-        self.longest = answer_ids.shape[1]
-        self.question = torch.arange(len(answer_ids), device=answer_ids.device).repeat_interleave(self.lengths)
-
-    @property
-    def kept(self) -> int:
-        """Positions that the model is to keep, its `logits_to_keep`."""
-        return self.longest + 1
-
-    def predicting(self, kept: torch.Tensor) -> torch.Tensor:
-        """Of `(questions, kept, width)` the rows that predict the answers' tokens, `(tokens, width)`."""
-        return kept[:, :-1][self.is_answer]
-
-    def last_of_prompt(self, kept: torch.Tensor) -> torch.Tensor:
-        """Of `(questions, kept, width)` the row of the last prompt token, `(questions, width)`."""
-        return kept[torch.arange(len(kept), device=kept.device), self.longest - self.lengths]
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Sum of `(tokens,)` over each answer, `(questions,)`."""
-        return values.new_zeros(len(self.lengths)).index_add(0, self.question, values)
-
-    def all_finite(self, logits: torch.Tensor) -> torch.Tensor:
-        """Whether all of `(tokens, vocabulary)` is finite in each answer, `(questions,)`."""
-        return self.sum((~torch.isfinite(logits).all(dim=-1)).float()) == 0
-
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Mean of `(tokens,)` over each answer, then over questions: each counts the same (decision)."""
-        return (self.sum(values) / self.lengths).mean()
-
-
-def run_clip(
-    model: nn.Module,
-    output_layer: nn.Module,
-    inputs: BatchFeature,
-    kept: int,
-    before_output: Callable[[nn.Module, torch.Tensor], None] = lambda layer, states: None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def run_clip(model: nn.Module, inputs: BatchFeature, tokens: AnswerTokens) -> tuple[torch.Tensor, torch.Tensor]:
     r"""
-    Runs the model on one clip a question.
+    Runs the model on one clip per question.
 
     Args:
         model (`nn.Module`): The model, wrapped by LoRA, DDP or FSDP, or not.
-        output_layer (`nn.Module`): Its `get_output_embeddings()`.
-        inputs ([`BatchFeature`]): Its inputs.
-        kept (`int`): Last positions that logits are wanted of.
-        before_output (`Callable`, *optional*): Called with the output layer and its input, before it runs.
+        inputs ([`BatchFeature`]): Its inputs; those of the common beginning if they have `tails`, see [`run_shared`].
+        tokens ([`AnswerTokens`]): Where the answers are.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: logits `(questions, kept, vocabulary)` and the hidden states that the
-        output layer made them from, `(questions, kept, hidden_size)`.
+        `tuple[torch.Tensor, torch.Tensor]`: the logits that predict the answers' tokens, `(tokens, vocabulary)`, as
+        the model returns them, and the hidden state of the last prompt token, `(questions, hidden_size)`.
     """
-    states = []
-
-    def look(layer: nn.Module, kept_states: torch.Tensor) -> None:
-        states.append(kept_states)
-        before_output(layer, kept_states)
-
-    with before(output_layer, look):
-        logits = model(**inputs, logits_to_keep=kept, use_cache=False).logits
-    return logits, states[0]
+    kept = tokens.is_answer.shape[1]
+    if "tails" in inputs:
+        beginning = BatchFeature({name: value for name, value in inputs.items() if name != "tails"})
+        logits, states = run_shared(model, beginning, inputs["tails"], kept)
+    else:
+        logits, states, _ = run_model(model, inputs, kept)
+    return tokens.predicting(logits), tokens.last_of_prompt(states)
 
 
 def reason_over_clips(
     model: nn.Module,
-    output_layer: nn.Module,
     clips: list[BatchFeature],
-    answer_ids: torch.Tensor,
+    labels: torch.Tensor,
     settings: VideoLanguageSettings,
     label_smoothing: float = 0.0,
 ) -> AnswerReasoningOutput:
     r"""
-    The losses of equation 8 under teacher forcing. P is the next-token distribution at each answer token, f the
-    hidden state of the last prompt token (decision), and Q is summed clip by clip: of the siamese clips only the
-    hidden states of the answers' tokens stay in memory, and their probabilities are made one clip at a time.
+    Computes the losses of equation 8 under teacher forcing. P is the next-token distribution at each answer token, f
+    the hidden state of the last prompt token (decision).
 
     Args:
         model (`nn.Module`): The model, wrapped or not; in training each clip goes through its forward.
-        output_layer (`nn.Module`): Its `get_output_embeddings()`.
         clips (`list[BatchFeature]`): The model's inputs of each clip, the anchor first: prompts with right answers.
-        answer_ids (`torch.LongTensor` of shape `(questions, longest answer)`):
-            The answers' tokens, aligned at the right, -100 elsewhere.
+        labels (`torch.LongTensor` of shape `(questions, positions)`):
+            The token that each of the last positions predicts; -100 where no token of an answer follows.
         settings ([`VideoLanguageSettings`]): The method.
         label_smoothing (`float`, *optional*, defaults to 0): Share of L_gt that is cross-entropy with an even label.
 
@@ -151,99 +122,67 @@ def reason_over_clips(
     Raises:
         `ValueError`: If there is a siamese loss and another number of clips than the settings say.
     """
-    reasons = settings.alpha > 0
-    if reasons and len(clips) != settings.num_clips:
+    if settings.alpha > 0 and len(clips) != settings.num_clips:
         raise ValueError(f"The settings say num_clips={settings.num_clips}, but the batch has {len(clips)} clips.")
-    tokens = AnswerTokens(answer_ids)
-
-    def ground_truth(logits: torch.Tensor) -> torch.Tensor:
-        losses = nn.functional.cross_entropy(
-            logits.float(), tokens.labels, reduction="none", label_smoothing=label_smoothing
-        )
-        return tokens.mean(losses)
-
-    # Siamese clips first: what they need in memory is free again when the anchor's graph is built.
+    tokens = AnswerTokens(labels)
     supervised = settings.supervised_clips == "all"
-    states, features, predictions, losses, finite = [], [], [], [], []
+    logits, features = [], []
+    # Siamese clips first: what they need in memory is free again when the anchor's graph is built.
     for inputs in clips[1:]:
         with nullcontext() if supervised else torch.no_grad():
-            kept_logits, kept_states = run_clip(model, output_layer, inputs, tokens.kept)
-            logits = tokens.predicting(kept_logits)
-            losses += [ground_truth(logits)] if supervised else []
-        finite.append(tokens.all_finite(logits))
-        predictions.append(logits.argmax(dim=-1))
-        states.append(tokens.predicting(kept_states).detach())  # (tokens, hidden_size)
-        features.append(tokens.last_of_prompt(kept_states).detach())  # (questions, hidden_size)
-
-    affinity = weights = soft_labels = None
-
-    @torch.no_grad()
-    def soften(layer: nn.Module, kept_states: torch.Tensor) -> None:
-        """The siamese clips' share of Q, inside the anchor's forward: there FSDP has the layer's weights whole."""
-        nonlocal affinity, weights, soft_labels
-        reasoning = SiameseReasoning(settings.method())
-        of_clips = torch.stack([tokens.last_of_prompt(kept_states), *features], dim=1).float()
-        with torch.autocast(kept_states.device.type, enabled=False):
-            affinity = reasoning.affinity(of_clips)  # (questions, clips, clips)
-            of_questions = clip_weights(affinity, *reasoning.weights(kept_states.device), settings.omega)
-        weights = of_questions[tokens.question]  # (tokens, clips)
-        soft_labels = 0.0
-        for clip, clip_states in enumerate(states, start=1):
-            # Past the hooks of the layer, of which this is one.
-            soft_labels = soft_labels + weights[:, clip, None] * layer.forward(clip_states).float().softmax(dim=-1)
+            of_clip, feature = run_clip(model, inputs, tokens)
+        logits.append(of_clip)  # (tokens, vocabulary)
+        features.append(feature.detach())  # (questions, hidden_size)
+    if clips[1:] and not supervised:
         # Autocast keeps the weights it has cast without gradient; the anchor needs its own.
         torch.clear_autocast_cache()
+    anchor, feature = run_clip(model, clips[0], tokens)
+    logits.insert(0, anchor)
+    features.insert(0, feature.detach())
 
-    if clips[1:] and not supervised:
-        torch.clear_autocast_cache()
-    kept_logits, _ = run_clip(model, output_layer, clips[0], tokens.kept, *([soften] if reasons else []))
-    logits = tokens.predicting(kept_logits)  # (tokens, vocabulary)
-    losses.insert(0, ground_truth(logits))
-    finite.append(tokens.all_finite(logits))
-    loss_siamese = None
-    if reasons:
-        soft_labels = soft_labels + weights[:, :1] * logits.detach().float().softmax(dim=-1)
-        loss_siamese = tokens.mean(siamese_loss(logits, soft_labels, "open_ended"))
+    losses = [
+        nn.functional.cross_entropy(of_clip.float(), tokens.labels, reduction="none", label_smoothing=label_smoothing)
+        for of_clip in (logits if supervised else logits[:1])
+    ]
+    loss_siamese = soft_labels = affinity = None
+    if settings.alpha > 0:
+        soft_labels, affinity = soften(logits, features, tokens, settings)
+        loss_siamese = tokens.mean(siamese_loss(anchor, soft_labels, "open_ended"))
     return AnswerReasoningOutput(
-        loss=torch.stack(losses).mean(),
+        loss=torch.stack([tokens.mean(of_clip) for of_clip in losses]).mean(),
         loss_siamese=loss_siamese,
-        finite=torch.stack(finite).all(dim=0),
-        logits=logits.detach(),
-        labels=tokens.labels,
-        clip_predictions=torch.stack([logits.argmax(dim=-1), *predictions], dim=1),
+        finite=torch.stack([tokens.all_finite(of_clip) for of_clip in logits]).all(dim=0),
+        logits=anchor.detach(),
+        tokens=tokens,
+        clip_predictions=torch.stack([of_clip.argmax(dim=-1) for of_clip in logits], dim=1),
         soft_labels=soft_labels,
         affinity=affinity,
     )
 
 
 @torch.no_grad()
-def answer_log_likelihoods(
-    model: nn.Module, output_layer: nn.Module, inputs: BatchFeature, answer_ids: torch.Tensor
+def soften(
+    logits: list[torch.Tensor], features: list[torch.Tensor], tokens: AnswerTokens, settings: VideoLanguageSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""
-    How likely each answer is after its prompt.
+    Computes Q of equations 3 to 5, summed clip by clip, and the affinity of equation 2.
 
     Args:
-        model (`nn.Module`): The model.
-        output_layer (`nn.Module`): Its `get_output_embeddings()`.
-        inputs ([`BatchFeature`]): Prompts with answers, one clip each.
-        answer_ids (`torch.LongTensor` of shape `(rows, longest answer)`): The answers' tokens.
+        logits (`list[torch.Tensor]`): Of each clip, the anchor first, `(tokens, vocabulary)`.
+        features (`list[torch.Tensor]`): Of each clip the f of equation 1, `(questions, hidden_size)`.
+        tokens ([`AnswerTokens`]): Says of which question each token is.
+        settings ([`VideoLanguageSettings`]): The method.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: of each row the log-likelihood of the whole answer with the token that
-        ends it, not divided by its length (decision: so it is the logarithm of a probability), and its length.
+        `tuple[torch.Tensor, torch.Tensor]`: `(tokens, vocabulary)` and `(questions, clips, clips)`.
     """
-    tokens = AnswerTokens(answer_ids)
-    logits = tokens.predicting(run_clip(model, output_layer, inputs, tokens.kept)[0])
-    log_p = logits.float().log_softmax(dim=-1).gather(1, tokens.labels[:, None]).squeeze(1)
-    return tokens.sum(log_p), tokens.lengths
+    reasoning = SiameseReasoning(settings.method())
+    with torch.autocast(features[0].device.type, enabled=False):
+        affinity = reasoning.affinity(torch.stack(features, dim=1).float())
+        of_questions = clip_weights(affinity, *reasoning.weights(affinity.device), settings.omega)
+    weights = of_questions[tokens.question]  # (tokens, clips)
+    soft_labels = sum(weights[:, clip, None] * of_clip.float().softmax(dim=-1) for clip, of_clip in enumerate(logits))
+    return soft_labels, affinity
 
 
-__all__ = [
-    "AnswerReasoningOutput",
-    "AnswerTokens",
-    "answer_log_likelihoods",
-    "before",
-    "reason_over_clips",
-    "run_clip",
-]
+__all__ = ["AnswerReasoningOutput", "AnswerTokens", "reason_over_clips", "run_clip"]

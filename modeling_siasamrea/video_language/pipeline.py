@@ -1,18 +1,16 @@
 """`pipeline("video-question-answering")` over video-language models."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..configuration_siasamrea import TASKS, round_count
 from ..data.questions import VideoQuestion
 from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline
-from ..requests_siasamrea import Place, Questions, RequestBatch
-from .data import Clip, VideoLanguageDataCollator, in_precision, read_clips
-from .generation import candidate_probabilities, generate_answers, normalize_answer, parse_count
+from ..requests_siasamrea import Place, RequestBatch
+from .data import VideoLanguageDataCollator, in_precision, read_clips
+from .generation import answer_questions, normalize_answer, parse_count
 from .loading import is_adapter
 from .processing import VideoLanguageProcessor
 from .settings import VideoLanguageSettings
@@ -76,42 +74,39 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
             )
         return task or fitting[0]
 
-    def preprocess(self, batch: RequestBatch, download_limits: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Decodes the videos and writes the prompts of a batch."""
-        videos = [list(video) if isinstance(video, tuple) else video for video in batch.videos]
-        clips = [
-            read_clips(self.processor.video_processor, *span, download_limits=download_limits)
-            for span in zip(videos, batch.starts, batch.ends)
-        ]
-        collate = VideoLanguageDataCollator(self.processor)
-        return {
-            "questions": batch.questions,
-            "batches": [collate(list(_items(questions, clips))) for questions in batch.questions],
-        }
+    def preprocess(self, batch: RequestBatch, download_limits: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Decodes the videos and writes the prompts of a batch: for each video all questions about it, of any task."""
+        collator = VideoLanguageDataCollator(self.processor)
+        features = []
+        for index, (video, start, end) in enumerate(zip(batch.videos, batch.starts, batch.ends)):
+            video = list(video) if isinstance(video, tuple) else video
+            clips = read_clips(self.processor, video, start, end, download_limits=download_limits)
+            questions, places = [], []
+            for kind in batch.questions:
+                for row, of_row in enumerate(kind.video_index):
+                    if of_row == index:
+                        choices = None if kind.candidates[row] is None else tuple(kind.candidates[row])
+                        name = repr(kind.texts[row])
+                        questions.append(
+                            VideoQuestion(f"video {index}", kind.texts[row], None, kind.task, name, choices)
+                        )
+                        places.append(kind.places[row])
+            features.append(collator.to_answer(questions, clips) | {"places": places})
+        return features
 
-    def _forward(self, features: dict[str, Any]) -> list[tuple[Questions, dict[int, Any]]]:
+    def _forward(self, features: list[dict[str, Any]]) -> list[tuple[Place, VideoQuestion, tuple]]:
         outputs = []
-        for questions, batch in zip(features["questions"], features["batches"]):
-            answers = [answer for part in batch["parts"] for answer in self._answer(part)]
-            outputs.append((questions, dict(zip(batch["rows"].tolist(), answers))))
+        for part in features:
+            (asked,) = in_precision(part, self.model.dtype)["passes"]
+            answered = answer_questions(self.model, self.processor, asked)
+            outputs += zip(part["places"], part["questions"], answered)
         return outputs
 
-    def _answer(self, part: dict[str, Any]) -> list[Any]:
-        """Of each question the probabilities of its candidates, or what is generated with its probability."""
-        part = in_precision(part, self.model.dtype)
-        if "prompts" in part:
-            return generate_answers(self.model, self.processor, part["prompts"][0])
-        return [candidate_probabilities(self.model, part["clips"][0], part["answer_ids"])]
-
     def postprocess(
-        self, outputs: list[tuple[Questions, dict[int, Any]]], top_k: int = 5
+        self, outputs: list[tuple[Place, VideoQuestion, tuple]], top_k: int = 5
     ) -> list[tuple[Place, list[dict[str, Any]]]]:
-        """The best answers of each question, with the place where they belong."""
-        return [
-            (place, _best(questions.task, questions.candidates[row], answers[row], top_k))
-            for questions, answers in outputs
-            for row, place in enumerate(questions.places)
-        ]
+        """Returns the best answers of each question, with the place where they belong."""
+        return [(place, _best(question, answered, top_k)) for place, question, answered in outputs]
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
         """Saves the model, its processor and the settings; no code, for the model loads with Transformers alone."""
@@ -119,25 +114,15 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
-def _items(questions: Questions, clips: list[list[Clip]]) -> Iterator[dict[str, Any]]:
-    """The questions, one by one, as [`VideoClipDataset`] would give them."""
-    for row, (text, choices, index) in enumerate(zip(questions.texts, questions.candidates, questions.video_index)):
-        candidates = None if choices is None else tuple(choices)
-        question = VideoQuestion(f"video {index}", text, None, questions.task, f"{text!r}", candidates)
-        yield {"rows": (row,), "questions": [question], "clips": clips[index], "training": False}
-
-
-def _best(
-    task: str, candidates: list[str] | None, answer: torch.Tensor | tuple[str, float], top_k: int
-) -> list[dict[str, Any]]:
-    """The answers to a question, the best first."""
-    if task == "multiple_choice":
-        best = answer.topk(min(top_k, len(candidates)))
+def _best(question: VideoQuestion, answered: tuple, top_k: int) -> list[dict[str, Any]]:
+    """Returns the answers to a question, the best first."""
+    log_p, text, probability = answered
+    if question.task == "multiple_choice":
+        best = log_p.softmax(dim=0).topk(min(top_k, len(log_p)))
         pairs = zip(best.indices.tolist(), best.values.tolist())
-        return [{"answer": candidates[place], "score": score} for place, score in pairs]
-    text, score = answer
-    if task == "open_ended":
-        return [{"answer": normalize_answer(text), "score": score}]
+        return [{"answer": question.candidates[place], "score": score} for place, score in pairs]
+    if question.task == "open_ended":
+        return [{"answer": normalize_answer(text), "score": probability}]
     value = parse_count(text)
     return [{"answer": normalize_answer(text) if value is None else round_count(value), "value": value}]
 

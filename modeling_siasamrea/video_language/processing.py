@@ -1,9 +1,11 @@
 """Questions about clips as a video-language model reads them: chat template, frames with their times, answers."""
 
 import json
+import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
@@ -15,15 +17,21 @@ from .settings import VideoLanguageSettings, optional_file
 
 logger = logging.get_logger(__name__)
 
-TICKS = 1000  # a second; frames are numbered by their time, because families write index / fps into the prompt
+Clip = tuple[
+    torch.Tensor, list[float], float
+]  # frames as uint8, the time of each, the length of the span sampled from
+TICKS = 1000  # per second; frames are numbered by their time, because families write index / fps into the prompt
+THOUGHT = re.compile(r"[<◁\[]\|?(/?)(?:think|thinking|thought|reasoning)\|?[>▷\]]", re.IGNORECASE)
+SWITCH = re.compile(
+    r"\b(?:enable_|use_)?(?:think|thinking|reasoning)\b"
+)  # a template's variable that turns thoughts off
+PROBE = "Answer"
 
 
 class VideoLanguageProcessor:
     r"""
-    A family's own processor, and how its questions are put: sampling and wording.
-
-    The family's processor is used as it is. Its chat template makes the prompt, and its video processor gets frames
-    that are sampled already, with their times.
+    Adds sampling and wording to a family's own processor, which is used as it is: its chat template makes the prompt,
+    and its video processor gets frames that are already sampled, with their times.
 
     Args:
         processor ([`ProcessorMixin`]): The processor of a model of `AutoModelForImageTextToText` that takes videos.
@@ -31,10 +39,11 @@ class VideoLanguageProcessor:
 
     Attributes:
         video_processor ([`SiaSamReaVideoProcessor`]): Samples the clips.
-        num_truncated (`int`): Texts that were cut: none ever is.
+        end (`str`): Text that the template writes after an answer, such as `"<|im_end|>"`.
+        num_truncated (`int`): Number of texts that were cut, always 0.
 
     Raises:
-        `ValueError`: If the processor takes no videos.
+        `ValueError`: If the processor takes no videos, or its chat template or tokenizer cannot be used for answers.
     """
 
     num_truncated = 0
@@ -48,34 +57,40 @@ class VideoLanguageProcessor:
         self.processor = processor
         self.settings = settings
         self.video_processor = settings.video_sampler()
-        added = processor.tokenizer.added_tokens_decoder.values()
+        added = self.tokenizer.added_tokens_decoder.values()
         self._special_tokens = [token.content for token in added if token.special]
+        if self.tokenizer.eos_token is None:
+            raise ValueError(
+                f"The tokenizer of this {type(processor).__name__} has no eos_token, which ends an answer."
+            )
+        if self.tokenizer.pad_token is None:
+            logger.warning_once("The tokenizer has no pad_token; its eos_token pads the prompts, without effect.")
+            self.tokenizer.pad_token = self.tokenizer.eos_token
         # Qwen3-VL asks to be told whether a short clip's frames may be as large as a long video's budget allows.
         if getattr(processor.video_processor, "cap_pixels_per_frame", False) is None:
             processor.video_processor.cap_pixels_per_frame = True
+        self._learn_template()
 
     @property
     def tokenizer(self):
         """The family's tokenizer."""
         return self.processor.tokenizer
 
+    # What is asked and answered
+
     def question_text(self, question: VideoQuestion) -> str:
-        """What is asked: the question, its candidates, and the form of the answer."""
+        """Returns what is asked: the question, its candidates, and the form of the answer."""
         listed = list(question.candidates or ())
         if self.settings.multiple_choice == "letters":
             listed = [f"{letter}. {text}" for letter, text in zip(self.candidate_texts(question), listed)]
-        reserved = [
-            token for token in self._special_tokens if any(token in part for part in (question.question, *listed))
-        ]
-        if reserved:
-            raise ValueError(
-                f"Question {question.question_id} contains {reserved[0]!r}, which in this model's prompts stands for "
-                "something else than text, such as a video. Write it otherwise."
-            )
-        return self.settings.prompt(question.task).format(question=question.question, candidates="\n".join(listed))
+        self._refuse_special_tokens(question, question.question, *listed)
+        parts = {"{question}": question.question, "{candidates}": "\n".join(listed)}
+        return re.sub(
+            r"\{question\}|\{candidates\}", lambda place: parts[place[0]], self.settings.prompt(question.task)
+        )
 
     def candidate_texts(self, question: VideoQuestion) -> list[str]:
-        """The answers that a question may have: its candidates or their letters; none if it is not multiple choice."""
+        """Returns the possible answers: the candidates or their letters; none if it is not multiple choice."""
         candidates = list(question.candidates or ())
         if self.settings.multiple_choice == "likelihood":
             return candidates
@@ -87,46 +102,127 @@ class VideoLanguageProcessor:
         return list(string.ascii_uppercase[: len(candidates)])
 
     def answer_text(self, question: VideoQuestion) -> str:
-        """The right answer as the model is to write it; a whole count without decimals."""
+        """Returns the right answer as the model is to write it; a whole count without decimals."""
         if question.task == "multiple_choice":
             return self.candidate_texts(question)[question.answer]
-        return f"{question.answer:g}" if question.task == "count" else question.answer
+        if question.task == "count":
+            return f"{question.answer:g}"
+        self._refuse_special_tokens(question, question.answer)
+        return question.answer
 
-    def prompt(self, text: str, answer: str | None = None) -> str:
-        """The chat with a video and a question, up to where the answer begins, or with the answer."""
-        chat = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]}]
-        if answer is not None:
-            chat.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    def answers_to_score(self, question: VideoQuestion) -> list[str]:
+        """Returns the answers that evaluation scores: all candidates, or the right answer if it is known."""
+        if question.task == "multiple_choice":
+            return self.candidate_texts(question)
+        return [] if question.answer is None else [self.answer_text(question)]
+
+    def _refuse_special_tokens(self, question: VideoQuestion, *texts: str) -> None:
+        reserved = [token for token in self._special_tokens if any(token in text for text in texts)]
+        if reserved:
+            raise ValueError(
+                f"Question {question.question_id} contains {reserved[0]!r}, which in this model's prompts stands for "
+                "something else than text, such as a video. Write it otherwise."
+            )
+
+    def check(self, questions: Sequence[VideoQuestion]) -> None:
+        """Raises a `ValueError` for a row that cannot be asked, and warns of answers longer than `max_new_tokens`."""
+        limit, long = self.settings.max_new_tokens, []
+        for question in questions:
+            self.question_text(question)
+            answers = [] if question.answer is None else [self.answer_text(question)]
+            if question.task != "multiple_choice" and any(len(answer.encode()) >= limit for answer in answers):
+                if len(self.tokenizer(answers[0] + self.end, add_special_tokens=False)["input_ids"]) > limit:
+                    long.append(question)
+        if long:
+            logger.warning_once(
+                f"{len(long)} of {len(questions)} answers have more than max_new_tokens={limit} tokens and can never "
+                f"be written whole; the first is that of question {long[0].question_id}."
+            )
+
+    # How it is written
+
+    def _learn_template(self) -> None:
+        """Finds out how the chat template writes an answered turn: as the prompt, the answer and its end."""
+        name = f"The chat template of this {type(self.processor).__name__}"
         # A model that thinks first would need hundreds of tokens for an answer of one word.
-        thinks = "enable_thinking" in str(self.processor.chat_template)
+        self._switches = dict.fromkeys(sorted(set(SWITCH.findall(str(self.processor.chat_template)))), False)
+        try:
+            prompt, of_two_videos = self._render(PROBE), self._render(PROBE, videos=2)
+        except Exception as error:  # what a template or its absence raises is the family's own
+            if self.processor.chat_template is None:
+                raise ValueError(f"This {type(self.processor).__name__} has no chat template.") from error
+            raise ValueError(f"{name} cannot write a question about a video: {error}") from error
+        if prompt == of_two_videos:
+            raise ValueError(f"{name} takes no video; choose a model whose template does.")
+        opened = _opens_thought(prompt)
+        if opened:
+            logger.warning_once(
+                f"{name} opens a thought, and max_new_tokens={self.settings.max_new_tokens} allows an answer only: "
+                "the thought is closed in the prompt where the template closes it, and else may take all tokens."
+            )
+        for content in ([{"type": "text", "text": PROBE}], PROBE):
+            head, _, end = self._render(PROBE, content).rpartition(PROBE)
+            end = end.strip()
+            if end and not end.startswith((self.tokenizer.eos_token, *self._special_tokens)):
+                continue  # the template wrote something else than the answer, such as the list's representation
+            between = head.removeprefix(prompt)
+            if head.startswith(prompt) and (not between.strip() or THOUGHT.search(between)):
+                # Blanks are the answer's, as its first token has them; what closes a thought is the prompt's.
+                self._lead, self._between = (between, "") if not between.strip() else ("", between)
+                self._answered = None
+            elif prompt.startswith(head.rstrip()):  # the prompt goes on where an answered turn does not
+                self._lead, self._between = "", ""
+                self._answered = content if opened else None
+            else:
+                continue
+            self.end = end or self.tokenizer.eos_token
+            return
+        raise ValueError(f"{name} writes no turn of an assistant in which the answer can be found.")
+
+    def _render(self, text: str, answer: Any = None, videos: int = 1) -> str:
+        chat = [{"role": "user", "content": [{"type": "video"}] * videos + [{"type": "text", "text": text}]}]
+        if answer is not None:
+            chat.append({"role": "assistant", "content": answer})
         return self.processor.apply_chat_template(
-            chat,
-            add_generation_prompt=answer is None,
-            tokenize=False,
-            **({"enable_thinking": False} if thinks else {}),
+            chat, add_generation_prompt=answer is None, tokenize=False, **self._switches
         )
 
+    def prompt(self, text: str) -> str:
+        """Returns the chat with a video and a question, up to where the answer begins."""
+        if self._answered is not None:  # only an answered turn has no open thought
+            return self._render(text, self._answered).rpartition(PROBE)[0]
+        return self._render(text) + self._between
+
     def prompt_and_answer(self, text: str, answer: str) -> tuple[str, str]:
-        """The prompt, and the answer as the template writes it, to the token that ends the turn."""
-        prompt, chat = self.prompt(text), self.prompt(text, answer)
-        written = chat.removeprefix(prompt).rstrip() if chat.startswith(prompt) else answer
-        end = self.tokenizer.eos_token
-        return prompt, written if written.endswith(end) else written + end
+        """Returns the prompt, and the answer as the template writes it, to the token that ends the turn."""
+        return self.prompt(text), self._lead + answer + self.end
+
+    def token_ids(self, chat: str) -> list[int]:
+        """Returns the tokens of a chat, whose template may have written the first one already."""
+        return self.tokenizer(chat, add_special_tokens=self._adds_special_tokens(chat))["input_ids"]
+
+    def _adds_special_tokens(self, chat: str) -> bool:
+        return self.tokenizer.bos_token is None or not chat.startswith(self.tokenizer.bos_token)
+
+    def _answer_length(self, prompt: str, answer: str) -> int:
+        """Returns the number of tokens that follow those of the prompt."""
+        asked, whole = self.token_ids(prompt), self.token_ids(prompt + answer)
+        return len(whole) - _common_length([asked, whole])
+
+    # The model's inputs
 
     def __call__(
-        self,
-        texts: Sequence[str],
-        clips: Sequence[tuple[torch.Tensor, Sequence[float], float]],
-        answers: Sequence[str] | None = None,
+        self, texts: Sequence[str], clips: Sequence[Clip], answers: Sequence[str] | None = None
     ) -> BatchFeature:
         r"""
-        The model's inputs for one clip a question, padded at the left.
+        Makes the model's inputs for one clip per question, padded at the left.
 
         Args:
             texts (`Sequence[str]`): What is asked, see [`~VideoLanguageProcessor.question_text`].
             clips (`Sequence` of tuples):
                 For each question the clip's frames `(frames, 3, height, width)` as uint8, the time of each frame and
-                the duration of the video, in seconds. All clips have as many frames: some families batch no others.
+                the length of the span that they were sampled from, in seconds. All clips have as many frames, because
+                some families batch no others.
             answers (`Sequence[str]`, *optional*): The answers, which follow the prompts for teacher forcing.
 
         Returns:
@@ -135,52 +231,109 @@ class VideoLanguageProcessor:
         chats = [self.prompt(text) for text in texts]
         if answers is not None:
             chats = ["".join(self.prompt_and_answer(text, answer)) for text, answer in zip(texts, answers)]
+        return self._inputs(chats, clips)
+
+    def _inputs(self, chats: Sequence[str], clips: Sequence[Clip]) -> BatchFeature:
         videos, metadata = zip(*(self._video(*clip) for clip in clips))
-        return self.processor(
-            text=chats,
+        inputs = self.processor(
+            text=list(chats),
             videos=[[video] for video in videos],
             padding=True,
             padding_side="left",
+            add_special_tokens=self._adds_special_tokens(chats[0]),
             return_tensors="pt",
-            videos_kwargs={"do_sample_frames": False, "video_metadata": [[of_video] for of_video in metadata]},
+            videos_kwargs={
+                "do_sample_frames": False,
+                "video_metadata": [[of_video] for of_video in metadata],
+                "return_metadata": True,  # some families fail without it
+            },
         )
+        inputs.pop("video_metadata", None)
+        return inputs
 
     def _video(self, frames: torch.Tensor, seconds: Sequence[float], duration: float) -> tuple[torch.Tensor, dict]:
-        """A clip's frames and metadata; a clip shorter than one temporal patch repeats its last frame."""
+        """Returns a clip's frames and metadata; a clip shorter than one temporal patch repeats its last frame."""
         missing = getattr(self.processor.video_processor, "temporal_patch_size", 1) - len(frames)
         if missing > 0:
             frames = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
             seconds = [*seconds, *[seconds[-1]] * missing]
-        return frames, {
+        return frames.clone(), {  # Ernie 4.5 draws on the frames that it is given
             "total_num_frames": round(duration * TICKS),
             "fps": float(TICKS),
             "duration": duration,
             "frames_indices": [round(second * TICKS) for second in seconds],
         }
 
-    def answer_ids(self, inputs: BatchFeature, texts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
+    def check_size(self, clip: Clip) -> None:
+        """Lets the family's video processor resize one frame; it raises its own error for a shape that it refuses."""
+        frames, seconds, duration = clip
+        video, metadata = self._video(frames[:1], seconds[:1], duration)
+        self.processor.video_processor([video], do_sample_frames=False, video_metadata=[metadata])
+
+    def labels(self, texts: Sequence[str], answers: Sequence[str], inputs: BatchFeature) -> torch.Tensor:
         r"""
-        The tokens of each answer, in the inputs that end with them.
+        Returns the token that each of the last positions of the inputs predicts.
 
         Args:
-            inputs ([`BatchFeature`]): The inputs of [`~VideoLanguageProcessor.__call__`] with these answers.
             texts (`Sequence[str]`): What is asked.
             answers (`Sequence[str]`): The answers.
+            inputs ([`BatchFeature`]): The inputs of [`~VideoLanguageProcessor.__call__`] with these answers.
 
         Returns:
-            `torch.LongTensor` of shape `(questions, longest answer)`: aligned at the right, -100 before an answer.
+            `torch.LongTensor` of shape `(questions, longest answer + 1)`: -100 where no token of an answer follows.
         """
-        lengths = torch.tensor([self._answer_length(*chat) for chat in zip(texts, answers)])
+        lengths = torch.tensor([self._answer_length(*self.prompt_and_answer(*pair)) for pair in zip(texts, answers)])
         longest = int(lengths.max())
-        ids = inputs["input_ids"][:, -longest:]
-        return ids.masked_fill(torch.arange(longest) < longest - lengths[:, None], -100)
+        ids = inputs["input_ids"][:, -longest:].masked_fill(torch.arange(longest) < longest - lengths[:, None], -100)
+        return torch.nn.functional.pad(ids, (0, 1), value=-100)
 
-    def _answer_length(self, text: str, answer: str) -> int:
-        """Tokens that follow those of the prompt."""
-        prompt, written = self.prompt_and_answer(text, answer)
-        asked, whole = (self.tokenizer(chat)["input_ids"] for chat in (prompt, prompt + written))
-        shared = next((place for place, pair in enumerate(zip(asked, whole)) if pair[0] != pair[1]), len(asked))
-        return len(whole) - shared
+    def share(self, clip: Clip, texts: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, Any]:
+        r"""
+        Splits prompts and answers about one clip into the beginning that all have in common, with the video, and what
+        differs.
+
+        Args:
+            clip (`tuple`): The clip, as for [`~VideoLanguageProcessor.__call__`].
+            texts (`Sequence[str]`): What is asked.
+            answers (`Sequence[Sequence[str]]`): The answers to each that are to be scored.
+
+        Returns:
+            `dict`: `inputs` ([`BatchFeature`]), the model's for the common beginning; of each question `prompts`, the
+            tokens of the prompt that follow it, and `answers`, for each answer those of prompt and answer, with their
+            `lengths`, the number of tokens of the answer alone.
+        """
+        chats, lengths = [], []
+        for text, of_question in zip(texts, answers):
+            written = [self.prompt_and_answer(text, answer) for answer in of_question]
+            chats.append([self.prompt(text), *("".join(pair) for pair in written)])
+            lengths.append([self._answer_length(*pair) for pair in written])
+        inputs = self._inputs([chats[0][0]], [clip])
+        whole = inputs["input_ids"][0].tolist()
+        ids = [[self.token_ids(chat) for chat in of_question] for of_question in chats]
+        start = self._start_of_rest(ids)
+        rest = ids[0][0][start:]
+        if rest != whole[-len(rest) :]:  # the processor changes more than the video's place
+            ids = [[self._inputs([chat], [clip])["input_ids"][0].tolist() for chat in part] for part in chats]
+            start = self._start_of_rest(ids)
+            rest = ids[0][0][start:]
+        for name, value in inputs.items():
+            if isinstance(value, torch.Tensor) and value.shape == (1, len(whole)):
+                inputs[name] = value[:, : -len(rest)]
+        tails = [[torch.tensor(chat[start:]) for chat in of_question] for of_question in ids]
+        return {
+            "inputs": inputs,
+            "prompts": [prompt for prompt, *_ in tails],
+            "answers": [rows for _, *rows in tails],
+            "lengths": lengths,
+        }
+
+    @staticmethod
+    def _start_of_rest(ids: list[list[list[int]]]) -> int:
+        """Returns where chats begin to differ; each keeps one token at least."""
+        every = [chat for of_question in ids for chat in of_question]
+        return min(_common_length(every), min(map(len, every)) - 1)
+
+    # Files
 
     def save_pretrained(self, folder: str | Path, **kwargs) -> None:
         """Saves the family's processor and the settings."""
@@ -200,6 +353,17 @@ class VideoLanguageProcessor:
         return cls(AutoProcessor.from_pretrained(processor_source(name_or_path)), settings)
 
 
+def _common_length(ids: list[list[int]]) -> int:
+    """Returns the number of tokens that all begin with."""
+    return next((place for place, pair in enumerate(zip(*ids)) if len(set(pair)) > 1), min(map(len, ids)))
+
+
+def _opens_thought(prompt: str) -> bool:
+    """Returns whether the last mark of a thought in a prompt opens one."""
+    marks = THOUGHT.findall(prompt)
+    return bool(marks) and marks[-1] == ""
+
+
 def processor_source(name_or_path: str | Path) -> str:
     """Where a processor lies: beside the model, or, for an adapter that has none, beside the model that it is over."""
     adapter = optional_file(name_or_path, "adapter_config.json")
@@ -209,4 +373,4 @@ def processor_source(name_or_path: str | Path) -> str:
     return json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"]
 
 
-__all__ = ["VideoLanguageProcessor", "processor_source"]
+__all__ = ["Clip", "VideoLanguageProcessor", "processor_source"]

@@ -17,8 +17,8 @@ from ..siamese_reasoning import average_affinity
 from ..training.arguments import SiaSamReaTrainingArguments
 from ..training.trainer import SiaSamReaTrainer
 from .data import VideoLanguageDataCollator, in_precision
-from .generation import candidate_probabilities, generate_answers, normalize_answer, parse_count
-from .modeling import AnswerReasoningOutput, answer_log_likelihoods, reason_over_clips
+from .generation import ROWS_AT_A_TIME, answer_questions, normalize_answer, parse_count
+from .modeling import AnswerReasoningOutput, reason_over_clips
 from .processing import VideoLanguageProcessor
 from .settings import VideoLanguageSettings
 
@@ -88,13 +88,14 @@ class VideoLanguageTrainer(SiaSamReaTrainer):
         return processor.settings
 
     def _collator(self, model: nn.Module, processor: VideoLanguageProcessor, args: VideoLanguageTrainingArguments):
-        return VideoLanguageDataCollator(processor)
+        # With FSDP all processes must run the model equally often; gradient checkpointing keeps no cache.
+        return VideoLanguageDataCollator(processor, share=not (args.fsdp or args.gradient_checkpointing))
 
     def _vocabulary(self) -> Iterable[str] | None:
         return None
 
     def _check_questions(self, dataset: VideoQuestionDataset) -> None:
-        """Every question fits: the model has no heads, and no text is cut."""
+        self.data_collator.processor.check(dataset.questions)
 
     @staticmethod
     def _count_rows(batch: dict[str, Any]) -> torch.Tensor:
@@ -141,15 +142,13 @@ class VideoLanguageTrainer(SiaSamReaTrainer):
         Returns:
             `torch.Tensor`, or `tuple(torch.Tensor, list[AnswerReasoningOutput])`.
         """
-        output_layer = self.accelerator.unwrap_model(model).get_output_embeddings()
         (_, counted), (_, share) = self._shares(inputs, num_items_in_batch)
         loss, outputs = 0.0, []
         for part in inputs["parts"]:
             output = reason_over_clips(
                 model,
-                output_layer,
                 part["clips"],
-                part["answer_ids"],
+                part["labels"],
                 self.siasamrea_config,
                 self.args.label_smoothing_factor,
             )
@@ -177,36 +176,38 @@ class VideoLanguageTrainer(SiaSamReaTrainer):
         if "task" in inputs:  # else not one video of the data set can be read
             inputs = self._prepare_inputs(inputs)
             rows = iter(inputs["rows"].tolist())
-            answer = self._choose if inputs["task"] == "multiple_choice" else self._write
             with torch.no_grad(), self.compute_loss_context_manager():
                 for part in inputs["parts"]:
-                    for noted in answer(self.accelerator.unwrap_model(model), part):
+                    for noted in self._answer(self.accelerator.unwrap_model(model), part):
                         self._answers.note(next(rows), *noted)
         return torch.zeros((), device=self.args.device), None, None
 
-    def _choose(self, model: nn.Module, part: dict[str, Any]) -> list[Noted]:
-        """The most likely candidate of each pass, with its probability among them."""
-        scores = torch.stack([candidate_probabilities(model, clip, part["answer_ids"]) for clip in part["clips"]])
-        finite = torch.isfinite(scores).all().item()
-        right = part["questions"][0].answer
-        loss = math.nan if right is None else -scores[0, right].log().item()
-        best, answers = scores.max(dim=1)  # (passes,)
-        return [(answers.tolist(), best.tolist(), loss, finite)]
-
-    def _write(self, model: nn.Module, part: dict[str, Any]) -> list[Noted]:
-        """What the model generates in each pass, and the loss of the right answers where they are known."""
-        losses = [math.nan] * len(part["questions"])
-        if "clips" in part:
-            layer = model.get_output_embeddings()
-            log_p, lengths = answer_log_likelihoods(model, layer, part["clips"][0], part["answer_ids"])
-            losses = (-log_p / lengths).tolist()
-        of_passes = [generate_answers(model, self.processing_class, prompts) for prompts in part["prompts"]]
+    def _answer(self, model: nn.Module, part: dict[str, Any]) -> list[Noted]:
+        """
+        Returns for each question the answers of all passes, and the loss of the first: for a choice that of the right
+        candidate among all, else the mean over the right answer's tokens; NaN where the right answer is not known.
+        """
+        rows = max(self.args.per_device_eval_batch_size, ROWS_AT_A_TIME)
+        passes = [answer_questions(model, self.processing_class, asked, rows) for asked in part["passes"]]
+        lengths = part["passes"][0]["lengths"]
         noted = []
-        for question, loss, *written in zip(part["questions"], losses, *of_passes):
-            texts, scores = zip(*written)
-            answers = [written_answer(question, text) for text in texts]
-            finite = all(map(math.isfinite, scores)) and ("clips" not in part or math.isfinite(loss))
-            noted.append((answers, [None] * len(scores) if question.task == "count" else scores, loss, finite))
+        for place, question in enumerate(part["questions"]):
+            log_p = [of_pass[place][0] for of_pass in passes]  # (answers,) each
+            finite = all(torch.isfinite(of_pass).all() for of_pass in log_p)
+            loss = math.nan
+            if question.task == "multiple_choice":
+                best = [of_pass.softmax(dim=0).max(dim=0) for of_pass in log_p]
+                answers, scores = [one.indices.item() for one in best], [one.values.item() for one in best]
+                if question.answer is not None:
+                    loss = -log_p[0].log_softmax(dim=0)[question.answer].item()
+            else:
+                _, texts, scores = zip(*(of_pass[place] for of_pass in passes))
+                answers = [written_answer(question, text) for text in texts]
+                finite = finite and all(map(math.isfinite, scores))
+                scores = [None] * len(scores) if question.task == "count" else scores
+                if question.answer is not None:
+                    loss = -log_p[0].item() / lengths[place][0]
+            noted.append((answers, scores, loss, finite))
         return noted
 
 
@@ -222,18 +223,18 @@ def written_answer(question: VideoQuestion, text: str) -> str | float | None:
 
 
 def _measures(output: AnswerReasoningOutput) -> dict[str, torch.Tensor]:
-    """What is logged of a forward pass, see [`SiaSamReaTrainer`]; shares and entropies are means over tokens."""
-    measures = {"loss_gt": output.loss}
+    """Returns what is logged of a forward pass, see [`SiaSamReaTrainer`]; all are means over questions."""
+    measures, mean = {"loss_gt": output.loss}, output.tokens.mean
     anchor, siamese = output.clip_predictions[:, :1], output.clip_predictions[:, 1:]  # (tokens, clips)
     if siamese.shape[1]:
-        measures["clip_agreement"] = (siamese == anchor).float().mean()
+        measures["clip_agreement"] = mean((siamese == anchor).float().mean(dim=1))
     if output.soft_labels is not None:
         even = average_affinity(output.affinity.shape[-1], output.affinity.device)
         measures["loss_siamese"] = output.loss_siamese
         measures["affinity_deviation"] = (output.affinity - even).abs().sum(dim=-1).mean()
-        measures["soft_label_entropy"] = torch.special.entr(output.soft_labels).sum(dim=1).mean()
-        measures["soft_label_accuracy"] = (output.soft_labels.argmax(dim=1) == output.labels).float().mean()
-        measures["anchor_accuracy"] = (anchor[:, 0] == output.labels).float().mean()
+        measures["soft_label_entropy"] = mean(torch.special.entr(output.soft_labels).sum(dim=1))
+        measures["soft_label_accuracy"] = mean(output.soft_labels.argmax(dim=1) == output.tokens.labels)
+        measures["anchor_accuracy"] = mean(anchor[:, 0] == output.tokens.labels)
     return measures
 
 

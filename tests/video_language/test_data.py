@@ -20,7 +20,7 @@ def index_of(frame: torch.Tensor) -> int:
 
 def test_clips_are_siamese_and_their_times_true(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", frames=40, fps=8)
-    sampler = VideoLanguageSettings(frames_per_clip=5).video_sampler()
+    sampler = VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(frames_per_clip=5))
     clips = read_clips(sampler, str(path), training=True, seed=3, num_clips=4)
     assert len(clips) == 4
     for frames, seconds, duration in clips:
@@ -35,14 +35,14 @@ def test_clips_are_siamese_and_their_times_true(tmp_path, write_video):
 
 def test_times_of_a_span_are_those_of_the_video(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", frames=40, fps=8)
-    sampler = VideoLanguageSettings(frames_per_clip=2).video_sampler()
+    sampler = VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(frames_per_clip=2))
     ((frames, seconds, duration),) = read_clips(sampler, str(path), 2.0, 4.0)
     assert all(2 <= second < 4 for second in seconds) and seconds == [index_of(frame) / 8 for frame in frames]
-    assert duration >= 4.0
+    assert duration == pytest.approx(2.0)  # the span's own length
 
 
 def test_frames_in_memory_count_as_one_a_second():
-    sampler = VideoLanguageSettings(frames_per_clip=3).video_sampler()
+    sampler = VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(frames_per_clip=3))
     video = np.zeros((9, 24, 32, 3), dtype=np.uint8)
     ((frames, seconds, duration),) = read_clips(sampler, video)
     assert frames.shape == (3, 3, 24, 32) and (seconds, duration) == ([1.0, 4.0, 7.0], 9.0)
@@ -61,8 +61,9 @@ def test_times_of_a_varying_rate_are_true(tmp_path):
             frame.pts, frame.time_base = round(1000 * second), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    processor = VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(frames_per_clip=4))
     for source in (str(path), {"path": "v.mkv", "bytes": path.read_bytes()}):
-        ((frames, seconds, duration),) = read_clips(VideoLanguageSettings(frames_per_clip=4).video_sampler(), source)
+        ((frames, seconds, duration),) = read_clips(processor, source)
         assert seconds == pytest.approx([shown[index_of(frame)] for frame in frames]) and duration >= 4.2
 
 
@@ -89,32 +90,43 @@ def collator() -> VideoLanguageDataCollator:
     return VideoLanguageDataCollator(VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(num_clips=3)))
 
 
-def test_a_training_batch_has_a_part_for_each_number_of_frames(dataset, collator):
+def test_a_training_batch_has_a_part_for_each_number_of_frames_and_each_video_with_several_questions(
+    dataset, collator
+):
     requests = [VideoRequest(rows, epoch=0, num_clips=3) for rows in ((0,), (1, 4), (2,), (3,))]
-    batch = collator(dataset.__getitems__(requests))
+    items = dataset.__getitems__(requests)
+    batch = collator(items)
     assert batch["rows"].tolist() == [0, 1, 4, 3] and batch["task"] == "open_ended"
     assert [row for row, _ in batch["unreadable"]] == [2] and "broken.mp4" in batch["unreadable"][0][1]
-    long, brief = batch["parts"]  # ten frames; five, the least
+    long, short, brief = batch["parts"]
+    names = [[question.question_id for question in part["questions"]] for part in (long, short, brief)]
+    assert names == [["q0"], ["q1", "q4"], ["q3"]] and all(len(part["clips"]) == 3 for part in batch["parts"])
+    assert short["clips"][0]["tails"].shape[0] == 2 and short["clips"][0]["input_ids"].shape[0] == 1
+    for question, labels in zip(short["questions"], short["labels"]):
+        written = collator.processor.tokenizer.decode(labels[labels != -100])
+        assert written == f"{question.answer}<|im_end|>"
+    assert not torch.equal(short["clips"][0]["pixel_values_videos"], short["clips"][1]["pixel_values_videos"])
+
+    long, brief = VideoLanguageDataCollator(collator.processor, share=False)(items)["parts"]  # ten frames, and five
     assert [question.question_id for question in brief["questions"]] == ["q1", "q4", "q3"]
-    assert len(long["clips"]) == len(brief["clips"]) == 3
     assert [clip["video_grid_thw"][:, 0].tolist() for clip in (long["clips"][0], brief["clips"][0])] == [[5], [3] * 3]
-    assert brief["answer_ids"].shape == (3, 4)
-    assert not torch.equal(brief["clips"][0]["pixel_values_videos"], brief["clips"][1]["pixel_values_videos"])
+    assert brief["labels"].shape == (3, 5)
 
 
-def test_an_evaluation_batch_asks_and_compares(dataset, collator):
+def test_a_part_of_evaluation_is_about_one_video(dataset, collator):
     open_ended = collator(dataset.__getitems__([VideoRequest((1, 4)), VideoRequest((3,))]))
-    (part,) = open_ended["parts"]
-    assert (
-        part["prompts"][0]["input_ids"].shape[0] == 3 and len(part["clips"]) == 1 and part["answer_ids"].shape[0] == 3
-    )
+    asked = [part["passes"][0] for part in open_ended["parts"]]
+    assert [len(one["prompts"]) for one in asked] == [2, 1] and open_ended["rows"].tolist() == [1, 4, 3]
+    assert all(len(answers) == 1 for one in asked for answers in one["answers"])
     choice = collator(dataset.__getitems__([VideoRequest((5, 6))]))
-    assert [len(part["answer_ids"]) for part in choice["parts"]] == [3, 2] and choice["rows"].tolist() == [5, 6]
+    (part,) = choice["parts"]
+    assert [len(answers) for answers in part["passes"][0]["answers"]] == [3, 2]
+    prompt, (answer, *_) = part["passes"][0]["prompts"][0], part["passes"][0]["answers"][0]
+    assert torch.equal(answer[: len(prompt)], prompt) and "video" not in collator.processor.tokenizer.decode(prompt)
 
 
-def test_questions_without_answers_are_asked(tmp_path, write_video, collator):
-    path = str(write_video(tmp_path / "v.mp4"))
-    question = VideoQuestion(path, "what ?", None, "open_ended", "1")
-    dataset = VideoClipDataset([question], collator.processor)
-    (part,) = collator(dataset.__getitems__([VideoRequest((0,))]))["parts"]
-    assert "prompts" in part and "clips" not in part
+def test_a_video_of_a_shape_that_the_family_refuses_is_unreadable(tmp_path, write_video, collator):
+    path = str(write_video(tmp_path / "v.mp4", height=16, width=3300))
+    dataset = VideoClipDataset([VideoQuestion(path, "what ?", None, "open_ended", "1")], collator.processor)
+    item = dataset[VideoRequest((0,))]
+    assert "3300 x 16" in item["error"] and "v.mp4" in item["error"]

@@ -1,11 +1,23 @@
-"""Generated answers, counts in words, and the probability of what was written."""
+"""Answers about one video that share its prompt, beside the model's forward over each whole prompt."""
+
+import math
 
 import pytest
 import torch
 from tiny_video_language_models import FAMILIES, tiny
 
-from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings
-from modeling_siasamrea.video_language.generation import generate_answers, normalize_answer, parse_count
+from modeling_siasamrea.data.questions import VideoQuestion
+from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings, shared_prompts
+from modeling_siasamrea.video_language.data import VideoLanguageDataCollator
+from modeling_siasamrea.video_language.generation import answer_questions, normalize_answer, parse_count
+
+
+CLIP = (torch.full((4, 3, 32, 32), 90, dtype=torch.uint8), [0.0, 1.0, 2.0, 3.0], 4.0)
+QUESTIONS = [
+    VideoQuestion("v", "which ?", None, "multiple_choice", "1", ("cat", "a much longer one", "dog")),
+    VideoQuestion("v", "what colour is it ?", "red", "open_ended", "2"),
+    VideoQuestion("v", "how many ?", None, "count", "3"),
+]
 
 
 @pytest.mark.parametrize(
@@ -14,10 +26,9 @@ from modeling_siasamrea.video_language.generation import generate_answers, norma
         ("Red.", "red"),
         (" A  Red\tcar \n because it is", "a red car"),
         ("\n\nyes", "yes"),
-        ("3.5", "3.5"),
         ("U.S.", "u.s"),
-        ("", ""),
         (".", ""),
+        ("it may be blue\n</think>\n\nRed.", "red"),
     ],
 )
 def test_answers_are_normalised(written, expected):
@@ -27,14 +38,13 @@ def test_answers_are_normalised(written, expected):
 @pytest.mark.parametrize(
     "written, expected",
     [
-        ("3", 3.0),
         ("There are 12 of them.", 12.0),
         ("Two times", 2.0),
         ("seventeen", 17.0),
         ("2.5", 2.5),
         ("seven or 8", 7.0),
+        ("5 or 6 ...</think>six", 6.0),
         ("someone does it", None),
-        ("none", None),
         ("", None),
     ],
 )
@@ -42,62 +52,114 @@ def test_counts_are_read(written, expected):
     assert parse_count(written) == expected
 
 
+def asked_of(processor: VideoLanguageProcessor, questions=QUESTIONS) -> dict:
+    (asked,) = VideoLanguageDataCollator(processor).to_answer(questions, [CLIP])["passes"]
+    return asked
+
+
+def in_full(model, processor, text: str, answer: str) -> float:
+    """The log-likelihood of an answer from one forward over the whole prompt."""
+    _, written = processor.prompt_and_answer(text, answer)
+    number = len(processor.tokenizer(written, add_special_tokens=False)["input_ids"])
+    inputs = processor([text], [CLIP], [answer])
+    with torch.no_grad():
+        log_p = model(**inputs, use_cache=False).logits[0, -number - 1 : -1].log_softmax(dim=-1)
+    return log_p.gather(1, inputs["input_ids"][0, -number:, None]).sum().item()
+
+
+def written_in_full(model, processor, text: str, ends: list[int], number: int) -> tuple[str, float]:
+    """What a loop of single steps over the whole sequence writes."""
+    inputs, ids, score = processor([text], [CLIP]), [], 1.0
+    while len(ids) < number and not set(ends) & set(ids):
+        with torch.no_grad():
+            probabilities = model(**inputs, use_cache=False).logits[0, -1].softmax(dim=0)
+        score *= probabilities.max().item()
+        ids.append(probabilities.argmax().item())
+        for name, value in inputs.items():
+            if value.shape == inputs["attention_mask"].shape and name != "attention_mask":
+                more = ids[-1] if name == "input_ids" else 0
+                inputs[name] = torch.cat([value, torch.full((1, 1), more)], dim=1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    return processor.tokenizer.decode(ids, skip_special_tokens=True), score
+
+
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_generated_and_how_likely_it_is(family):
-    """Beside a loop of single steps over the whole sequence, for two prompts of different length."""
+def test_answers_that_share_a_prompt_are_those_of_whole_prompts(family, shared, monkeypatch):
     model, processor = tiny(family)
-    processor = VideoLanguageProcessor(processor, VideoLanguageSettings(max_new_tokens=6))
-    end = processor.tokenizer.eos_token_id
+    processor = VideoLanguageProcessor(processor, VideoLanguageSettings(max_new_tokens=5))
     head = model.get_output_embeddings().weight
     torch.nn.init.normal_(head, std=0.5)  # so that answers are of some likelihood
     head.data[256:] = 0.0  # and of no special token, such as a video's
-    clip = (torch.full((4, 3, 32, 32), 90, dtype=torch.uint8), [0.0, 1.0, 2.0, 3.0], 4.0)
-    texts = ["what ?", "a much longer question ?"]
-    expected = []
-    for text in texts:
-        inputs, ids, score = processor([text], [clip]), [], 1.0
-        while len(ids) < 6 and end not in ids:
-            with torch.no_grad():
-                probabilities = model(**inputs, use_cache=False).logits[0, -1].softmax(dim=0)
-            score *= probabilities.max().item()
-            ids.append(probabilities.argmax().item())
-            for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
-                if name in inputs:
-                    value = {"input_ids": ids[-1], "attention_mask": 1, "mm_token_type_ids": 0}[name]
-                    inputs[name] = torch.cat([inputs[name], torch.full((1, 1), value)], dim=1)
-        expected.append((processor.tokenizer.decode(ids, skip_special_tokens=True), score))
-    together = generate_answers(model, processor, processor(texts, [clip] * 2))
-    for (text, score), (other, other_score) in zip(together, expected):
-        assert text == other and score == pytest.approx(other_score, rel=1e-3)
+    asked = asked_of(processor)
+    assert shared_prompts.goes_on(model, asked["inputs"], asked["prompts"][0])
+    if not shared:
+        monkeypatch.setitem(shared_prompts._GOES_ON, model, False)
+    model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0, no_repeat_ngram_size=1)
+    answered = answer_questions(model, processor, asked, rows_at_a_time=2)
+    scored = [(*QUESTIONS[0].candidates,), ("red",), ()]
+    for question, answers, (scores, text, probability) in zip(QUESTIONS, scored, answered):
+        asked_text = processor.question_text(question)
+        expected = [in_full(model, processor, asked_text, answer) for answer in answers]
+        assert scores.tolist() == pytest.approx(expected, rel=1e-5)
+        if question.task == "multiple_choice":
+            assert text is None
+        else:
+            ends = [processor.tokenizer.eos_token_id]
+            other, other_probability = written_in_full(model, processor, asked_text, ends, 5)
+            assert text == other and probability == pytest.approx(other_probability, rel=1e-4)
 
 
-def test_an_answer_that_ends_earlier_is_not_as_unlikely_as_the_padding_after_it():
+def test_letters_and_a_probability_with_its_end():
+    model, processor = tiny("qwen3_vl")
+    processor = VideoLanguageProcessor(processor, VideoLanguageSettings(multiple_choice="letters"))
+    ((scores, *_),) = answer_questions(model, processor, asked_of(processor, QUESTIONS[:1]))
+    text = processor.question_text(QUESTIONS[0])
+    assert scores.tolist() == pytest.approx([in_full(model, processor, text, letter) for letter in "ABC"], rel=1e-5)
+
+
+def test_an_answer_ends_with_its_end():
     model, processor = tiny("qwen3_vl")
     processor = VideoLanguageProcessor(processor, VideoLanguageSettings(max_new_tokens=4))
-    clip = (torch.zeros(4, 3, 32, 32, dtype=torch.uint8), [0.0, 1.0, 2.0, 3.0], 4.0)
-    prompts = processor(["what ?"] * 2, [clip] * 2)
+    asked = asked_of(processor, QUESTIONS[1:2])
+    shared_prompts.goes_on(model, asked["inputs"], asked["prompts"][0])
     letter, end = processor.tokenizer("x")["input_ids"][0], processor.tokenizer.eos_token_id
-    steps = iter([[letter, end], [letter, 0], [end, 0]])  # the first answer is xx, the second nothing
+    steps = iter([letter, letter, letter, end])  # the prompt's end, where the right answer is scored, and two steps
+    runs = []
 
     def forced(module, inputs, logits):
+        runs.append(logits.shape[1])
+        if len(runs) in (1, 3):  # the beginning, and the right answer behind the prompt
+            return logits
         scores = torch.full_like(logits, -20.0)
-        for row, token in enumerate(next(steps)):
-            scores[row, -1, token] = 0.0
-            if token == end:
-                scores[row, -1, letter] = -0.001  # the end is as likely as not
+        scores[0, -1, next(steps)] = 0.0
         return scores
 
     handle = model.get_output_embeddings().register_forward_hook(forced)
-    answers = generate_answers(model, processor, prompts)
+    ((_, text, probability),) = answer_questions(model, processor, asked)
     handle.remove()
-    assert [text for text, _ in answers] == ["xx", ""]
-    assert all(score == pytest.approx(0.5, abs=1e-3) for _, score in answers)
+    assert text == "xxx" and probability == pytest.approx(1.0, abs=1e-3) and len(runs) == 6
+    assert math.isfinite(probability)
 
 
-def test_generation_is_greedy_whatever_the_model_comes_with():
-    model, processor = tiny("qwen2_5_vl")
-    processor = VideoLanguageProcessor(processor, VideoLanguageSettings(max_new_tokens=5))
-    prompts = processor(["what ?"], [(torch.zeros(4, 3, 56, 56, dtype=torch.uint8), [0.0, 1.0, 2.0, 3.0], 4.0)])
-    plain = generate_answers(model, processor, prompts)
-    model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0, max_length=12)
-    assert generate_answers(model, processor, prompts) == plain
+@pytest.mark.parametrize("fault", ["raises", "differs"])
+def test_a_family_whose_cache_cannot_be_copied_answers_from_whole_prompts(fault, monkeypatch):
+    model, processor = tiny("qwen3_vl")
+    processor = VideoLanguageProcessor(processor, VideoLanguageSettings(max_new_tokens=2))
+    asked = asked_of(processor)
+    before = answer_questions(model, processor, asked)
+    del shared_prompts._GOES_ON[model]
+
+    def repeated(cache, rows, copied=shared_prompts.repeated):
+        if fault == "raises":
+            raise AttributeError("no reorder_cache")
+        cache = copied(cache, rows)
+        cache.layers[0].keys.mul_(1.5)
+        return cache
+
+    monkeypatch.setattr(shared_prompts, "repeated", repeated)
+    answered = answer_questions(model, processor, asked)
+    assert not shared_prompts._GOES_ON[model]
+    for (scores, text, _), (expected, other, _) in zip(answered, before):
+        torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
+        assert text == other
