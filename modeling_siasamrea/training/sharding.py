@@ -1,12 +1,15 @@
 """Several processes, where accelerate leaves it undone: FSDP2 on CPUs, around BERT, with heads that wait; the end."""
 
 import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 
 def shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:
@@ -45,4 +48,25 @@ def start_missing_states(optimizer: torch.optim.Optimizer) -> None:
                 }
 
 
-__all__ = ["choose_sharded_layers", "leave_process_group_at_exit", "shard_on_cpu", "start_missing_states"]
+@contextmanager
+def whole_weights(model: nn.Module) -> Iterator[None]:
+    """Gives each process all weights of a model that FSDP2 shards, so that it runs the model as often as it needs."""
+    sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for module in sharded:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in sharded:
+            module.set_reshard_after_forward(True, recurse=False)
+            module.reshard()
+
+
+__all__ = [
+    "choose_sharded_layers",
+    "leave_process_group_at_exit",
+    "shard_on_cpu",
+    "start_missing_states",
+    "whole_weights",
+]

@@ -7,7 +7,7 @@ import torch
 
 from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
-from ..processors.video_decoding import VideoDecodingError
+from ..processors.video_source import VideoDecodingError, is_source, source_name
 from .processing import Clip, VideoLanguageProcessor
 
 
@@ -48,9 +48,9 @@ def read_clips(
     try:
         processor.check_size(clips[0])
     except Exception as error:  # each family raises its own
-        shape = " x ".join(map(str, clips[0][0].shape[:1:-1]))
-        name = type(processor.processor.video_processor).__name__
-        raise VideoDecodingError(f"{name} refuses frames of {shape} pixels of {video!s:.200}: {error}") from error
+        name = source_name(video) if is_source(video) else "in memory"
+        width, height = clips[0][0].shape[:1:-1]
+        raise VideoDecodingError(name, f"the model takes no frames of {width} x {height} pixels ({error})") from error
     return clips
 
 

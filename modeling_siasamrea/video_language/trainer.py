@@ -9,12 +9,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
+from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
 from ..data.unlabelled_rows import refuse_unlabelled
 from ..siamese_reasoning import average_affinity
 from ..training.arguments import SiaSamReaTrainingArguments
+from ..training.sharding import whole_weights
 from ..training.trainer import SiaSamReaTrainer
 from .data import VideoLanguageDataCollator, in_precision
 from .generation import ROWS_AT_A_TIME, answer_questions, normalize_answer, parse_count
@@ -163,6 +165,11 @@ class VideoLanguageTrainer(SiaSamReaTrainer):
         return (loss, outputs) if return_outputs else loss
 
     # Evaluation
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """See [`SiaSamReaTrainer.evaluation_loop`]; processes run the model as often as their questions need."""
+        with whole_weights(self.model):
+            return super().evaluation_loop(*args, **kwargs)
 
     def prediction_step(
         self,

@@ -1,0 +1,34 @@
+"""Trains and evaluates a tiny video-language model on the colours of `test_trainer.py` in a process of the pair."""
+
+import json
+from pathlib import Path
+
+from tiny_video_language_models import tiny
+
+from modeling_siasamrea.data.questions import load_video_questions
+from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings
+from modeling_siasamrea.video_language.data import VideoClipDataset
+from modeling_siasamrea.video_language.trainer import VideoLanguageTrainer, VideoLanguageTrainingArguments
+
+
+def train_in_two(colours: str, output: str, settings: dict, arguments: dict, fsdp: bool = False) -> None:
+    """Trains on the open-ended questions (sharded: on choices), answers all and writes both into the output folder."""
+    model, processor = tiny("qwen3_vl")
+    processor = VideoLanguageProcessor(processor, VideoLanguageSettings(num_clips=3, max_new_tokens=8, **settings))
+    rows = load_video_questions(Path(colours) / "rows.jsonl", colours)
+    task = "multiple_choice" if fsdp else "open_ended"
+    train = [row for row in rows if row.task == task and "v6" not in row.video]
+    defaults = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "save_strategy": "no"}
+    defaults |= {"max_steps": 1 if fsdp else 3, "per_device_train_batch_size": 2, "fsdp": fsdp}
+    trainer = VideoLanguageTrainer(
+        model,
+        VideoLanguageTrainingArguments(output_dir=output, **(defaults | arguments)),
+        train_dataset=VideoClipDataset(train, processor),
+        eval_dataset=VideoClipDataset(rows, processor),
+        processing_class=processor,
+    )
+    trainer.train()
+    predictions = trainer.predict(trainer.eval_dataset).predictions
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        (Path(output) / "report.json").write_text(json.dumps([predictions, trainer.state.log_history]))
