@@ -7,22 +7,19 @@ import torch
 
 from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
+from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from ..processors.video_source import VideoDecodingError, is_source, source_name
 from .processing import Clip, VideoLanguageProcessor
 
 
 def read_clips(
-    processor: VideoLanguageProcessor,
-    video: Any,
-    start: float | None = None,
-    end: float | None = None,
-    **sampling: Any,
+    sampler: SiaSamReaVideoProcessor, video: Any, start: float | None = None, end: float | None = None, **sampling: Any
 ) -> list[Clip]:
     r"""
     Samples the clips of a video and decodes them in one pass.
 
     Args:
-        processor ([`VideoLanguageProcessor`]): Its `video_processor` says which frames.
+        sampler ([`SiaSamReaVideoProcessor`]): Says which frames.
         video: Anything that [`~SiaSamReaVideoProcessor.sample_clips_of`] takes.
         start (`float`, *optional*): Start of the span, in seconds.
         end (`float`, *optional*): End of the span, in seconds.
@@ -34,17 +31,29 @@ def read_clips(
         on purpose have those of the order in which they are shown.
 
     Raises:
-        [`VideoDecodingError`]: If the video cannot be read, or has a shape that the family's video processor refuses.
+        [`VideoDecodingError`]: If the video cannot be read.
     """
-    sampled = processor.video_processor.sample_clips_of(video, start, end, **sampling)
+    sampled = sampler.sample_clips_of(video, start, end, **sampling)
     times, duration = sampled.times, sampled.metadata.duration
     if times is None:  # frames without times count as one per second, as they do in sampling
         times = (start or 0.0) + sampled.indices.astype(float)
         duration = sampled.metadata.total_num_frames
-    clips = [
+    return [
         (sampled.frames[clip], seconds, max(float(duration), seconds[-1] - (start or 0.0)))
         for clip, seconds in zip(sampled.positions, np.sort(times, axis=1).tolist())
     ]
+
+
+def read_fitting_clips(
+    processor: VideoLanguageProcessor, video: Any, *span: float | None, **sampling: Any
+) -> list[Clip]:
+    """
+    Reads clips as [`read_clips`] does, for a model.
+
+    Raises:
+        [`VideoDecodingError`]: If the video cannot be read, or has a shape that the family's video processor refuses.
+    """
+    clips = read_clips(processor.video_processor, video, *span, **sampling)
     try:
         processor.check_size(clips[0])
     except Exception as error:  # each family raises its own
@@ -69,7 +78,8 @@ class VideoClipDataset(VideoQuestionDataset):
         self.processor = processor
 
     def _read(self, question: VideoQuestion, sampling: dict[str, Any]) -> dict[str, list[Clip]]:
-        return {"clips": read_clips(self.processor, question.video_source, question.start, question.end, **sampling)}
+        span = (question.start, question.end)
+        return {"clips": read_fitting_clips(self.processor, question.video_source, *span, **sampling)}
 
 
 class VideoLanguageDataCollator:
@@ -180,4 +190,4 @@ def in_precision(part: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     return part
 
 
-__all__ = ["VideoClipDataset", "VideoLanguageDataCollator", "in_precision", "read_clips"]
+__all__ = ["VideoClipDataset", "VideoLanguageDataCollator", "in_precision", "read_clips", "read_fitting_clips"]

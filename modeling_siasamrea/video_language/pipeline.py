@@ -9,7 +9,7 @@ from ..configuration_siasamrea import TASKS, round_count
 from ..data.questions import VideoQuestion
 from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from ..requests_siasamrea import Place, RequestBatch
-from .data import VideoLanguageDataCollator, in_precision, read_clips
+from .data import VideoLanguageDataCollator, in_precision, read_fitting_clips
 from .generation import answer_questions, normalize_answer, parse_count
 from .loading import is_adapter
 from .processing import VideoLanguageProcessor
@@ -80,7 +80,7 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
         features = []
         for index, (video, start, end) in enumerate(zip(batch.videos, batch.starts, batch.ends)):
             video = list(video) if isinstance(video, tuple) else video
-            clips = read_clips(self.processor, video, start, end, download_limits=download_limits)
+            clips = read_fitting_clips(self.processor, video, start, end, download_limits=download_limits)
             questions, places = [], []
             for kind in batch.questions:
                 for row, of_row in enumerate(kind.video_index):

@@ -20,7 +20,7 @@ def index_of(frame: torch.Tensor) -> int:
 
 def test_clips_are_siamese_and_their_times_true(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", frames=40, fps=8)
-    sampler = VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(frames_per_clip=5))
+    sampler = VideoLanguageSettings(frames_per_clip=5).video_sampler()
     clips = read_clips(sampler, str(path), training=True, seed=3, num_clips=4)
     assert len(clips) == 4
     for frames, seconds, duration in clips:
@@ -35,14 +35,14 @@ def test_clips_are_siamese_and_their_times_true(tmp_path, write_video):
 
 def test_times_of_a_span_are_those_of_the_video(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", frames=40, fps=8)
-    sampler = VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(frames_per_clip=2))
+    sampler = VideoLanguageSettings(frames_per_clip=2).video_sampler()
     ((frames, seconds, duration),) = read_clips(sampler, str(path), 2.0, 4.0)
     assert all(2 <= second < 4 for second in seconds) and seconds == [index_of(frame) / 8 for frame in frames]
     assert duration == pytest.approx(2.0)  # the span's own length
 
 
 def test_frames_in_memory_count_as_one_a_second():
-    sampler = VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(frames_per_clip=3))
+    sampler = VideoLanguageSettings(frames_per_clip=3).video_sampler()
     video = np.zeros((9, 24, 32, 3), dtype=np.uint8)
     ((frames, seconds, duration),) = read_clips(sampler, video)
     assert frames.shape == (3, 3, 24, 32) and (seconds, duration) == ([1.0, 4.0, 7.0], 9.0)
@@ -61,9 +61,9 @@ def test_times_of_a_varying_rate_are_true(tmp_path):
             frame.pts, frame.time_base = round(1000 * second), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    processor = VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(frames_per_clip=4))
+    sampler = VideoLanguageSettings(frames_per_clip=4).video_sampler()
     for source in (str(path), {"path": "v.mkv", "bytes": path.read_bytes()}):
-        ((frames, seconds, duration),) = read_clips(processor, source)
+        ((frames, seconds, duration),) = read_clips(sampler, source)
         assert seconds == pytest.approx([shown[index_of(frame)] for frame in frames]) and duration >= 4.2
 
 

@@ -1,14 +1,17 @@
 """Prompts, frames with their times, and answers of five families; the settings file."""
 
+import dataclasses
 import re
 
 import pytest
 import torch
 from tiny_video_language_models import FAMILIES, tiny
+from tokenizers.processors import TemplateProcessing
 from transformers import BertTokenizerFast, ViTImageProcessor
 
 from modeling_siasamrea.data.questions import VideoQuestion
 from modeling_siasamrea.video_language import SETTINGS_NAME, VideoLanguageProcessor, VideoLanguageSettings
+from modeling_siasamrea.video_language.data import VideoLanguageDataCollator
 
 
 OPEN = VideoQuestion("v", "what {colour} is it ?", "red", "open_ended", "1")
@@ -54,18 +57,120 @@ def test_answers_end_the_inputs_and_prompts_are_what_generation_starts_from(fami
     texts, answers = ["what ?", "what colour is it ?"], ["red", "a long answer"]
     clips = [(frames(), [0.0, 1.0, 2.0, 3.0], 4.0)] * 2
     inputs = processor(texts, clips, answers)
-    answer_ids = processor.answer_ids(inputs, texts, answers)
+    labels = processor.labels(texts, answers, inputs)
     end = processor.tokenizer.eos_token
     space = " " if family == "smolvlm" else ""  # as its template writes answers
-    decoded = [processor.tokenizer.decode(row[row != -100]) for row in answer_ids]
+    decoded = [processor.tokenizer.decode(row[row != -100]) for row in labels]
     assert decoded == [f"{space}red{end}", f"{space}a long answer{end}"]
-    assert (inputs["input_ids"][:, -1] == processor.tokenizer.eos_token_id).all()
+    predicted = inputs["input_ids"][:, 1:][:, -labels.shape[1] + 1 :]
+    assert torch.equal(labels[:, :-1][labels[:, :-1] != -100], predicted[labels[:, :-1] != -100])
     prompts = processor(texts, clips)
     for row in range(2):
-        length = int((answer_ids[row] != -100).sum())
+        length = int((labels[row] != -100).sum())
         learnt = inputs["input_ids"][row][inputs["attention_mask"][row] == 1][:-length]
         assert torch.equal(prompts["input_ids"][row][prompts["attention_mask"][row] == 1], learnt)
         assert prompts["attention_mask"][row, -1] == 1  # padding is at the left
+
+
+PARTS = (
+    "{% for part in message.content %}"
+    "{% if part.type == 'video' %}<|video_pad|>{% else %}{{ part.text }}{% endif %}{% endfor %}"
+)
+GLM = (
+    "[gMASK]<sop>{% for message in messages %}<|{{ message.role }}|>\n"
+    f"{{% if message.role == 'user' %}}{PARTS}{{% else %}}{{{{ message.content }}}}{{% endif %}}{{% endfor %}}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+TURNS = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    f"{{% if message.content is string %}}{{{{ message.content }}}}{{% else %}}THOUGHT{PARTS}{{% endif %}}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\nOPENED{% endif %}"
+)
+ANSWERED = "{% if message.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+SWITCHED = "{% if thinking is defined and thinking is false %}<think></think>{% else %}<think>{% endif %}"
+
+
+@pytest.mark.parametrize(
+    "template, prompt_end, written",
+    [
+        (GLM, "<|assistant|>\n", "red<|im_end|>"),  # wants an answer as text, and writes no end
+        # Qwen3-VL-Thinking opens a thought, which only an answered turn closes.
+        (TURNS.replace("THOUGHT", ANSWERED).replace("OPENED", "<think>\n"), "</think>\n\n", "red<|im_end|>"),
+        # DeepSeek's leaves thoughts out of answered turns.
+        (TURNS.replace("THOUGHT", "").replace("OPENED", "<think>\n"), "assistant\n", "red<|im_end|>"),
+        # Kimi's has a switch of its own; Qwen3.5's writes an empty thought for its switch.
+        (TURNS.replace("THOUGHT", "").replace("OPENED", SWITCHED), "<think></think>", "red<|im_end|>"),
+        (
+            TURNS.replace("THOUGHT", "").replace("OPENED", SWITCHED.replace("thinking", "enable_thinking")),
+            "<think></think>",
+            "red<|im_end|>",
+        ),
+        (TURNS.replace("THOUGHT", "").replace("OPENED", ""), "assistant\n", "red<|im_end|>"),
+    ],
+)
+def test_a_chat_is_the_prompt_the_answer_and_its_end(template, prompt_end, written):
+    family = tiny("qwen3_vl")[1]
+    family.chat_template = template
+    processor = VideoLanguageProcessor(family, VideoLanguageSettings())
+    prompt, answer = processor.prompt_and_answer("what ?", "red")
+    assert prompt == processor.prompt("what ?") and prompt.endswith(prompt_end) and answer == written
+    assert "<|video_pad|>what ?" in prompt
+    (part,) = VideoLanguageDataCollator(processor)(
+        [{"rows": (0,), "questions": [OPEN], "clips": [(frames(), [0.0, 1.0, 2.0, 3.0], 4.0)], "training": True}]
+    )["parts"]
+    assert processor.tokenizer.decode(part["labels"][part["labels"] != -100]) == written
+
+
+def test_a_prompt_that_opens_a_thought_is_said_once(caplog):
+    family = tiny("qwen3_vl")[1]
+    family.chat_template = TURNS.replace("THOUGHT", "").replace("OPENED", "<think>\n")
+    VideoLanguageProcessor(family, VideoLanguageSettings(max_new_tokens=31))
+    VideoLanguageProcessor(family, VideoLanguageSettings(max_new_tokens=31))
+    assert sum("opens a thought, and max_new_tokens=31" in record.message for record in caplog.records) == 1
+
+
+def test_a_chat_has_one_bos_whoever_writes_it():
+    for template in (TURNS, "<s>" + TURNS):
+        family = tiny("qwen3_vl")[1]
+        family.tokenizer.add_special_tokens({"bos_token": "<s>"})
+        family.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", family.tokenizer.bos_token_id)]
+        )
+        family.chat_template = template.replace("THOUGHT", "").replace("OPENED", "")
+        processor = VideoLanguageProcessor(family, VideoLanguageSettings())
+        clip = (frames(), [0.0, 1.0, 2.0, 3.0], 4.0)
+        rows = [
+            processor(["what ?"], [clip])["input_ids"],
+            processor.share(clip, ["a", "b"], [[], []])["inputs"]["input_ids"],
+        ]
+        assert [int((ids == family.tokenizer.bos_token_id).sum()) for ids in rows] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"chat_template": None}, "has no chat template"),
+        ({"chat_template": "{{ messages[0].content[-1].text }}"}, "takes no video"),
+        ({"chat_template": TURNS.replace("{{ part.text }}", "{{ raise_exception('no text') }}")}, "no text"),
+        ({"chat_template": "{% for part in messages[0].content %}{{ part.type }}{% endfor %}"}, "no turn"),
+    ],
+)
+def test_templates_that_cannot_be_used_are_sentences(change, said):
+    family = tiny("qwen3_vl")[1]
+    family.chat_template = change["chat_template"]
+    with pytest.raises(ValueError, match=said):
+        VideoLanguageProcessor(family, VideoLanguageSettings())
+
+
+def test_tokenizers_without_an_end_or_padding():
+    family = tiny("qwen3_vl")[1]
+    family.tokenizer.pad_token = None
+    processor = VideoLanguageProcessor(family, VideoLanguageSettings())
+    clips = [(frames(), [0.0, 1.0, 2.0, 3.0], 4.0)] * 2
+    assert processor(["a", "longer"], clips)["input_ids"].shape[0] == 2
+    family.tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="no eos_token"):
+        VideoLanguageProcessor(family, VideoLanguageSettings())
 
 
 def prompt_of(processor: VideoLanguageProcessor, seconds: list[float], duration: float) -> str:
@@ -82,10 +187,33 @@ def test_prompts_have_the_true_times_of_frames():
     assert "1:02:05 [H:MM:SS] video" in written
 
 
-def test_seconds_of_a_grid_are_those_of_the_clip():
-    """Qwen2.5-VL turns them into positions: a pair of frames spans half of a clip of four frames."""
-    inputs = make("qwen2_5_vl")(["what ?"], [(frames(), [0.0, 5.0, 10.0, 15.0], 20.0)])
-    assert inputs["second_per_grid_ts"][0] == pytest.approx(10.0)
+def test_times_of_a_span_are_its_own():
+    """From 100 s to 110 s: Qwen2.5-VL's positions count a pair of four frames as 5 s, others write the times."""
+    clip = (frames(), [101.0, 103.5, 106.0, 108.5], 10.0)
+    assert make("qwen2_5_vl")(["what ?"], [clip])["second_per_grid_ts"][0] == pytest.approx(5.0)
+    assert re.findall(r"<([\d.]+) seconds>", prompt_of(make("qwen3_vl"), *clip[1:])) == ["102.2", "107.2"]
+    written = prompt_of(make("smolvlm"), *clip[1:])
+    assert "0:00:10 [H:MM:SS] video" in written
+    assert re.findall(r"from (\d\d:\d\d)", written) == ["01:41", "01:43", "01:46", "01:48"]
+
+
+def test_each_row_has_its_own_frames():
+    processor = make("qwen3_vl")
+    clip = (frames(), [0.0, 1.0, 2.0, 3.0], 4.0)
+    drawn_on = processor._video(*clip)[0]
+    drawn_on.zero_()
+    assert torch.equal(clip[0], frames())
+
+
+def test_a_prompt_may_have_braces_and_an_answer_no_special_token(caplog):
+    processor = make("qwen3_vl", prompts={"open_ended": 'Answer {"like": "this"}: {question}'}, max_new_tokens=3)
+    assert processor.question_text(OPEN) == 'Answer {"like": "this"}: what {colour} is it ?'
+    odd = dataclasses.replace(OPEN, question="why {candidates} ?")
+    assert processor.question_text(odd).endswith("why {candidates} ?")
+    with pytest.raises(ValueError, match=r"Question 1 contains '<\|im_end\|>'"):
+        processor.check([OPEN, dataclasses.replace(OPEN, answer="red<|im_end|>")])
+    processor.check([OPEN, COUNT])
+    assert "1 of 2 answers have more than max_new_tokens=3 tokens" in caplog.text and "question 1" in caplog.text
 
 
 @pytest.mark.parametrize("family", FAMILIES)
