@@ -18,7 +18,7 @@ from modeling_siasamrea.loss_siasamrea import ground_truth_loss, siamese_loss
 from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from modeling_siasamrea.siamese_reasoning import SiameseReasoning
 from modeling_siasamrea.video_language.data import read_clips
-from modeling_siasamrea.video_language.modeling import before
+from modeling_siasamrea.video_language.shared_prompts import before
 
 
 def score_clip(model: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

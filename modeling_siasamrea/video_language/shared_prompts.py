@@ -2,7 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,16 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
     """Returns the model of Transformers itself, without DDP around it; LoRA layers stay inside it."""
     model = extract_model_from_parallel(model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def before(layer: nn.Module, do: Callable[[nn.Module, torch.Tensor], None]) -> Iterator[None]:
+    """Runs `do` on the layer and its input whenever the layer runs."""
+    handle = layer.register_forward_pre_hook(lambda module, inputs: do(module, inputs[0]))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def run_model(
@@ -49,12 +60,8 @@ def run_model(
     if cache is not None:
         arguments[cache_name] = cache
     states = []
-    layer = plain.get_output_embeddings()
-    handle = layer.register_forward_pre_hook(lambda module, given: states.append(given[0]))
-    try:
+    with before(plain.get_output_embeddings(), lambda layer, given: states.append(given)):
         output = model(**inputs, **arguments)
-    finally:
-        handle.remove()
     return output.logits[:, -kept:], states[-1][:, -kept:], getattr(output, cache_name, None) if use_cache else None
 
 
@@ -261,4 +268,4 @@ def read_prompt(model: nn.Module, inputs: BatchFeature, tail: torch.Tensor) -> K
     return KeptPrompt(model, inputs, tail) if goes_on(model, inputs, tail) else WholePrompt(model, inputs)
 
 
-__all__ = ["KeptPrompt", "WholePrompt", "read_prompt", "run_model", "run_shared"]
+__all__ = ["KeptPrompt", "WholePrompt", "before", "read_prompt", "run_model", "run_shared"]
