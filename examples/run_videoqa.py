@@ -2,19 +2,13 @@
 Fine-tunes and evaluates SiaSamRea for video question answering: `siasamrea train` as a script.
 
     python examples/run_videoqa.py examples/configs/quickstart.json
-    python examples/run_videoqa.py config.json --learning_rate 1e-4 --model_config '{"alpha": 0}'
-
-The JSON file holds any of the arguments; what follows it on the command line takes precedence (the dictionaries
-`model_config`, `video_processor` and `sample_data` are merged key by key).
+    torchrun --nproc_per_node 8 examples/run_videoqa.py config.json --learning_rate 1e-4
 """
 
 import sys
 
-from modeling_siasamrea.commands.process import run_command
-from modeling_siasamrea.commands.train import main, parse_arguments
+from siasamrea_command import main
 
-
-__all__ = ["main", "parse_arguments"]
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main(["train", *sys.argv[1:]]))

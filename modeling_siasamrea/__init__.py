@@ -44,6 +44,7 @@ LAZY = {
     "VideoQuestion": "data.questions",
     "VideoQuestionDataset": "data.dataset",
     "add_lora": "training.lora",
+    "answer_dataset": "commands.answer_dataset",
     "build_model": "training.start",
     "decode_frames": "processors.video_decoding",
     "inspect_video": "demo.inspection",

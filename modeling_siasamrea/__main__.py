@@ -2,7 +2,7 @@
 
 import sys
 
-from .commands.siasamrea import main
+from .commands.siasamrea_command import main
 
 
 sys.exit(main())

@@ -22,7 +22,7 @@ from tiny_video_language_models import tiny
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
-from modeling_siasamrea.commands import siasamrea
+from modeling_siasamrea.commands import siasamrea_command
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,7 +143,7 @@ def run(words: list[str], example: Callable) -> None:
         pytest.importorskip("gradio", reason="the page needs Gradio")
         assert serves(words)
     elif words[0] == "siasamrea":
-        assert siasamrea.main(words[1:]) in (0, None), shlex.join(words)
+        assert siasamrea_command.main(words[1:]) in (0, None), shlex.join(words)
     else:
         assert words[0] == "python" and words[1].startswith("examples/"), f"unknown command: {shlex.join(words)}"
         example(Path(words[1]).stem).main(words[2:])

@@ -1,21 +1,16 @@
-"""Arguments of a run: a JSON file of them, the command line over it, and a sentence for each that makes no sense."""
+"""Arguments of a run: those of a JSON file and those of the command line, read by one parser."""
 
+import argparse
 import difflib
 import json
-import types
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from transformers import HfArgumentParser, PreTrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers import HfArgumentParser
 
-from ..configuration_siasamrea import TASKS, SiaSamReaConfig
-from ..preparation.sample_data import SampleData
-from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessorKwargs
-from ..video_language.settings import VideoLanguageSettings
 from .packaged_files import CONFIGS
 from .parser import ArgumentParser
 
@@ -26,12 +21,12 @@ def refuse_unknown(given: Collection[str], known: Collection[str], where: str, k
 
     Args:
         given (`Collection[str]`): The names.
-        known (`Collection[str]`): Those there are.
-        where (`str`): What they were given to, for the message.
+        known (`Collection[str]`): The names that exist.
+        where (`str`): Where they were given, for the message.
         kind (`str`): What they name, in the plural.
 
     Raises:
-        `ValueError`: Says which do not exist, each with the nearest that does.
+        `ValueError`: If a name does not exist; names the nearest that does.
     """
     unknown = []
     for name in given:
@@ -42,72 +37,18 @@ def refuse_unknown(given: Collection[str], known: Collection[str], where: str, k
         raise ValueError(f"{where} has {kind} that do not exist: {', '.join(unknown)}.")
 
 
-def config_names(config_class: type[PreTrainedConfig]) -> set[str]:
-    """The fields of a configuration class, under each of their names."""
-    names = {item.name for item in fields(config_class)}
-    return names | config_class().to_dict().keys() | config_class.attribute_map.keys()
+class JsonObject(argparse.Action):
+    """Reads an argument that is a JSON object. Given again, its keys go over those given before."""
 
-
-def check_model_config(given: Mapping[str, Any]) -> None:
-    """
-    Refuses fields that [`SiaSamReaConfig`] lacks, or the configuration of an encoder whose model type is given; that
-    of others is known when they are loaded.
-    """
-    refuse_unknown(given, config_names(SiaSamReaConfig) | {"attn_implementation"}, "model_config", "fields")
-    check_attention(given.get("attn_implementation"))
-    for encoder in SiaSamReaConfig.sub_configs:
-        part = given.get(encoder) or {}
-        if not isinstance(part, Mapping):
-            raise ValueError(f"model_config: {encoder} must be a JSON object; got {part!r}.")
-        if "model_type" in part:
-            model_type = part["model_type"]
-            refuse_unknown([model_type], CONFIG_MAPPING.keys(), f"model_config: {encoder}", "model types")
-            refuse_unknown(part, config_names(CONFIG_MAPPING[model_type]), f"model_config: {encoder}", "fields")
-
-
-def check_attention(given: Any) -> None:
-    """Refuses what is not the name of an implementation, for all attention or for that of each encoder."""
-    encoders, where = SiaSamReaConfig.sub_configs, "model_config: attn_implementation"
-    by_encoder = given if isinstance(given, Mapping) else dict.fromkeys(encoders, given)
-    refuse_unknown(by_encoder, encoders, where, "encoders")
-    for name in by_encoder.values():
-        if not isinstance(name, str | None):
-            raise ValueError(f"{where} must be a name such as eager; got {name!r}.")
-
-
-def check_video_processor(given: Mapping[str, Any]) -> None:
-    """Refuses settings that [`SiaSamReaVideoProcessor`] lacks, or that belong to a call."""
-    of_a_call = {"training", "seed", "start", "end", "video_metadata", "return_metadata", "return_tensors"}
-    known = get_type_hints(SiaSamReaVideoProcessorKwargs).keys() - of_a_call
-    refuse_unknown(given, known, "video_processor", "settings")
-
-
-def check_sample_data(given: Mapping[str, Any]) -> None:
-    """Refuses parameters that [`SampleData`] lacks, or of another type."""
-    hints = get_type_hints(SampleData)
-    refuse_unknown(given, hints, "sample_data", "parameters")
-    for name, value in given.items():
-        if isinstance(value, str) or not fits(value, hints[name]):
-            raise ValueError(f"sample_data: {name} must be of type {hints[name].__name__}; got {value!r}.")
-
-
-def check_method(given: Mapping[str, Any]) -> None:
-    """Refuses settings that [`VideoLanguageSettings`] lacks."""
-    refuse_unknown(given, {item.name for item in fields(VideoLanguageSettings)}, "method", "settings")
-
-
-def check_family_video_processor(given: Mapping[str, Any]) -> None:
-    """Refuses nothing: which settings there are is known when the model is."""
-
-
-# Arguments that are JSON objects, merged key by key over those of a file, and what refuses their unknown names.
-DICTIONARIES = {
-    "model_config": check_model_config,
-    "video_processor": check_video_processor,
-    "sample_data": check_sample_data,
-    "method": check_method,
-    "family_video_processor": check_family_video_processor,
-}
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Merges the object into what the namespace has."""
+        try:
+            value = json.loads(values)
+        except (ValueError, RecursionError) as error:
+            raise argparse.ArgumentError(self, f"{values!r:.100} is not JSON: {error}.") from None
+        if not isinstance(value, dict):
+            raise argparse.ArgumentError(self, f"it must be a JSON object; got {value!r:.100}.")
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), **value})
 
 
 @dataclass
@@ -115,25 +56,24 @@ class DataArguments:
     """
     The questions: JSONL or CSV files, a data set known to `datasets`, or benchmarks in their official files. Columns:
     video, question, answer, and optionally candidates, task, start, end, question_type and question_id. Training rows
-    without an answer are for the siamese loss alone, and none of video-language models; test rows without one are
-    answered only.
+    without an answer serve the siamese loss alone; those of video-language models need one. Test rows without an
+    answer are answered only.
     """
 
-    train_file: str | None = field(
-        default=None, metadata={"help": "Training rows; `siasamrea train` also takes some without an answer."}
-    )
-    validation_file: str | None = field(default=None, metadata={"help": "Rows for --do_eval."})
-    test_file: str | None = field(default=None, metadata={"help": "Rows for --do_predict; answers may be missing."})
+    train_file: str | None = field(default=None, metadata={"help": "Training rows."})
+    validation_file: str | None = field(default=None, metadata={"help": "Rows to evaluate on."})
+    test_file: str | None = field(default=None, metadata={"help": "Rows to answer; those with answers are scored."})
     dataset_name: str | None = field(
         default=None, metadata={"help": "A data set for datasets.load_dataset, with splits train, validation, test."}
     )
     benchmarks: list[str] | None = field(
-        default=None,
-        metadata={"help": "Names that modeling_siasamrea.benchmarks.load_benchmark knows; trained together."},
+        default=None, metadata={"help": "Names that load_benchmark knows, such as msvd_qa; trained together."}
     )
     annotations: str | None = field(default=None, metadata={"help": "Folder of the benchmarks' annotation files."})
-    video_folder: str | None = field(default=None, metadata={"help": "Folder that relative video paths start from."})
-    task: str | None = field(
+    video_folder: str | None = field(
+        default=None, metadata={"help": "Folder that relative video paths start from.", "aliases": ["--videos"]}
+    )
+    task: Literal["open_ended", "multiple_choice", "count"] | None = field(
         default=None, metadata={"help": "Task of rows that name none: open_ended, multiple_choice or count."}
     )
     skip_list: str | None = field(
@@ -142,16 +82,16 @@ class DataArguments:
     sample_data: dict | str | None = field(
         default=None,
         metadata={
-            "help": "Arguments of make_sample_data as JSON: it makes the data in train_file's folder if it is missing."
+            "help": "Arguments of make_sample_data as JSON; the data is made in train_file's folder if it is missing.",
+            "action": JsonObject,
         },
     )
-    show_example: bool = field(
-        default=False, metadata={"help": "Whether to answer one test question at the end and draw the clips."}
+    show_examples: bool = field(
+        default=False,
+        metadata={"help": "Show questions with answers and pictures at the end.", "aliases": ["--show_example"]},
     )
 
     def __post_init__(self):
-        if self.task is not None:
-            refuse_unknown([self.task], TASKS, "--task", "tasks")
         if self.benchmarks and not self.annotations:
             raise ValueError("--benchmarks needs --annotations, the folder of their annotation files.")
         if self.sample_data is not None and self.train_file is None:
@@ -160,7 +100,7 @@ class DataArguments:
 
 def read_config(name: str) -> dict[str, Any]:
     r"""
-    Arguments in a JSON file.
+    Reads the arguments in a JSON file.
 
     Args:
         name (`str`): The file, or the name of a recipe in `examples/configs`, such as `quickstart`.
@@ -172,107 +112,88 @@ def read_config(name: str) -> dict[str, Any]:
     path = recipe if recipe.is_file() and not Path(name).exists() else Path(name)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"The configuration {name} cannot be read: {error}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"The configuration {name} must be a JSON object of arguments; it is {content!r:.60}.")
     return content
 
 
+def as_words(content: dict[str, Any]) -> Iterator[str]:
+    """Writes a JSON object of arguments as the words of a command line; null leaves an argument at its default."""
+    for name, value in content.items():
+        if isinstance(value, list):
+            yield from (f"--{name}", *map(str, value))
+        elif value is not None:
+            yield f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"
+
+
+def names_in(words: Sequence[str]) -> set[str]:
+    """The names of the arguments that a command line gives."""
+    return {word.split("=")[0].strip("-").replace("-", "_") for word in words if word.startswith("--")}
+
+
 class RunArgumentParser(HfArgumentParser, ArgumentParser):
     """Transformers' parser for dataclasses, which refuses bad usage as the other commands do."""
 
 
+def short_help(classes: Sequence[type], description: str, common: Sequence[str]) -> str:
+    """The help of a command with its most used arguments only."""
+    of_name = {item.name: item.metadata for of_class in classes for item in fields(of_class)}
+    lines = ["usage: " + Path(sys.argv[0]).name + " [CONFIG] [--ARGUMENT VALUE ...]", "", description.strip(), ""]
+    for name in common:
+        title, *_ = *of_name[name].get("aliases", []), f"--{name}"
+        lines.append(f"  {title:30s}{of_name[name]['help'].split('. ')[0].rstrip('.')}")
+    return "\n".join(
+        [*lines, "", "CONFIG is a JSON file of arguments, or a packaged recipe. --help-all lists all arguments."]
+    )
+
+
 def read_arguments(
-    argv: Sequence[str] | None, classes: tuple[type, ...], description: str, **defaults: Any
+    argv: Sequence[str] | None,
+    classes: tuple[type, ...],
+    description: str,
+    common: Sequence[str] = (),
+    complete: Callable[[set[str]], Sequence[str]] = lambda given: (),
 ) -> tuple[Any, ...]:
     r"""
-    The arguments of a JSON file, where one comes first, and of the command line over it.
+    Reads the arguments of a JSON file, where one comes first, and of the command line over it.
 
     Args:
         argv (`Sequence[str]`, *optional*): The command line; that of the process by default.
         classes (`tuple[type, ...]`): Dataclasses of arguments.
-        description (`str`): The command's docstring, whose first paragraph is in its help.
-        defaults: Values of arguments that neither gives.
+        description (`str`): The command's docstring, with which its help begins.
+        common (`Sequence[str]`, *optional*): The arguments that `--help` lists; `--help-all` lists all.
+        complete (`Callable`, *optional*): Gets the names that are given, and returns words of the command line that
+            come before all others.
 
     Returns:
-        `tuple`: an instance of each class; dictionaries are merged key by key.
+        `tuple`: An instance of each class.
 
     Raises:
-        `SystemExit`: With code 2 and a sentence, if an argument or a name inside a dictionary does not exist, or has a
-            value that it cannot have.
+        `SystemExit`: With code 2 and a sentence, if an argument does not exist or has a value that it cannot have.
     """
-    summary = description.split("\n\n")[0].strip()  # the defaults' formatter would run all of it together
-    parser = RunArgumentParser(classes, description=summary, allow_abbrev=False)
-    parser.add_argument(
-        "config", nargs="?", help="A JSON file of arguments, or a packaged recipe; it must come first."
-    )
-    hints = {name: hint for of_class in classes for name, hint in get_type_hints(of_class).items()}
-    known = [action.dest for action in parser._actions if action.dest in hints]
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = RunArgumentParser(classes, description=description.split("\n\n")[0].strip(), allow_abbrev=False)
+    parser.add_argument("--help-all", action="help", help="Lists all arguments.")
+    if common and {"-h", "--help"} & set(argv):
+        print(short_help(classes, description, common))
+        parser.exit()
     try:
-        given, rest = parser.parse_known_args(argv)
-        options = [f"--{name}" for name in known]
-        unknown = [text.split("=")[0] for text in rest if text.startswith("-")]
-        refuse_unknown(unknown, options, "The command line", "arguments")
+        words = argv
+        if argv and not argv[0].startswith("-"):
+            words = [*as_words(read_config(argv[0])), *argv[1:]]
+        words = [*complete(names_in(words)), *words]
+        *parsed, rest = parser.parse_args_into_dataclasses(
+            words, return_remaining_strings=True, look_for_args_file=False
+        )
+        known = {item.name for of_class in classes for item in fields(of_class)}
+        refuse_unknown(names_in(rest), known, "The command line or configuration", "arguments")
         if rest:
             raise ValueError(f"The command line has {rest[0]!r}, which belongs to no argument.")
-        from_file = {} if given.config is None else read_config(given.config)
-        refuse_unknown(from_file, known, f"The configuration {given.config}", "arguments")
-        for name, value in from_file.items():
-            if not fits(value, hints[name]):
-                raise ValueError(f"The configuration {given.config}: {name} cannot be {value!r}.")
-        in_file = {name: value for name, value in from_file.items() if name not in DICTIONARIES}
-        parser.set_defaults(**defaults | in_file)
-        given = parser.parse_known_args(argv)[0]
-        for name in DICTIONARIES.keys() & known:
-            setattr(given, name, merged(name, from_file.get(name), getattr(given, name)))
-        return tuple(
-            of_class(**{item.name: getattr(given, item.name) for item in fields(of_class) if item.init})
-            for of_class in classes
-        )
+        return tuple(parsed)
     except ValueError as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(str(error))
 
 
-def merged(name: str, in_file: dict | str | None, given: dict | str | None) -> dict[str, Any] | None:
-    """A dictionary argument: JSON of the command line over that of the file, each name known."""
-    parts = [decoded(name, part) for part in (in_file, given) if part is not None]
-    if not parts:
-        return None
-    value = {key: part for one in parts for key, part in one.items()}
-    DICTIONARIES[name](value)
-    return value
-
-
-def decoded(name: str, value: dict | str) -> dict[str, Any]:
-    """A JSON object, given as such or as text."""
-    try:
-        value = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--{name} must be a JSON object; {value!r} is not JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"--{name} must be a JSON object; got {value!r}.")
-    return value
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value is one of a type; text may stand for a number or a switch, as on the command line."""
-    origin, inner = get_origin(hint) or hint, get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(fits(value, one) for one in inner)
-    if origin is Literal:
-        return value in inner
-    if value is None or hint is Any:
-        return hint in (Any, type(None))
-    if origin is list:
-        return isinstance(value, list) and all(fits(one, inner[0]) for one in value)
-    if origin is dict:
-        return isinstance(value, dict)
-    if isinstance(value, str):
-        return hint in (str, bool, int, float) or (isinstance(hint, type) and issubclass(hint, Enum))
-    if isinstance(value, bool):
-        return hint is bool
-    return (isinstance(value, int) and hint in (int, float)) or (isinstance(value, float) and hint is float)
-
-
-__all__ = ["DataArguments", "read_arguments", "refuse_unknown"]
+__all__ = ["DataArguments", "JsonObject", "read_arguments", "refuse_unknown"]

@@ -1,321 +1,179 @@
-"""
-`siasamrea ask`: a question about a video, or a list of requests that a killed job goes on with. What a request and
-its answer are, says [`ask_arguments`].
-"""
+"""`siasamrea ask`: a question about a video, or a list of requests. [`ask_arguments`] says what these are."""
 
 import argparse
 import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
-from itertools import groupby, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
 from tqdm import tqdm
 from transformers import Pipeline
 
-from . import checkpoint as answerer_loading
-from .arguments import fits, refuse_unknown
-from .checkpoint import CHECKPOINT
+from .answer_requests import ANSWER_FIELDS, answer_requests, read_request, together, without_answers
+from .checkpoint import CHECKPOINT, load_answerer
 from .parser import parser_for
+from .printing import one_line
 
 
-FIELDS = {
-    "video": str,
-    "question": str | list[str],
-    "candidates": list[str] | list[list[str]] | None,
-    "start": float | None,
-    "end": float | None,
-    "task": str | None,
-    "question_id": Any,
-}
-REQUESTS_TOGETHER = 16  # their texts go through the model in one pass
-ANSWER_FIELDS = ("answer", "answers", "error")
+OF_ONE = ("question", "candidates", "start", "end", "task")
 
 
-def check_request(request: dict[str, Any]) -> None:
+def load(model: str) -> Pipeline:
     r"""
-    Refuses a request that makes no sense before its video is opened.
+    Loads the pipeline of a model, on the GPU where there is one.
 
     Raises:
-        `ValueError`: If a field does not exist, is missing or has a value that it cannot have.
-    """
-    refuse_unknown(request, FIELDS, "The request", "fields")
-    for name, hint in FIELDS.items():
-        value = request.get(name)
-        if (isinstance(value, str) and name in ("start", "end")) or not fits(value, hint):
-            raise ValueError(f"The request's {name} cannot be {value!r}.")
-    if not request["video"] or not request["question"]:
-        raise ValueError("A request needs a video and a question; one of them is empty.")
-    for name in ("start", "end"):
-        value = request.get(name)
-        if value is not None and not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a time of 0 seconds or more; got {value}.")
-    if None not in (request.get("start"), request.get("end")) and request["end"] <= request["start"]:
-        raise ValueError(f"end must be after start; got start={request['start']} and end={request['end']} seconds.")
-
-
-def read_request(line: str) -> dict[str, Any]:
-    """The object on a line; whatever else is there stands under `request`, so that its answer can name it."""
-    try:
-        request = json.loads(line)
-    except json.JSONDecodeError:
-        request = line
-    return request if isinstance(request, dict) else {"request": request}
-
-
-def answer_lines(answerer: Pipeline, lines: Sequence[str], top_k: int) -> list[dict[str, Any]]:
-    """
-    Requests with their answers, or with the sentence that says why there are none. Those about the same span of a
-    video share its decoding.
-    """
-    requests = [read_request(line) for line in lines]
-    try:
-        asked = [as_asked(request) for request in requests]
-        answers = answerer(asked, top_k=top_k)
-    except ValueError as error:
-        if len(requests) > 1:  # one of them is wrong, or their video
-            return [answer for line in lines for answer in answer_lines(answerer, [line], top_k)]
-        return [requests[0] | {"error": " ".join(str(error).split())}]
-    return [with_answers(*pair) for pair in zip(requests, answers)]
-
-
-def as_asked(request: dict[str, Any]) -> dict[str, Any]:
-    """What the pipeline takes of a request; a `ValueError` if it makes no sense."""
-    if list(request) == ["request"]:
-        raise ValueError(f"A request must be a JSON object on one line; got {request['request']!r:.100}.")
-    check_request(request)
-    return {name: value for name, value in request.items() if name != "question_id" and value is not None}
-
-
-def with_answers(request: dict[str, Any], answers: list) -> dict[str, Any]:
-    """A request with its answers."""
-    several = isinstance(request["question"], list)
-    best = [one[0]["answer"] for one in answers] if several else answers[0]["answer"]
-    return request | {"answer": best, "answers": answers}
-
-
-def span(line: str) -> tuple:
-    """Equal for requests about the same span of a video."""
-    request = read_request(line)
-    return tuple(repr(request.get(name)) for name in ("video", "start", "end"))
-
-
-def together(items: Iterable[Any], span_of: Callable[[Any], tuple]) -> Iterator[list[Any]]:
-    """What follows each other and is about the same span of a video, a few at a time."""
-    for _, of_span in groupby(items, span_of):
-        while some := list(islice(of_span, REQUESTS_TOGETHER)):
-            yield some
-
-
-def request_lines(file: Iterable[bytes]) -> Iterator[str]:
-    """The lines that are not blank. Bytes that are no UTF-8 are kept visible, so that only their line is wrong."""
-    for line in file:
-        text = line.decode("utf-8-sig", errors="backslashreplace").strip()
-        if text:
-            yield text
-
-
-def load_answerer(model: str) -> Pipeline:
-    r"""
-    The pipeline of a checkpoint, on this process's GPU where there is one.
-
-    Raises:
-        `ValueError`: If there is no checkpoint.
+        `ValueError`: If there is no such model.
     """
     if model == CHECKPOINT and not Path(model).exists():
         raise ValueError(f"There is no {model}: give --model, or make it by `siasamrea train quickstart`.")
-    device = int(os.environ.get("LOCAL_RANK", 0)) if torch.cuda.is_available() else None
-    return answerer_loading.load_answerer(model, device)
+    return load_answerer(model, 0 if torch.cuda.is_available() else None)
 
 
-# A long list, shared by processes
+def read_requests(source: str) -> Iterator[dict[str, Any]]:
+    """Reads the requests of a file or of standard input as they come; bytes that are no UTF-8 stay visible."""
+    if source == "-":
+        yield from _requests(sys.stdin.buffer)
+        return
+    with open(source, "rb") as file:
+        yield from _requests(file)
 
 
-def read_lines(path: Path) -> list[Any]:
-    """The JSON lines of a file, without half a last line, which a kill left; a `ValueError` if it has others."""
-    content = path.read_bytes()
-    try:
-        return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]]
-    except ValueError:
-        raise ValueError(f"{path} is not a file of answers. Choose another --output.") from None
+def _requests(file: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in file:
+        text = line.decode("utf-8-sig", errors="backslashreplace").strip()
+        if text:
+            yield read_request(text)
 
 
-def drop_half_line(part: Path) -> None:
-    """Removes half a last line, so that a process can write on."""
-    if part.exists():
-        os.truncate(part, part.read_bytes().rfind(b"\n") + 1)
-
-
-def part_files(output: Path) -> list[Path]:
-    """The files of the processes that have worked on an output so far."""
-    return sorted(output.parent.glob(f"{output.name}.part*"))
-
-
-def read_answered(output: Path, lines: Sequence[str]) -> dict[int, dict]:
+def skip_answered(output: Path, requests: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     r"""
-    What is answered already, by the request's place in the list.
+    Leaves out the requests whose answers are in the output, and drops half a last line, which a kill left.
+
+    Args:
+        output (`Path`): The file of answers; it may be missing.
+        requests (`Iterator[dict]`): The requests, in the order of the answers.
 
     Raises:
-        `ValueError`: If the files hold answers to other requests.
+        `ValueError`: If the file has anything but answers to these requests.
     """
-    answered = dict(enumerate(read_lines(output))) if output.exists() else {}
-    for part in part_files(output):
-        answered |= dict(read_lines(part))
-    is_whole = not output.exists() or output.read_bytes().endswith(b"\n") or output.stat().st_size == 0
-    if not is_whole or not all(isinstance(answer, dict) for answer in answered.values()):
-        raise ValueError(f"{output} is not a file of answers. Choose another --output.")
-    for place, answer in answered.items():
-        if place >= len(lines) or without_answers(answer) != without_answers(read_request(lines[place])):
-            raise ValueError(f"{output} has answers to other requests than these. Choose another --output.")
-    return answered
-
-
-def without_answers(answer: dict[str, Any]) -> dict[str, Any]:
-    """The request that an answer belongs to."""
-    return {name: value for name, value in answer.items() if name not in ANSWER_FIELDS}
-
-
-def write_whole(output: Path, answered: dict[int, dict]) -> None:
-    """Writes all answers in order, whole or not at all, and removes the processes' files."""
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    lines = [json.dumps(answered[place]) + "\n" for place in sorted(answered)]
-    unfinished.write_text("".join(lines), encoding="utf-8")
-    os.replace(unfinished, output)
-    for part in part_files(output):
-        part.unlink()
+    refusal = ValueError(f"{output} has other lines than answers to these requests. Choose another --output.")
+    whole = 0  # bytes
+    if output.exists():
+        with open(output, "rb") as file:
+            for line in file:
+                request = next(requests, None)
+                if request is None:
+                    raise refusal
+                if not line.endswith(b"\n"):
+                    start = json.dumps(request)[:-1].encode()
+                    if not start.startswith(line[: len(start)]):
+                        raise refusal
+                    requests = chain([request], requests)
+                    break
+                answer = read_request(line.decode("utf-8", errors="backslashreplace"))
+                if answer.keys().isdisjoint(ANSWER_FIELDS) or without_answers(answer) != without_answers(request):
+                    raise refusal
+                whole += len(line)
+        os.truncate(output, whole)
+    return requests
 
 
 def answer_list(source: str, output: Path, model: str, top_k: int) -> None:
     r"""
-    Answers a list of requests into a file, together with the other processes of `torchrun`, after what is there.
+    Answers a list of requests into a file, line by line in their order, after the answers that are there.
 
     Args:
-        source (`str`): A JSONL file of requests, or "-" for the standard input of the first process.
-        output (`Path`): The file; while processes work, each has one of its own beside it, `<output>.part<rank>`.
-        model (`str`): The checkpoint.
-        top_k (`int`): The most answers to a question.
+        source (`str`): A JSONL file of requests, or "-" for standard input.
+        output (`Path`): The file.
+        model (`str`): The model.
+        top_k (`int`): Most answers to a question.
 
     Raises:
-        `ValueError`: If the output has answers to other requests.
+        `ValueError`: If the output has anything but answers to these requests.
     """
-    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    # The first process alone reads the list and what is answered.
-    shared: list[Any] = [None, None]
-    if processes > 1:
-        distributed.init_process_group("gloo")
-    if rank == 0:
-        try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            shared[0] = list(read_source(source))
-            shared[1] = read_answered(output, shared[0])
-        except OSError as error:
-            shared[1] = f"The file {output} cannot be written: {error.strerror}."
-        except ValueError as error:
-            shared[1] = str(error)
-    if processes > 1:
-        distributed.broadcast_object_list(shared)
-    lines, answered = shared
-    if isinstance(answered, str):
-        raise ValueError(answered)
-    todo = (place for place in range(len(lines)) if place not in answered)
-    parts = list(together(todo, lambda place: span(lines[place])))[rank::processes]
-    if parts:
-        answerer = load_answerer(model)
-        part = output.with_name(f"{output.name}.part{rank}")
-        drop_half_line(part)
-        with open(part, "a", encoding="utf-8") as file:
-            progress = tqdm(total=sum(map(len, parts)), desc="Answering", unit="request", disable=rank > 0)
-            for places in parts:
-                answers = answer_lines(answerer, [lines[place] for place in places], top_k)
-                file.writelines(json.dumps(pair) + "\n" for pair in zip(places, answers))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    requests = skip_answered(output, read_requests(source))
+    first = next(requests, None)
+    if first is not None:
+        answerer = load(model)
+        with open(output, "a", encoding="utf-8") as file, tqdm(desc="Answering", unit="request") as progress:
+            for some in together(chain([first], requests)):
+                file.writelines(json.dumps(answer) + "\n" for answer in answer_requests(answerer, some, top_k))
                 file.flush()
-                progress.update(len(places))
-            progress.close()
-    if processes > 1:
-        distributed.monitored_barrier(timeout=timedelta(days=30))  # shares of a list take unlike times
-    if rank == 0:
-        answered = read_answered(output, lines)
-        write_whole(output, answered)
-        errors = sum("error" in answer for answer in answered.values())
-        print(f"{output}: {len(answered)} answers, {errors} of them errors.", file=sys.stderr)
-    if processes > 1:
-        distributed.destroy_process_group()
+                progress.update(len(some))
+    with open(output, encoding="utf-8") as file:
+        has_error = ["error" in json.loads(line) for line in file]
+    print(f"{output}: {len(has_error)} answers, {sum(has_error)} of them errors.", file=sys.stderr)
 
 
-def read_source(source: str) -> Iterator[str]:
-    """The requests of a file or of standard input, as they come."""
-    if source == "-":
-        yield from request_lines(sys.stdin.buffer)
+def answer_one(given: argparse.Namespace) -> None:
+    """Answers the question on the command line."""
+    about = {name: getattr(given, name) for name in ("video", *OF_ONE) if getattr(given, name) is not None}
+    answers = load(given.model)(**about, top_k=given.top_k)
+    if given.json:
+        print(json.dumps(about | {"answer": answers[0]["answer"], "answers": answers}))
         return
-    with open(source, "rb") as file:
-        yield from request_lines(file)
+    for answer in answers:
+        score = f"\t{answer['score']:.3f}" if given.top_k > 1 and "score" in answer else ""
+        print(f"{one_line(answer['answer'])}{score}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    arguments = ask_arguments(argv)
-    if arguments.output is not None:
-        answer_list(arguments.video, arguments.output, arguments.model, arguments.top_k)
-        return
-    if arguments.is_list:
-        answerer = load_answerer(arguments.model)
-        lines = read_source(arguments.video)
+    given = ask_arguments(argv)
+    if given.engine == "ray":
+        from .answer_dataset import answer_files
+
+        counts = answer_files(given.video, given.output, given.model, given.top_k)
+        print(f"{given.output}: {counts['answers']} answers, {counts['errors']} of them errors.", file=sys.stderr)
+    elif given.output is not None:
+        answer_list(given.video, Path(given.output), given.model, given.top_k)
+    elif given.is_list:
+        answerer = load(given.model)
+        requests = read_requests(given.video)
         # Whoever writes to standard input may wait for an answer before the next request.
-        parts = ([line] for line in lines) if arguments.video == "-" else together(lines, span)
-        for some in parts:
-            for answer in answer_lines(answerer, some, arguments.top_k):
+        for some in ([request] for request in requests) if given.video == "-" else together(requests):
+            for answer in answer_requests(answerer, some, given.top_k):
                 print(json.dumps(answer), flush=True)
-        return
-    about = {name: getattr(arguments, name) for name in FIELDS if getattr(arguments, name, None) is not None}
-    check_request(about)
-    answers = load_answerer(arguments.model)(**about, top_k=arguments.top_k)
-    if arguments.json:
-        print(json.dumps(about | {"answer": answers[0]["answer"], "answers": answers}))
     else:
-        for answer in answers:
-            score = f"\t{answer['score']:.3f}" if arguments.top_k > 1 and "score" in answer else ""
-            print(f"{answer['answer']}{score}")
+        answer_one(given)
 
 
 def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    Asks a checkpoint about a video, or many questions from a list.
+    Asks a model about a video, or answers a list of requests.
 
         siasamrea ask cat.mp4 "what does the cat do?" --model my-model
         siasamrea ask cat.mp4 "what is it?" --candidates "a cat" "a dog" --start 2 --end 7.5 --json
-        siasamrea ask - < requests.jsonl
-        torchrun --nproc_per_node 4 -m modeling_siasamrea ask requests.jsonl --output answers.jsonl
+        siasamrea ask requests.jsonl --output answers.jsonl
+        siasamrea ask requests.jsonl --output answers --engine ray
 
     A request is a JSON object on a line: video, question (or a list of them), and optionally candidates, start, end
-    (seconds), task and question_id. Its answer is the same object with `answer`, the best, and `answers`, the best
-    --top_k with their scores; or with `error`, which stops nothing. Answers come in the order of the requests.
-
-    With --output several processes share the list, and a job that was killed goes on where it stopped when it is
-    started again: each process keeps its answers in a file beside the output, and the output is there when all are.
-    Requests in a file that follow each other about one span of a video are answered together, and its frames decoded
-    once.
+    (seconds), task and question_id. Its answer is the same object with `answer` and `answers` (the best --top_k with
+    their scores), or with `error`. A job that was killed goes on where it stopped when it is started again. Ray uses
+    all GPUs or CPUs, of this machine or of the cluster at RAY_ADDRESS; it also reads parquet and writes a folder.
     """
     parser = parser_for(ask_arguments)
-    parser.add_argument("video", help="a file or address; a JSONL list of requests; or - for standard input")
+    parser.add_argument("video", help="a file or address; a list of requests; or - for standard input")
     parser.add_argument("question", nargs="?", help="the question about a video")
     parser.add_argument("--candidates", nargs="+", help="answers to choose from")
-    parser.add_argument("--model", default=CHECKPOINT, help="checkpoint: folder or hub name; default: %(default)s")
+    parser.add_argument("--model", default=CHECKPOINT, help="folder or hub name; default: %(default)s")
     parser.add_argument("--start", type=float, help="start of the span asked about, in seconds")
     parser.add_argument("--end", type=float, help="its end")
     parser.add_argument("--task", help="open_ended, multiple_choice or count; where the question leaves it open")
-    parser.add_argument("--top_k", type=int, default=1, help="the most answers; default: %(default)s")
+    parser.add_argument("--top_k", type=int, default=1, help="most answers; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print the request with its answers and scores as JSON")
-    parser.add_argument("--output", type=Path, help="for a list: file of the answers, which a killed job goes on with")
+    parser.add_argument("--output", help="for a list: file of the answers, with Ray a folder")
+    parser.add_argument("--engine", choices=["ray"], help="for a list: Ray Data, on many processes or machines")
     given = parser.parse_args(argv)
-    given.is_list = given.video == "-" or (given.question is None and given.video.endswith(".jsonl"))
-    in_requests = ("question", "candidates", "start", "end", "task")
-    of_one = [name for name in in_requests if getattr(given, name) is not None]
+    given.is_list = given.engine == "ray" or given.video == "-"
+    given.is_list |= given.question is None and given.video.endswith(".jsonl")
+    of_one = [name for name in OF_ONE if getattr(given, name) is not None]
     if given.top_k < 1:
         parser.error(f"--top_k, the number of answers, must be 1 or more; got {given.top_k}.")
     if given.is_list and of_one:
@@ -324,11 +182,13 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("There is no question: siasamrea ask VIDEO QUESTION.")
     if not given.is_list and given.output is not None:
         parser.error("--output is for a list of requests.")
-    if given.is_list and given.video != "-" and not Path(given.video).is_file():
+    if given.engine == "ray" and (given.output is None or given.video == "-"):
+        parser.error("--engine ray needs a file of requests and --output, a folder.")
+    if given.is_list and given.video.endswith(".jsonl") and not Path(given.video).is_file():
         parser.error(f"The list {given.video} does not exist.")
-    if given.output is not None and given.output.resolve() == Path(given.video).resolve():
+    if given.output is not None and Path(given.output).resolve() == Path(given.video).resolve():
         parser.error("--output is the list itself. Choose another --output.")
     return given
 
 
-__all__ = ["answer_lines", "main"]
+__all__ = ["main"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from transformers import Pipeline, pipeline
 
+from ..conversion.for_cpus import speed_up_on_cpu
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..training.start import explained, refuse_missing_folder
@@ -15,7 +16,7 @@ CHECKPOINT = "outputs/quickstart"  # what the commands load by default
 
 def load_answerer(checkpoint: str | Path, device: int | None = None) -> Pipeline:
     r"""
-    The pipeline of a checkpoint.
+    Loads the pipeline of a checkpoint.
 
     Args:
         checkpoint (`str` or `Path`): Hub name or folder of a checkpoint, a video-language model, or an adapter.
@@ -32,6 +33,8 @@ def load_answerer(checkpoint: str | Path, device: int | None = None) -> Pipeline
         else:
             model = SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint)
             processor = SiaSamReaProcessor.from_pretrained(checkpoint)
+            if device is None:
+                speed_up_on_cpu(model)
     return pipeline("video-question-answering", model=model, processor=processor, device=device)
 
 

@@ -1,13 +1,12 @@
 """
-Evaluates a checkpoint without training it: rows are answered and scored as at the end of a training run.
+Evaluates a model without training it: its answers to rows are scored as at the end of a training run.
 
-    siasamrea evaluate my-model --test_file test.jsonl --video_folder videos
-    siasamrea evaluate my-model --benchmarks msvd_qa --annotations annotations/msvd_qa --video_folder videos/msvd
+    siasamrea evaluate my-model test.jsonl --videos videos
+    siasamrea evaluate my-model --benchmarks msvd_qa --annotations annotations/msvd_qa --videos videos/msvd
 
-After the checkpoint come the arguments of `siasamrea train`, or for a video-language model those of `siasamrea
-train_vlm`. `--validation_file` and `--test_file` (whose answers may be missing) are evaluated, of a benchmark or data
-set the test split; `--do_eval` and `--do_predict` choose otherwise. Scores and answers go to the folder `evaluation`,
-or `--output_dir`.
+The other arguments are those of `siasamrea train`, or for a video-language model those of `siasamrea train-vlm`.
+Answers may be missing in a test file. Of a benchmark or data set, the test split is evaluated; --do_eval chooses the
+validation split. Scores and answers go to the folder `evaluation`, or --output_dir.
 """
 
 import argparse
@@ -21,15 +20,35 @@ from . import train, train_vlm
 from .run import Report
 
 
+def as_named(argv: Sequence[str]) -> list[str]:
+    """Names what comes by position: the model, and the file of rows, in either order."""
+    words = list(argv)
+    by_position = []
+    while words and not words[0].startswith("-"):
+        by_position.append(words.pop(0))
+    files = [word for word in by_position if Path(word).is_file()]
+    models = [word for word in by_position if word not in files]
+    return [f"--model_name_or_path={name}" for name in models] + [f"--test_file={name}" for name in files] + words
+
+
 def is_of_video_language_model(argv: Sequence[str]) -> bool:
-    """Whether the checkpoint on the command line is that of a video-language model; not, if it cannot be loaded."""
+    """Whether the model on the command line is a video-language model; not, if it cannot be loaded."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--model_name_or_path")
-    checkpoint = parser.parse_known_args(argv)[0].model_name_or_path
+    parser.add_argument("--model_name_or_path", "--model")
+    model = parser.parse_known_args(argv)[0].model_name_or_path
     try:
-        return checkpoint is not None and is_video_language_model(checkpoint)
+        return model is not None and is_video_language_model(model)
     except NOT_LOADED:
         return False  # the command says what is missing
+
+
+def what_to_do(given: set[str]) -> list[str]:
+    """Evaluates the rows that are given; of a benchmark or data set its test split."""
+    words = ["--do_train=false", "--output_dir=evaluation"]
+    if given & {"do_eval", "do_predict"}:
+        return words
+    words += ["--do_eval"] if "validation_file" in given else []
+    return words + (["--do_predict"] if "test_file" in given or "validation_file" not in given else [])
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
@@ -37,23 +56,18 @@ def main(argv: Sequence[str] | None = None) -> Report:
     Command line.
 
     Returns:
-        `dict[str, dict]`: what metrics.json holds.
+        `dict[str, dict]`: The content of metrics.json.
 
     Raises:
-        `ValueError`: If there is no checkpoint, or its own folder would get the report of this evaluation.
+        `ValueError`: If there is no model, or its own folder would get the report of this evaluation.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and not argv[0].startswith("-"):
-        argv = [*argv[1:], "--model_name_or_path", argv[0]]
+    argv = as_named(sys.argv[1:] if argv is None else argv)
     command = train_vlm if is_of_video_language_model(argv) else train
-    arguments, data, training = command.parse_arguments(argv, __doc__, output_dir="evaluation")
-    checkpoint = arguments.model_name_or_path
-    if checkpoint is None:
-        raise ValueError("Which checkpoint? siasamrea evaluate CHECKPOINT, then the rows.")
-    if Path(checkpoint).resolve() == Path(training.output_dir).resolve():
-        raise ValueError(f"The reports of {checkpoint} would be overwritten: give another --output_dir.")
+    arguments, data, training = command.parse_arguments(argv, __doc__, what_to_do)
+    model = arguments.model_name_or_path
+    if model is None:
+        raise ValueError("Which model? siasamrea evaluate MODEL ROWS.")
+    if Path(model).resolve() == Path(training.output_dir).resolve():
+        raise ValueError(f"The reports of {model} would be overwritten: give another --output_dir.")
     training.do_train = False
-    if not (training.do_eval or training.do_predict):
-        training.do_eval = data.validation_file is not None
-        training.do_predict = data.test_file is not None or not training.do_eval
     return command.train(arguments, data, training)

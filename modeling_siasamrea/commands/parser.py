@@ -5,16 +5,18 @@ import inspect
 from collections.abc import Callable
 from typing import NoReturn
 
+from .printing import one_line
+
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser that refuses bad usage in one sentence, without the list of all arguments."""
+    """Refuses bad usage in one sentence, without the list of all arguments."""
 
     def error(self, message: str) -> NoReturn:
         """Exits with code 2."""
-        self.exit(2, f"{message}\n")
+        self.exit(2, f"{one_line(message)}\n")
 
 
 def parser_for(arguments_of: Callable) -> ArgumentParser:
-    """A parser whose help begins with the docstring of the function that reads the arguments."""
+    """Makes a parser whose help begins with the docstring of the function that reads the arguments."""
     description = inspect.getdoc(arguments_of)
     return ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,6 +1,7 @@
 """What a command does to its own process: exit codes, imports and memory."""
 
 import ctypes
+import errno
 import gc
 import importlib
 import os
@@ -9,21 +10,29 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
+from transformers.utils import logging
+
+from .printing import one_line
+
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h
 SET_BY_USERS = {"GLIBC_TUNABLES", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+EXTRAS = {"peft": "siasamrea[peft]", "gradio": "siasamrea[demo]", "ray": "siasamrea[ray]"}
+OTHER_PACKAGES = ("wandb", "num2words", "torchcodec", "decord", "bitsandbytes", "tensorboard")
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+NOT_WRITTEN += (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 def keep_freed_memory(at_most: int = 2**30) -> None:
     r"""
-    Has the C library keep large blocks that are freed instead of giving each back to the system, which clears every
-    page of it again for the next one: in a model's answer on a CPU a tenth to a fifth of the time.
+    Has the C library keep large blocks that are freed. Otherwise it returns each to the system, which clears every
+    page of it again for the next one: a tenth to a fifth of the time of a model's answer on a CPU.
 
-    Nothing is done on other systems, or where the environment says it already (`GLIBC_TUNABLES`,
+    Does nothing on other systems than Linux, or where the environment sets the same (`GLIBC_TUNABLES`,
     `MALLOC_MMAP_MAX_`, `MALLOC_MMAP_THRESHOLD_`, `MALLOC_TRIM_THRESHOLD_`).
 
     Args:
-        at_most (`int`, *optional*, defaults to 1 GiB): Bytes at the end of the heap that are kept free at most.
+        at_most (`int`, *optional*, defaults to 1 GiB): Most bytes that are kept free at the end of the heap.
 
     Origin: decision, measured by `python examples/benchmark.py memory_reuse`.
     """
@@ -37,10 +46,27 @@ def keep_freed_memory(at_most: int = 2**30) -> None:
     mallopt(M_TRIM_THRESHOLD, at_most)
 
 
-def is_sentence(error: Exception, script: str) -> bool:
-    """Whether this package or the script raised an error, which then is a sentence about the input, and no bug."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].f_globals.get("__name__", "").startswith(("modeling_siasamrea", script))
+def explanation(error: Exception, script: str) -> str | None:
+    """
+    The sentence that a user needs where input, disk or installation is the reason of an error; `None` for a bug.
+
+    Args:
+        error (`Exception`): The error.
+        script (`str`): Module of the command, whose own `ValueError`s are sentences, as the package's are.
+    """
+    raised_in = list(traceback.walk_tb(error.__traceback__))[-1][0].f_globals.get("__name__", "")
+    if isinstance(error, ValueError) and raised_in.startswith(("modeling_siasamrea", script)):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
+        what = "A file" if error.filename is None else f"The file {error.filename}"
+        return f"{what} cannot be written: {error.strerror}."
+    if "No space left on device" in str(error) or "PytorchStreamWriter" in str(error):
+        return "A file cannot be written: the disk is full or the file too large."
+    missing = [name for name in (*EXTRAS, *OTHER_PACKAGES) if name in str(error).lower().replace("`", " ").split()]
+    missing = [error.name] if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS else missing
+    if missing and isinstance(error, ImportError | RuntimeError):
+        return f'This needs {missing[0]}: pip install "{EXTRAS.get(missing[0], missing[0])}".'
+    return None
 
 
 def run_command(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | None = None) -> int:
@@ -52,9 +78,12 @@ def run_command(main: Callable[[Sequence[str] | None], object], argv: Sequence[s
         argv (`Sequence[str]`, *optional*): The command line; that of the process by default.
 
     Returns:
-        `int`: the exit code. 0; 1 if a video cannot be read; 2 if other input makes no sense. Both come with one
-        sentence on standard error; any other error is a bug and keeps its traceback.
+        `int`: The exit code. 0; 1 if a video cannot be read; 2 if other input makes no sense, a file cannot be
+        written, or a package is missing. Both come with one sentence on standard error; any other error is a bug and
+        keeps its traceback.
     """
+    keep_freed_memory()
+    logging.disable_progress_bar()  # of weights that are loaded
     try:
         main(argv)
         sys.stdout.flush()
@@ -63,16 +92,17 @@ def run_command(main: Callable[[Sequence[str] | None], object], argv: Sequence[s
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; nothing is left to flush
         return 0
-    except ValueError as error:
-        if not is_sentence(error, main.__module__):
+    except Exception as error:
+        sentence = explanation(error, main.__module__)
+        if sentence is None:
             raise
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(one_line(sentence), file=sys.stderr)
         return 1 if type(error).__name__ in ("VideoDecodingError", "UnreadableVideoError") else 2
     return 0
 
 
 def import_command(module: str) -> ModuleType:
-    """Imports a command. What torch and Transformers make is there to stay: to look for garbage in it takes long."""
+    """Imports a command, and has the garbage collector skip what that makes, because all of it stays."""
     gc.disable()
     command = importlib.import_module(module)
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The rows of a run: training, validation and test questions as its arguments name them."""
+"""The rows of a run: the training, validation and test questions that its arguments name."""
 
 import logging
 from pathlib import Path
@@ -22,7 +22,7 @@ class RunRows(NamedTuple):
 
     Args:
         train (`list[VideoQuestion]`):
-            Training rows; also where they only serve the baselines. Answers may be missing.
+            Training rows, also where only the baselines use them. Answers may be missing.
         validation (`dict[str, list[VideoQuestion]]`): Rows by benchmark name, or by "" for other data.
         test (`dict[str, list[VideoQuestion]]`): The same; answers may be missing.
     """
@@ -60,7 +60,7 @@ def check_sources(data: DataArguments, training: TrainingArguments) -> None:
     """Raises a `ValueError` if something is to be done with rows that no argument names, or nothing is to be done."""
     wanted = {"train": training.do_train, "validation": training.do_eval, "test": training.do_predict}
     if not any(wanted.values()):
-        raise ValueError("There is nothing to do: give --do_train, --do_eval or --do_predict.")
+        raise ValueError("There is nothing to do: give --train_file, --validation_file or --test_file.")
     if data.dataset_name or data.benchmarks:
         return
     for name, is_wanted in wanted.items():

@@ -1,27 +1,42 @@
-"""What every training command does alike: start, train or resume, evaluate, report, and finish."""
+"""What every training command does alike: start, train or resume, evaluate, and report."""
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from torch.utils.data import Dataset
-from transformers import TrainingArguments, pipeline, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 
+from ..data.questions import VideoQuestion
 from ..demo.clips_picture import draw_answer
 from ..evaluation.baselines import majority_baseline, question_only_baseline
+from ..evaluation.confusion import right_and_given
 from ..evaluation.scores import score_predictions
-from ..processors.video_decoding import VideoDecodingError
 from ..training.checkpoints import last_whole_checkpoint
 from ..training.trainer import SiaSamReaTrainer
 from .arguments import DataArguments
 from .model_card import write_model_card
+from .printing import ProgressLines, one_line, score_table, verdict
 from .rows import Rows, RunRows, load_rows
+from .training_picture import save_training_picture
 
 
 logger = logging.getLogger(__name__)
 
 Report = dict[str, dict]
+EXAMPLES = 4  # questions that are shown at the end
+
+
+class Evaluated(NamedTuple):
+    """A split that was answered: its name, rows, the lines of its predictions file, scores and baselines' scores."""
+
+    title: str
+    rows: Rows
+    lines: list[dict]
+    scores: dict[str, float]
+    baselines: dict[str, dict[str, float]]
 
 
 def start_run(data: DataArguments, training: TrainingArguments) -> RunRows:
@@ -32,77 +47,107 @@ def start_run(data: DataArguments, training: TrainingArguments) -> RunRows:
         `ValueError`: If the output folder cannot be made, or rows are missing or make no sense.
     """
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING, format="%(message)s")
+    for package in ("httpx", "datasets", "evaluate", "fsspec", "matplotlib"):
+        logging.getLogger(package).setLevel(logging.WARNING)
     set_seed(training.seed)
     make_output_folder(training)
     return load_rows(data, training)
 
 
 def make_output_folder(training: TrainingArguments) -> None:
-    """Makes the output folder, before anything is computed for it; a `ValueError` says why it cannot be made."""
+    """Makes the output folder before anything is computed for it; a `ValueError` says why it cannot be made."""
     try:
         Path(training.output_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"The output folder {training.output_dir} cannot be made: {error.strerror}.") from None
 
 
-def run(trainer: SiaSamReaTrainer, rows: RunRows, make_dataset: Callable[[Rows], Dataset]) -> Report:
+def run(
+    trainer: SiaSamReaTrainer,
+    rows: RunRows,
+    make_dataset: Callable[[Rows], Dataset],
+    data: DataArguments,
+    started_from: Sequence[str | None],
+) -> Report:
     r"""
-    Trains, resuming from the last whole checkpoint where there is one, and evaluates, as the arguments ask for.
+    Trains, resuming from the last whole checkpoint where there is one, evaluates and reports, as the arguments ask.
 
     Args:
         trainer ([`SiaSamReaTrainer`] or [`VideoLanguageTrainer`]): The trainer.
         rows ([`RunRows`]): The questions.
         make_dataset (`Callable`): Makes a data set of rows to evaluate.
+        data ([`DataArguments`]): Where the questions came from.
+        started_from (`Sequence[str | None]`): The models that training started from, as they were given.
 
     Returns:
-        `dict[str, dict]`: what metrics.json holds: `train`, `validation` and `test` with `scores` and `baselines`.
+        `dict[str, dict]`: The content of metrics.json: `train`, `validation` and `test` with `scores` and `baselines`.
     """
     training, output_dir = trainer.args, Path(trainer.args.output_dir)
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(ProgressLines)
     report: Report = {}
     if training.do_train:
-        resume = training.resume_from_checkpoint
-        resume = {"true": True, "false": False}.get(str(resume).lower(), resume)  # a command line has words only
-        if resume is None or resume is True:
-            last = last_whole_checkpoint(output_dir)
-            if last is not None:
-                logger.warning(f"The run resumes from {last}.")
-            resume = last or resume
-        result = trainer.train(resume_from_checkpoint=resume)
-        trainer.save_model()
-        trainer.save_state()
-        report["train"] = {"scores": result.metrics}
-    report |= evaluate(trainer, rows.validation, make_dataset, rows.train, "validation")
-    report |= evaluate(trainer, rows.test, make_dataset, rows.train, "test")
+        report["train"] = {"scores": train_or_resume(trainer)}
+    evaluated = [
+        evaluate(trainer, of_source, make_dataset(of_source), rows.train, split, name)
+        for split, of_split in (("validation", rows.validation), ("test", rows.test))
+        for name, of_source in of_split.items()
+    ]
+    report |= {of.title: {"scores": of.scores, "baselines": of.baselines} for of in evaluated}
     if trainer.is_world_process_zero():
         (output_dir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if training.do_train:
+            last = evaluated[-1] if evaluated else None
+            save_training_picture(output_dir / "training.png", trainer.state.log_history, last.lines if last else [])
+            write_model_card(
+                output_dir / "README.md",
+                config=trainer.siasamrea_config,
+                arguments=training,
+                data=data,
+                rows={"train": rows.train} | {of.title: of.rows for of in evaluated},
+                scores=last.scores if last else {},
+                baselines=last.baselines if last else {},
+                started_from=[name for name in started_from if name is not None],
+            )
+        if data.show_examples and evaluated:
+            show_examples(trainer, evaluated[-1])
+        print_report(output_dir, evaluated)
+    if training.push_to_hub:
+        trainer.push_to_hub()
     return report
 
 
-def evaluate(
-    trainer: SiaSamReaTrainer, rows: dict[str, Rows], make_dataset: Callable[[Rows], Dataset], train: Rows, split: str
-) -> Report:
-    """Answers the rows, writes the answers beside the checkpoint, and returns scores and those of the baselines."""
-    report = {}
-    for name, of_source in rows.items():
-        output = trainer.predict(make_dataset(of_source), metric_key_prefix=split)
-        scores = {key.removeprefix(f"{split}_"): value for key, value in output.metrics.items()}
-        title = f"{split}_{name}" if name else split
-        report[title] = {"scores": scores, "baselines": baseline_scores(train, of_source)}
-        if trainer.is_world_process_zero():
-            file_name = "predictions" if split == "test" else f"{split}_predictions"
-            file_name += f"_{name}.jsonl" if name else ".jsonl"
-            write_predictions(Path(trainer.args.output_dir) / file_name, output.predictions)
-            print_scores(title, scores, report[title]["baselines"])
-    return report
+def train_or_resume(trainer: SiaSamReaTrainer) -> dict[str, float]:
+    """Trains, from the last whole checkpoint in the output folder where there is one, and saves the model."""
+    resume = trainer.args.resume_from_checkpoint
+    resume = {"true": True, "false": False}.get(str(resume).lower(), resume)  # a command line has words only
+    if resume is None or resume is True:
+        last = last_whole_checkpoint(trainer.args.output_dir)
+        if last is not None:
+            logger.warning(f"The run resumes from {last}.")
+        resume = last or resume
+    result = trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model()
+    trainer.save_state()
+    return result.metrics
 
 
-def write_predictions(path: Path, predictions: list[dict]) -> None:
-    """One line a row of the data, in its order."""
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictions), encoding="utf-8")
+def evaluate(trainer: SiaSamReaTrainer, rows: Rows, dataset: Dataset, train: Rows, split: str, name: str) -> Evaluated:
+    """Answers the rows of a split (of a benchmark, by name) and writes the answers into the output folder."""
+    output = trainer.predict(dataset, metric_key_prefix=split)
+    if trainer.is_world_process_zero():
+        file_name = "predictions" if split == "test" else f"{split}_predictions"
+        path = Path(trainer.args.output_dir) / (f"{file_name}_{name}.jsonl" if name else f"{file_name}.jsonl")
+        lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in output.predictions)
+        path.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+    scores = {key.removeprefix(f"{split}_"): value for key, value in output.metrics.items()}
+    title = f"{split}_{name}" if name else split
+    return Evaluated(title, rows, output.predictions, scores, baseline_scores(train, rows))
 
 
 def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]:
-    """Scores of the two baselines that look at no video, where there are training rows to learn them from."""
+    """Scores of the two baselines that see no video, where there are training rows to learn them from."""
     known = {row.task for row in train if row.answer is not None}
     answered = [row for row in evaluated if row.task in known and row.answer is not None]
     if not answered:
@@ -113,76 +158,39 @@ def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]
     }
 
 
-def print_scores(title: str, scores: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
-    """A table of the scores beside those of the baselines."""
-    columns = {"model": scores, **baselines}
-    width = max(map(len, (title, *scores)))
-    print(f"\n{title:{width}s}" + "".join(f"{name:>16s}" for name in columns))
-    for name in scores:
-        values = [column.get(name) for column in columns.values()]
-        if values[0] is not None and not name.endswith(("runtime", "per_second", "preparation_time")):
-            cells = (f"{'':>16s}" if value is None else f"{value:16.4f}" for value in values)
-            print(f"{name:{width}s}" + "".join(cells))
+def print_report(output_dir: Path, evaluated: Sequence[Evaluated]) -> None:
+    """Prints the scores of each split, and a sentence where a model is no better than answers that see no video."""
+    for of in evaluated:
+        unreadable = of.scores.get("unreadable", 0)
+        left = f", {unreadable:.0f} of them wrong because their video cannot be read" if unreadable else ""
+        print(f"\n{score_table(of.title, of.scores, of.baselines)}\n{len(of.rows)} questions{left}.")
+        sentence = verdict(of.scores, of.baselines)
+        if sentence is not None:
+            print(sentence)
+    print(f"\nAll scores: {output_dir / 'metrics.json'}")
 
 
-def finish_run(
-    trainer: SiaSamReaTrainer, rows: RunRows, report: Report, data: DataArguments, started_from: str | None
-) -> None:
-    r"""
-    Writes the model card of a training run, shows an example and pushes to the hub, as the arguments ask for.
-
-    Args:
-        trainer ([`SiaSamReaTrainer`] or [`VideoLanguageTrainer`]): The trainer.
-        rows ([`RunRows`]): The questions.
-        report (`dict[str, dict]`): What [`run`] returned.
-        data ([`DataArguments`]): Where the questions came from.
-        started_from (`str`, *optional*): Hub name or folder of the model that was trained or evaluated.
-    """
-    training = trainer.args
-    if trainer.is_world_process_zero():
-        if training.do_train:
-            write_card(trainer, report, data, started_from)
-        if data.show_example and (rows.test or rows.validation):
-            checkpoint = training.output_dir if training.do_train else started_from
-            show_example(trainer, checkpoint, next(iter((rows.test or rows.validation).values())))
-    if training.push_to_hub:
-        trainer.push_to_hub()
+def show_examples(trainer: SiaSamReaTrainer, evaluated: Evaluated) -> None:
+    """Prints some questions with the model's answers, of several kinds and about several videos, and draws each."""
+    for number, (row, line) in enumerate(choose_examples(evaluated.rows, evaluated.lines), 1):
+        right, given = right_and_given(line) or (None, line.get("prediction_text", line["prediction"]))
+        picture = Path(trainer.args.output_dir) / f"example_{number}.png"
+        draw_answer(row, str(given), trainer.processing_class.video_processor, picture)
+        print(f"\n{one_line(row.video)}\nQ: {one_line(row.question)}")
+        print(f"A: {one_line(given)}   (annotated: {one_line(right)})   {picture}")
 
 
-def write_card(trainer: SiaSamReaTrainer, report: Report, data: DataArguments, base_model: str | None) -> None:
-    """Writes the model card into the output folder, with the scores of the last split that was evaluated."""
-    split, last_report = list(report.items())[-1]
-    datasets = data.benchmarks or [data.dataset_name or Path(data.train_file).resolve().parent.name]
-    write_model_card(
-        Path(trainer.args.output_dir) / "README.md",
-        config=trainer.siasamrea_config,
-        arguments=trainer.args,
-        dataset=", ".join(datasets),
-        split=split,
-        scores=last_report["scores"] if split != "train" else {},
-        baselines=last_report.get("baselines", {}),
-        base_model=base_model,
-    )
+def choose_examples(rows: Rows, lines: Sequence[dict]) -> list[tuple[VideoQuestion, dict]]:
+    """Chooses readable rows with their lines: of each kind of question and about different videos, if possible."""
+    readable = [(row, line) for row, line in zip(rows, lines) if line.get("prediction") is not None]
+    chosen: list[tuple[VideoQuestion, dict]] = []
+    for of_new_video in (True, False):
+        for row, line in readable:
+            kinds, videos = {(of.task, of.question_type) for of, _ in chosen}, {of.video for of, _ in chosen}
+            if (row.task, row.question_type) not in kinds and (row.video not in videos or not of_new_video):
+                chosen.append((row, line))
+    chosen += [pair for pair in readable if pair not in chosen]
+    return chosen[:EXAMPLES]
 
 
-def show_example(trainer: SiaSamReaTrainer, checkpoint: str, rows: Rows) -> None:
-    """Asks a checkpoint about the first readable held-out video through the pipeline, and draws its clips."""
-    answerer = pipeline("video-question-answering", model=checkpoint)
-    for row in rows:
-        request = {"video": row.video_source, "question": row.question, "task": row.task}
-        request |= {"start": row.start, "end": row.end}
-        if row.candidates is not None:
-            request["candidates"] = list(row.candidates)
-        try:
-            answer = str(answerer(**request)[0]["answer"])
-        except VideoDecodingError:
-            continue
-        annotated = row.answer if None in (row.candidates, row.answer) else row.candidates[row.answer]
-        print(f"\n{row.video}\nQ: {row.question}\nA: {answer} (annotated: {annotated})")
-        picture = Path(trainer.args.output_dir) / "example.png"
-        draw_answer(row, answer, trainer.processing_class.video_processor, picture)
-        print(f"Its clips with the answer: {picture}")
-        return
-
-
-__all__ = ["Report", "finish_run", "make_output_folder", "run", "start_run"]
+__all__ = ["Report", "make_output_folder", "run", "start_run"]

@@ -1,69 +1,14 @@
-"""
-The command `siasamrea`: the names of its subcommands. Each is imported when it is called.
+"""`import siasamrea` gives what `import modeling_siasamrea` gives. Installed as a module of its own."""
 
-This file is installed as a module of its own, because importing anything inside `modeling_siasamrea` imports torch and
-Transformers: the list of commands and a misspelt name need neither.
-"""
+from typing import Any
 
-import difflib
-import importlib
-import importlib.metadata
-import sys
-from collections.abc import Sequence
+import modeling_siasamrea
+from modeling_siasamrea import __all__, __version__
 
 
-# Subcommand: what it does. `modeling_siasamrea.commands.<subcommand>.main` gets the rest of the command line.
-COMMANDS = {
-    "train": "fine-tune and evaluate; `train quickstart` makes its own data",
-    "train_vlm": "the same for a video-language model, such as Qwen3-VL",
-    "evaluate": "answer and score the rows of a file or benchmark",
-    "ask": "ask a checkpoint about a video, or about many",
-    "check": "find the videos of a data set that cannot be used",
-    "prepare": "make small copies of large videos, with the same frames and times",
-    "demo": "open a page in the browser that shows what a checkpoint sees",
-    "export": "write a program that answers without this package",
-    "convert": "turn ClipBERT's weights into a checkpoint",
-}
+def __getattr__(name: str) -> Any:
+    """Looks a name up in `modeling_siasamrea`."""
+    return getattr(modeling_siasamrea, name)
 
 
-def help_text() -> str:
-    """The subcommands."""
-    lines = [f"  {name:10s}{does}" for name, does in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: siasamrea COMMAND ...",
-            "",
-            "Video question answering with siamese sampling and reasoning.",
-            "",
-            *lines,
-            "",
-            "`siasamrea COMMAND --help` lists its arguments.",
-        ]
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if not argv:
-        print(f"There is no command; choose from {', '.join(COMMANDS)}.", file=sys.stderr)
-        return 2
-    name, rest = argv[0], argv[1:]
-    if name in ("-h", "--help"):
-        print(help_text())
-        return 0
-    if name == "--version":
-        print(importlib.metadata.version("siasamrea"))
-        return 0
-    if name not in COMMANDS:
-        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
-        advice = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(COMMANDS)}."
-        print(f"There is no command {name!r}; {advice}", file=sys.stderr)
-        return 2
-    sys.argv[0] = f"siasamrea {name}"  # what the command's own help calls it
-    process = importlib.import_module("modeling_siasamrea.commands.process")
-    return process.run_command(process.import_command(f"modeling_siasamrea.commands.{name}").main, rest)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+__all__ = [*__all__, "__version__"]

@@ -2,19 +2,18 @@
 Fine-tunes and evaluates SiaSamRea for video question answering.
 
     siasamrea train quickstart
+    siasamrea train own_videos --train_file train.jsonl --validation_file validation.jsonl --videos videos
     siasamrea train config.json --learning_rate 1e-4 --model_config '{"alpha": 0}'
 
-The JSON file holds any of the arguments below; what follows it on the command line takes precedence (the dictionaries
-`model_config`, `video_processor` and `sample_data` are merged key by key). A recipe of `examples/configs`, such as
-`quickstart`, is known by its name.
+The command line goes over the JSON file; JSON objects are merged key by key. Rows that are given as --validation_file
+or --test_file are evaluated when training ends. A run that is started again goes on where it stopped.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -26,12 +25,17 @@ from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..training.lora import add_lora
 from ..training.start import build_model, known_answers, load_model
 from ..training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
-from .arguments import DataArguments, read_arguments
+from .arguments import DataArguments, JsonObject, read_arguments
 from .rows import Rows, RunRows
-from .run import Report, finish_run, run, start_run
+from .run import Report, run, start_run
 
 
 logger = logging.getLogger(__name__)
+
+# The arguments that `--help` lists.
+COMMON = ("train_file", "validation_file", "test_file", "video_folder", "model_name_or_path", "vision_model")
+COMMON += ("text_model", "output_dir", "learning_rate", "max_steps", "per_device_train_batch_size", "lora_rank")
+COMMON += ("model_config", "video_processor")
 
 
 @dataclass
@@ -39,7 +43,8 @@ class ModelArguments:
     """What is trained or evaluated: a checkpoint, two pretrained encoders, or (with neither) random weights."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A SiaSamRea checkpoint or LoRA adapter: hub name or folder."}
+        default=None,
+        metadata={"help": "A SiaSamRea checkpoint or LoRA adapter: hub name or folder.", "aliases": ["--model"]},
     )
     vision_model: str | None = field(
         default=None, metadata={"help": "A pretrained image encoder, with --text_model: hub name or folder."}
@@ -50,11 +55,13 @@ class ModelArguments:
     model_config: dict | str | None = field(
         default=None,
         metadata={
-            "help": "Fields of SiaSamReaConfig as JSON; over a checkpoint's, except its vision_config and text_config."
+            "help": "Fields of SiaSamReaConfig, JSON; over a checkpoint's, but not its vision_config and text_config.",
+            "action": JsonObject,
         },
     )
     video_processor: dict | str | None = field(
-        default=None, metadata={"help": "Settings of SiaSamReaVideoProcessor as JSON; over a checkpoint's."}
+        default=None,
+        metadata={"help": "Settings of SiaSamReaVideoProcessor as JSON; over a checkpoint's.", "action": JsonObject},
     )
     new_vocabulary: bool = field(
         default=False,
@@ -131,7 +138,7 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
         training ([`SiaSamReaTrainingArguments`]): What is done with them.
 
     Returns:
-        `dict[str, dict]`: what metrics.json holds.
+        `dict[str, dict]`: The content of metrics.json.
 
     Raises:
         `ValueError`: If arguments, rows and model do not fit each other.
@@ -153,22 +160,31 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
         eval_dataset=evaluation.get("", evaluation) or None,
         processing_class=processor,
     )
-    report = run(trainer, rows, make_dataset)
-    finish_run(trainer, rows, report, data, arguments.model_name_or_path or arguments.vision_model)
-    return report
+    started_from = [arguments.model_name_or_path, arguments.vision_model, arguments.text_model]
+    return run(trainer, rows, make_dataset, data, started_from)
+
+
+def what_to_do(given: set[str]) -> list[str]:
+    """Trains, and evaluates the rows that are given, where no argument says what to do."""
+    if given & {"do_train", "do_eval", "do_predict"}:
+        return []
+    evaluated = {"validation_file": "--do_eval", "test_file": "--do_predict"}
+    return ["--do_train", *(work for name, work in evaluated.items() if name in given)]
 
 
 def parse_arguments(
-    argv: Sequence[str] | None = None, description: str = __doc__, **defaults: Any
+    argv: Sequence[str] | None = None,
+    description: str = __doc__,
+    complete: Callable[[set[str]], Sequence[str]] = what_to_do,
 ) -> tuple[ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments]:
-    """The arguments of a run, see [`read_arguments`]."""
+    """Reads the arguments of a run, see [`read_arguments`]."""
     classes = (ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments)
-    return read_arguments(argv, classes, description, **defaults)
+    return read_arguments(argv, classes, description, COMMON, complete)
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Command line; returns what metrics.json holds."""
+    """Command line; returns the content of metrics.json."""
     return train(*parse_arguments(argv))
 
 
-__all__ = ["ModelArguments", "VocabularyDataArguments", "main", "parse_arguments", "train"]
+__all__ = ["ModelArguments", "VocabularyDataArguments", "main", "parse_arguments", "train", "what_to_do"]

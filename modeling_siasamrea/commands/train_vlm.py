@@ -1,14 +1,14 @@
 """
 Fine-tunes and evaluates a video-language model, such as Qwen3-VL, with siamese reasoning: LoRA, or all its weights.
 
-    siasamrea train_vlm qwen3_vl_2b --train_file train.jsonl --validation_file validation.jsonl --video_folder videos
-    siasamrea train_vlm config.json --method '{"alpha": 0}'
+    siasamrea train-vlm qwen3_vl_2b --train_file train.jsonl --validation_file validation.jsonl --videos videos
+    siasamrea train-vlm config.json --method '{"alpha": 0}'
 
-Rows, benchmarks, skip lists, resuming and reports are those of `siasamrea train`. The dictionaries `method` (fields of
-VideoLanguageSettings), `family_video_processor` and `sample_data` are merged key by key over the file's.
+Rows, benchmarks, skip lists, resuming and reports are those of `siasamrea train`. The command line goes over the JSON
+file; JSON objects are merged key by key.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,14 @@ from ..video_language.data import VideoClipDataset
 from ..video_language.loading import load_video_language_model
 from ..video_language.processing import VideoLanguageProcessor
 from ..video_language.trainer import VideoLanguageTrainer, VideoLanguageTrainingArguments
-from .arguments import DataArguments, read_arguments, refuse_unknown
-from .run import Report, finish_run, run, start_run
+from .arguments import DataArguments, JsonObject, read_arguments, refuse_unknown
+from .run import Report, run, start_run
+from .train import what_to_do
+
+
+# The arguments that `--help` lists.
+COMMON = ("model_name_or_path", "train_file", "validation_file", "test_file", "video_folder", "output_dir")
+COMMON += ("method", "learning_rate", "max_steps", "per_device_train_batch_size", "lora_rank", "full_training")
 
 
 @dataclass
@@ -32,13 +38,24 @@ class VideoLanguageModelArguments:
 
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "A model of AutoModelForImageTextToText that takes videos, or an adapter: name or folder."},
+        metadata={
+            "help": "A model of AutoModelForImageTextToText that takes videos, or an adapter: name or folder.",
+            "aliases": ["--model"],
+        },
     )
     method: dict | str | None = field(
-        default=None, metadata={"help": "Fields of VideoLanguageSettings as JSON; over those saved beside the model."}
+        default=None,
+        metadata={
+            "help": "Fields of VideoLanguageSettings as JSON; over those saved beside the model.",
+            "action": JsonObject,
+        },
     )
     family_video_processor: dict | str | None = field(
-        default=None, metadata={"help": "Settings of the family's own video processor as JSON, such as its size."}
+        default=None,
+        metadata={
+            "help": "Settings of the family's own video processor as JSON, such as its size.",
+            "action": JsonObject,
+        },
     )
     full_training: bool = field(default=False, metadata={"help": "Whether all weights are trained, in float32."})
     lora_rank: int = field(default=16, metadata={"help": "Rank of the LoRA layers, if not all weights are trained."})
@@ -49,7 +66,7 @@ class VideoLanguageModelArguments:
 
     def __post_init__(self):
         if self.model_name_or_path is None:
-            raise ValueError("Which model? Give --model_name_or_path, such as Qwen/Qwen3-VL-2B-Instruct.")
+            raise ValueError("Which model? Give --model, such as Qwen/Qwen3-VL-2B-Instruct.")
         if self.lora_rank < 1:
             raise ValueError(
                 f"--lora_rank must be 1 or more; got {self.lora_rank}. --full_training trains all weights."
@@ -98,7 +115,7 @@ def train(
         training ([`VideoLanguageTrainingArguments`]): What is done with them.
 
     Returns:
-        `dict[str, dict]`: what metrics.json holds.
+        `dict[str, dict]`: The content of metrics.json.
 
     Raises:
         `ValueError`: If arguments, rows and model do not fit each other, or a training row has no answer.
@@ -116,21 +133,21 @@ def train(
         eval_dataset=evaluation.get("", evaluation) or None,
         processing_class=processor,
     )
-    report = run(trainer, rows, make_dataset)
-    finish_run(trainer, rows, report, data, arguments.model_name_or_path)
-    return report
+    return run(trainer, rows, make_dataset, data, [arguments.model_name_or_path])
 
 
 def parse_arguments(
-    argv: Sequence[str] | None = None, description: str = __doc__, **defaults: Any
+    argv: Sequence[str] | None = None,
+    description: str = __doc__,
+    complete: Callable[[set[str]], Sequence[str]] = what_to_do,
 ) -> tuple[VideoLanguageModelArguments, DataArguments, VideoLanguageTrainingArguments]:
-    """The arguments of a run, see [`read_arguments`]."""
+    """Reads the arguments of a run, see [`read_arguments`]."""
     classes = (VideoLanguageModelArguments, DataArguments, VideoLanguageTrainingArguments)
-    return read_arguments(argv, classes, description, **defaults)
+    return read_arguments(argv, classes, description, COMMON, complete)
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Command line; returns what metrics.json holds."""
+    """Command line; returns the content of metrics.json."""
     return train(*parse_arguments(argv))
 
 

@@ -214,8 +214,8 @@ def prediction_row(
 
     Returns:
         `dict`: the row's names, its task and type, `prediction` (with `prediction_text`, the candidate chosen),
-        `answer` (a list where several are right) and `correct` where the answer is known, `score` and `error` where
-        there are any.
+        `answer` (a list where several are right; with `answer_text`, the right candidate) and `correct` where the
+        answer is known, `score` and `error` where there are any.
     """
     line = {"question_id": question.question_id, "video": question.video, "question": question.question}
     line["task"] = question.task
@@ -227,6 +227,8 @@ def prediction_row(
     if question.answer is not None:
         answer = list(question.right_answers) if question.other_answers else question.answer
         line |= {"answer": answer, "correct": is_correct(question, prediction)}
+        if question.candidates is not None:
+            line["answer_text"] = question.candidates[question.answer]
     if score is not None and not np.isnan(score):
         line["score"] = score
     return line if error is None else line | {"error": error}

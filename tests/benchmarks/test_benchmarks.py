@@ -10,6 +10,7 @@ from official_files import GIFS, OFFICIAL, write_json, write_tgif
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForPreTraining, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.benchmarks import LOADERS, load_benchmark
+from modeling_siasamrea.commands import train
 from modeling_siasamrea.data.questions import load_video_questions
 
 
@@ -41,7 +42,7 @@ def start(tmp_path, tiny_config, tokenizer) -> Path:
 
 
 @pytest.fixture
-def run(benchmark, start, tmp_path, example):
+def run(benchmark, start, tmp_path):
     """Runs a configuration of `examples/configs` for two steps on its benchmark's files; `changes` override it."""
 
     def run(config: str, name: str, **changes) -> dict:
@@ -61,7 +62,7 @@ def run(benchmark, start, tmp_path, example):
             "disable_tqdm": True,
         }
         options = [text for key, value in (overrides | changes).items() for text in (f"--{key}", str(value))]
-        return example("run_videoqa").main([str(CONFIGS / f"{config}.json"), *options])
+        return train.main([str(CONFIGS / f"{config}.json"), *options])
 
     return run
 

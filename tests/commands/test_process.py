@@ -1,11 +1,15 @@
-"""What the process keeps of memory that was freed, counted in the pages that the system clears for it."""
+"""What a command does to its process: memory, exit codes, and sentences instead of traces."""
 
+import errno
+import json
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from modeling_siasamrea.commands.process import run_command
 
 
 BLOCK_MB = 128  # more than glibc's own limit for keeping a block, 32 MB
@@ -21,18 +25,13 @@ print(cleared_mb(), cleared_mb())
 """
 
 
+@pytest.mark.end_to_end
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own setting")
 @pytest.mark.parametrize(
-    ("statement", "environment", "again"),
-    [
-        ("import modeling_siasamrea", {}, 0),
-        ("import modeling_siasamrea", {"MALLOC_MMAP_THRESHOLD_": "1000000"}, BLOCK_MB),
-        ("from modeling_siasamrea.commands.process import keep_freed_memory as f; f(2**20)", {}, BLOCK_MB),
-        ("", {}, BLOCK_MB),
-    ],
-    ids=["kept", "the user's own setting", "no more than told", "without the package"],
+    ("environment", "again"), [({}, 0), ({"MALLOC_MMAP_THRESHOLD_": "1000000"}, BLOCK_MB)], ids=["kept", "user's own"]
 )
-def test_a_large_block_is_cleared_once(statement, environment, again):
+def test_a_large_block_is_cleared_once(environment, again):
+    statement = "from modeling_siasamrea.commands.process import keep_freed_memory; keep_freed_memory()"
     # NumPy asks for huge pages by itself, of which one fault brings many.
     environment = os.environ | environment | {"NUMPY_MADVISE_HUGEPAGE": "0"}
     ran = subprocess.run(
@@ -40,3 +39,41 @@ def test_a_large_block_is_cleared_once(statement, environment, again):
     )
     first, second = map(float, ran.stdout.split())
     assert first == pytest.approx(BLOCK_MB, rel=0.1) and second == pytest.approx(again, abs=0.1 * BLOCK_MB)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "A file cannot be written: No space left on device."),
+        (PermissionError(errno.EACCES, "Permission denied", "/no"), "The file /no cannot be written"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk is full"),
+        (ModuleNotFoundError("No module named 'peft'", name="peft"), 'pip install "siasamrea[peft]"'),
+        (ImportError("Package `num2words` is required to run SmolVLM processor."), 'pip install "num2words"'),
+        (RuntimeError("WandbCallback requires wandb to be installed."), 'pip install "wandb"'),
+        (ValueError("Q\x1b[31m\n\ud800 is wrong"), "Q\\x1b[31m \\ud800 is wrong"),
+    ],
+)
+def test_disks_packages_and_input_are_one_sentence_without_control_characters(error, said, capsys):
+    def command(argv):
+        raise error
+
+    assert run_command(command, []) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+def test_bugs_keep_their_traceback():
+    def bug(argv):
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        run_command(bug, [])
+    with pytest.raises(ValueError):
+        run_command(lambda argv: json.loads("{"), [])  # raised elsewhere
+
+
+def test_ctrl_c_has_its_exit_code():
+    def stopped(argv):
+        raise KeyboardInterrupt
+
+    assert run_command(stopped, []) == 130

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modeling_siasamrea import SiaSamReaConfig
+from modeling_siasamrea.commands import train
 
 
 CONFIGS = Path(__file__).resolve().parents[2] / "examples" / "configs"
@@ -33,7 +34,7 @@ def run(example, monkeypatch, tmp_path):
     return run
 
 
-def test_a_short_run_reports_and_starts_fine_tuning(run, example, small_data, tmp_path):
+def test_a_short_run_reports_and_starts_fine_tuning(run, small_data, tmp_path):
     report = run(40, max_steps=2, per_device_train_batch_size=8)
     assert {"eval_masked_words_accuracy", "eval_unigram_accuracy", "eval_matching_accuracy"} <= report.keys()
 
@@ -54,7 +55,7 @@ def test_a_short_run_reports_and_starts_fine_tuning(run, example, small_data, tm
         "disable_tqdm": True,
     }
     command = [text for key, value in options.items() for text in (f"--{key}", str(value))]
-    report = example("run_videoqa").main(command)
+    report = train.main(command)
     assert report["test"]["scores"]["questions"] == 20
     config = SiaSamReaConfig.from_pretrained(tmp_path / "tuned")
     assert set(config.tasks) == {"open_ended", "multiple_choice", "count"}

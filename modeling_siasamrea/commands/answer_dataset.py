@@ -1,0 +1,232 @@
+"""Answers a corpus of requests by Ray Data, on one machine or on a cluster."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyarrow import fs, parquet, table
+
+from .answer_requests import answer_requests, read_request, span_of, together, without_answers
+
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+
+REQUESTS_PER_BLOCK = 64  # a block is answered, written and tried again as a whole
+MOST_BLOCKS = 2000
+
+
+def answer_dataset(
+    dataset: "Dataset", model: str, top_k: int = 1, actors: int | None = None, answered: "Dataset | None" = None
+) -> "Dataset":
+    r"""
+    Answers the requests of a Ray data set with a pool of actors, each of which loads the model once. Requests about
+    one video go to the same actor. Where an actor dies, Ray starts it anew and repeats its block.
+
+    Args:
+        dataset (`ray.data.Dataset`):
+            A request per row, with the fields of the pipeline as columns (None is left out), or a column `text` of
+            JSON objects.
+        model (`str`): Hub name or folder of a checkpoint, a video-language model, or an adapter.
+        top_k (`int`, *optional*, defaults to 1): Most answers to a question.
+        actors (`int`, *optional*): Processes that answer; by default one per GPU, or per CPU where there is no GPU.
+        answered (`ray.data.Dataset`, *optional*): Rows that this function gave before; their requests are left out.
+
+    Returns:
+        `ray.data.Dataset`: A row per request: `video`, `question`, `answer` and `error` as text, and `text`, the JSON
+        object of the request with `answer` and `answers`, or `error`. Blocks are answered when they are consumed.
+
+    Raises:
+        `ValueError`: If nothing can run the actors.
+    """
+    import ray  # the extra `ray`
+
+    resources = ray.cluster_resources()
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    actors = actors or gpus or cpus
+    if not actors:
+        raise ValueError("Ray has neither a GPU nor a CPU to answer with.")
+    requests = dataset.map_batches(_request_lines, batch_format="numpy", fn_kwargs={"answered": False})
+    blocks = min(max(2 * actors, dataset.count() // REQUESTS_PER_BLOCK), MOST_BLOCKS)
+    if answered is not None:
+        requests = requests.union(
+            answered.map_batches(_request_lines, batch_format="numpy", fn_kwargs={"answered": True})
+        )
+    # Only texts are shuffled. Materialized, because the shuffle and the actors would wait for each other's CPUs.
+    by_video = requests.repartition(blocks, keys=["video"]).materialize()
+    return by_video.map_batches(
+        _Answerer,
+        fn_constructor_kwargs={"model": model, "top_k": top_k},
+        batch_size=None,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
+    )
+
+
+def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, actors: int | None = None) -> Counter:
+    r"""
+    Answers the requests of files into a folder; started again, it goes on with those that have no answer there.
+
+    Args:
+        source (`str`): A JSONL or parquet file or folder of requests, or the name of a data set for `datasets`.
+        output (`str` or `Path`): The folder, or its address, such as s3://. It gets files of JSON lines, or parquet
+            files where the requests are parquet, each written as a whole.
+        model (`str`): As in [`answer_dataset`].
+        top_k (`int`, *optional*, defaults to 1): Most answers to a question.
+        actors (`int`, *optional*): As in [`answer_dataset`].
+
+    Returns:
+        `Counter`: `answers` in the folder, and how many of them are `errors`.
+
+    Raises:
+        `ValueError`: If the folder has files that are no answers.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(logging_level="warning", log_to_driver=False)
+    ending = "parquet" if str(source).rstrip("/").endswith(".parquet") or _has_parquet(source) else "jsonl"
+    address = str(output) if "://" in str(output) else Path(output).resolve().as_uri()
+    filesystem, folder = fs.FileSystem.from_uri(address)
+    filesystem.create_dir(folder, recursive=True)
+    infos = filesystem.get_file_info(fs.FileSelector(folder))
+    for info in infos:
+        if info.base_name.startswith(".answers-"):  # a kill left it half written
+            filesystem.delete_file(info.path)
+    done = sorted(info.path for info in infos if not info.base_name.startswith("."))
+    if not all(Path(path).name.startswith("answers-") and path.endswith(ending) for path in done):
+        raise ValueError(
+            f"The folder {output} has other files than {ending} files of answers. Choose another --output."
+        )
+    answered = None
+    if done:
+        read = ray.data.read_parquet if ending == "parquet" else ray.data.read_text
+        answered = read(done, filesystem=filesystem)
+    counts = Counter()
+    answers = answer_dataset(_read(source, ending), model, top_k, actors, answered)
+    written = answers.map_batches(
+        _write,
+        batch_size=None,
+        batch_format="numpy",
+        fn_kwargs={"address": address, "ending": ending},
+        num_cpus=0,  # the actors may have all
+    )
+    for row in written.iter_rows():
+        counts.update(row)
+    for path in done:
+        with filesystem.open_input_stream(path) as file:
+            lines = (
+                parquet.read_table(file)["text"].to_pylist()
+                if ending == "parquet"
+                else file.read().decode().splitlines()
+            )
+        counts["answers"] += len(lines)
+        counts["errors"] += sum("error" in json.loads(line) for line in lines)
+    return counts
+
+
+def _has_parquet(source: str) -> bool:
+    return Path(source).is_dir() and any(Path(source).glob("*.parquet"))
+
+
+def _read(source: str, ending: str) -> "Dataset":
+    """The requests of a file or folder, or of a data set known to `datasets`."""
+    import ray
+
+    if ending == "parquet":
+        return ray.data.read_parquet(source)
+    if str(source).endswith(".jsonl") or Path(source).is_dir():
+        return ray.data.read_text(source, drop_empty_lines=True)
+    from datasets import load_dataset
+
+    return ray.data.from_huggingface(load_dataset(source, split="test"))
+
+
+def _request_lines(batch: dict[str, np.ndarray], answered: bool) -> dict[str, list]:
+    """Requests as text, with the video that they are about."""
+    if "text" in batch:
+        requests = [read_request(str(text)) for text in batch["text"] if str(text).strip()]
+    else:
+        columns = {name: values.tolist() for name, values in batch.items()}
+        rows = (dict(zip(columns, row)) for row in zip(*columns.values()))
+        requests = [{name: _plain(value) for name, value in row.items() if not _is_missing(value)} for row in rows]
+    return {
+        "video": [repr(request.get("video")) for request in requests],
+        "line": [json.dumps(request) if not answered else without_answers(request) for request in requests],
+        "answered": [answered] * len(requests),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
+class _Answerer:
+    """Answers blocks of requests in one process; the rows of a block are about whole videos."""
+
+    def __init__(self, model: str, top_k: int):
+        from .checkpoint import load_answerer
+
+        self.answerer, self.top_k = load_answerer(model), top_k
+
+    def __call__(self, block: dict[str, np.ndarray]) -> Iterator[dict[str, list]]:
+        """Answers the requests that have no answer yet; of equal requests, as many as lack one."""
+        done = Counter(str(line) for line, answered in zip(block["line"], block["answered"]) if answered)
+        missing = []
+        for line in sorted(str(line) for line, answered in zip(block["line"], block["answered"]) if not answered):
+            request = read_request(line)
+            text = without_answers(request)
+            if done[text]:
+                done[text] -= 1
+            else:
+                missing.append(request)
+        for requests in together(sorted(missing, key=span_of)):
+            answers = answer_requests(self.answerer, requests, self.top_k)
+            yield {
+                "video": [_text(answer.get("video")) for answer in answers],
+                "question": [_text(answer.get("question")) for answer in answers],
+                "answer": [_text(answer.get("answer")) for answer in answers],
+                "error": [_text(answer.get("error")) for answer in answers],
+                "text": [json.dumps(answer) for answer in answers],
+            }
+
+
+def _text(value: Any) -> str:
+    """A value as text that every file holds: "" where there is none, and JSON of what is no text."""
+    if value is None:
+        return ""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else json.dumps(value)
+
+
+def _write(block: dict[str, np.ndarray], address: str, ending: str) -> dict[str, list[int]]:
+    """Writes a block as a file that is there whole or not at all; the same block has the same name."""
+    lines = [str(line) for line in block["text"]] if block else []
+    if not lines:
+        return {"answers": [0], "errors": [0]}
+    filesystem, folder = fs.FileSystem.from_uri(address)
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    name = f"answers-{digest[:20]}.{ending}"
+    half = f"{folder}/.{name}.{os.getpid()}"
+    with filesystem.open_output_stream(half) as file:
+        if ending == "parquet":
+            parquet.write_table(
+                table({name: [str(value) for value in values] for name, values in block.items()}), file
+            )
+        else:
+            file.write("".join(line + "\n" for line in lines).encode())
+    filesystem.move(half, f"{folder}/{name}")
+    return {"answers": [len(lines)], "errors": [sum(bool(error) for error in block["error"])]}
+
+
+__all__ = ["answer_dataset", "answer_files"]

@@ -1,0 +1,73 @@
+"""
+The command `siasamrea`: the names of its subcommands, each imported when it is called.
+
+Installed as a module of its own: importing anything inside `modeling_siasamrea` imports torch and Transformers, which
+the list of commands and a misspelt name do not need.
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+
+
+# Each is `modeling_siasamrea.commands.<name>.main`, with _ for -, which takes the rest of the command line.
+COMMANDS = {
+    "train": "fine-tune and evaluate; `train quickstart` makes its own data",
+    "train-vlm": "the same for a video-language model, such as Qwen3-VL",
+    "evaluate": "answer and score the rows of a file or benchmark",
+    "ask": "ask a model about a video, or about many",
+    "check": "find the videos of a data set that cannot be used",
+    "prepare": "make small copies of large videos, with the same frames and times",
+    "demo": "open a page in the browser that shows what a model sees",
+    "export": "write a program that answers without this package",
+    "convert": "turn ClipBERT's weights into a checkpoint",
+}
+
+
+def help_text() -> str:
+    """Lists the subcommands."""
+    lines = [f"  {name:11s}{does}" for name, does in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: siasamrea COMMAND ...",
+            "",
+            "Video question answering with siamese sampling and reasoning.",
+            "",
+            *lines,
+            "",
+            "`siasamrea COMMAND --help` lists its arguments.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand and returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv:
+        print(f"There is no command; choose from {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    name = argv[0].replace("_", "-")
+    if name in ("-h", "--help"):
+        print(help_text())
+        return 0
+    if name == "--version":
+        print(importlib.metadata.version("siasamrea"))
+        return 0
+    if name not in COMMANDS:
+        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
+        advice = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(COMMANDS)}."
+        print(f"There is no command {argv[0]!r}; {advice}", file=sys.stderr)
+        return 2
+    sys.argv[0] = f"siasamrea {name}"  # named in the command's own help
+    # Threads of OpenMP that wait for work sleep after a short while. Read when torch is imported, so set before.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    process = importlib.import_module("modeling_siasamrea.commands.process")
+    command = process.import_command(f"modeling_siasamrea.commands.{name.replace('-', '_')}")
+    return process.run_command(command.main, argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
