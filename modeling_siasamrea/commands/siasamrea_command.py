@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "fine-tune and evaluate; `train quickstart` makes its own data",
     "train-vlm": "the same for a video-language model, such as Qwen3-VL",
     "evaluate": "answer and score the rows of a file or benchmark",
+    "review": "write the answers of an evaluation as one HTML page, wrong ones first",
     "ask": "ask a model about a video, or about many",
     "check": "find the videos of a data set that cannot be used",
     "prepare": "make small copies of large videos, with the same frames and times",

@@ -188,6 +188,29 @@ def anchor_clip(
     return pictures.numpy(), metadata.times[indices]
 
 
+def frames_at(video: str | Path, times: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    r"""
+    Reads the frames on screen at given times.
+
+    Args:
+        video (`str` or `Path`): The video file.
+        times (`Sequence[float]`): Seconds.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: small pictures `(frames, height, width, 3)` and their times in seconds.
+
+    Raises:
+        [`VideoDecodingError`]: If the video cannot be read.
+    """
+
+    def on_screen(metadata: "VideoMetadata") -> np.ndarray:
+        # A recorded time may be rounded: half a millisecond tells frames apart at any rate.
+        return np.clip(np.searchsorted(metadata.times, np.asarray(times) + 5e-4, side="right") - 1, 0, None)
+
+    pictures, _ = decode_frames(video, on_screen, transform=_thumbnails)
+    return pictures.numpy(), np.asarray(times, dtype=float)
+
+
 def video_film(
     video: str | Path, pictures: int = 12, start: float | None = None, end: float | None = None
 ) -> tuple[np.ndarray, float]:
@@ -258,4 +281,4 @@ def _thumbnails(frames: torch.Tensor) -> torch.Tensor:
     return torch.cat(small).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-__all__ = ["Inspection", "anchor_clip", "inspect_video", "video_film"]
+__all__ = ["Inspection", "anchor_clip", "frames_at", "inspect_video", "video_film"]

@@ -213,14 +213,14 @@ def prediction_row(
         error (`str`, *optional*): Why the video could not be read.
 
     Returns:
-        `dict`: the row's names, its task and type, `prediction` (with `prediction_text`, the candidate chosen),
-        `answer` (a list where several are right; with `answer_text`, the right candidate) and `correct` where the
-        answer is known, `score` and `error` where there are any.
+        `dict`: the row's names, its task and type, `start` and `end` of a span, `prediction` (with `prediction_text`,
+        the candidate chosen), `answer` (a list where several are right, with `answer_text` for a candidate) and
+        `correct` where the answer is known, `score` and `error` where there are any.
     """
     line = {"question_id": question.question_id, "video": question.video, "question": question.question}
     line["task"] = question.task
-    if question.question_type is not None:
-        line["question_type"] = question.question_type
+    optional = {"question_type": question.question_type, "start": question.start, "end": question.end}
+    line |= {name: value for name, value in optional.items() if value is not None}
     line["prediction"] = prediction
     if question.candidates is not None and prediction is not None:
         line["prediction_text"] = question.candidates[prediction]
