@@ -1,4 +1,4 @@
-"""Where a video comes from: a file, an address, bytes or a file object, as a path that a decoder can open."""
+"""Turns a file, an address, bytes or a file object into a path that a decoder can open."""
 
 import os
 import re
@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from .video_download import DownloadError, current_limits, download
+from .video_store import SCHEMES, stored_file
 
 
 PIECE = 1 << 20  # bytes
@@ -37,17 +40,17 @@ class VideoDecodingError(ValueError):
 
 
 def is_file_object(video: Any) -> bool:
-    """Whether something can be read like a file that is open."""
+    """Says whether something can be read like an open file."""
     return callable(getattr(video, "read", None))
 
 
 def is_source(video: Any) -> bool:
-    """Whether something is of a kind that [`local_file`] takes."""
+    """Says whether something is of a kind that [`local_file`] takes."""
     return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, dict)) or is_file_object(video)
 
 
 def source_name(video: Any) -> str:
-    """What an error calls a video."""
+    """Returns the name of a video in an error."""
     if isinstance(video, (str, os.PathLike)):
         return os.fsdecode(video) or "''"
     if isinstance(video, dict):
@@ -61,14 +64,14 @@ def source_name(video: Any) -> str:
 @contextmanager
 def local_file(video: VideoSource) -> Iterator[str]:
     r"""
-    The path of a video; what is not a file lies in a temporary one for as long as it is needed.
+    Gives the path of a video; what is not a file is written to a temporary one for the time of the `with`.
 
     Args:
-        video: A path (`str` or `PathLike`, `~` is the home folder), an http(s) address, the bytes of a file, a file
-            object open for reading bytes, or a dictionary with `path` and `bytes`, as `datasets` gives for a video
-            that it does not decode (its bytes count where there are any). A file object that can seek is read from
-            its beginning and left where it was, others from where they are (decision). What an address or a file
-            object may bring is limited by [`DownloadLimits`].
+        video: A path (`str` or `PathLike`, `~` is the home folder), an address (file, http, https, s3, gs or hf), the
+            bytes of a file, a file object open for reading bytes, or a dictionary with `path` and `bytes`, as
+            `datasets` gives for a video that it does not decode (the bytes are used where there are any). A file
+            object that can seek is read from its beginning and left where it was, others from where they are
+            (decision). [`DownloadLimits`] limits what is downloaded or read from a file object.
 
     Yields:
         `str`: an absolute path, which no decoder takes for an address.
@@ -95,39 +98,47 @@ def local_file(video: VideoSource) -> Iterator[str]:
     elif not isinstance(video, (str, os.PathLike)):
         raise VideoDecodingError(
             name,
-            "a video is a path, an http(s) address, bytes, a file object, a dictionary with path and bytes, or "
+            "a video is a path, an address, bytes, a file object, a dictionary with path and bytes, or "
             "frames (a video column of datasets needs decode=False)",
         )
-    elif (scheme := _scheme(name)) and not os.path.exists(name):
-        if scheme not in ("http", "https"):
-            raise VideoDecodingError(name, f"only http and https addresses can be read, not {scheme}")
+    elif (scheme := _scheme(name)) in SCHEMES:
+        try:
+            path = stored_file(name)
+        except DownloadError as error:
+            raise VideoDecodingError(name, str(error)) from None
+        yield _existing(path)
+    elif scheme in ("http", "https"):
         suffix = Path(re.split(r"[?#]", name)[0]).suffix
-        with tempfile.NamedTemporaryFile(
-            suffix=suffix if re.fullmatch(r"\.\w{1,8}", suffix, re.ASCII) else ""
-        ) as file:
+        suffix = suffix if re.fullmatch(r"\.\w{1,8}", suffix, re.ASCII) else ""
+        with tempfile.NamedTemporaryFile(suffix=suffix) as file:
             try:
                 download(name, file)
             except DownloadError as error:
                 raise VideoDecodingError(name, str(error)) from None
             yield _finished(name, file, "the download is empty")
+    elif scheme not in (None, "file"):
+        known = ", ".join(("file", "http", "https", *SCHEMES))
+        raise VideoDecodingError(name, f"an address must begin with one of {known}, not {scheme}")
     else:
         with _plain(_existing(name)) as path:
             yield path
 
 
 def _scheme(name: str) -> str | None:
-    """The scheme of an address in small letters."""
+    """Returns the scheme of an address in small letters; a file may have a name that looks like one."""
     match = re.match(r"([a-z][a-z0-9+.-]*)://|(data):", name, re.IGNORECASE)
-    return match and (match[1] or match[2]).lower()
+    return None if match is None or os.path.exists(name) else (match[1] or match[2]).lower()
 
 
 def absolute_path(name: str) -> str:
-    """The absolute path that a file's name stands for: `~` is the home folder, unless there is a file of that name."""
+    """Returns the absolute path that a name stands for: `~` is the home folder, unless a file has that name."""
+    if _scheme(name) == "file" and urlsplit(name).netloc in ("", "localhost"):
+        name = url2pathname(urlsplit(name).path)
     return os.path.abspath(name if os.path.exists(name) else os.path.expanduser(name))
 
 
 def _existing(name: str) -> str:
-    """The absolute path of a file that can be opened and is not empty."""
+    """Returns the absolute path of a file that can be opened and is not empty."""
     path = absolute_path(name)
     if os.path.exists(path) and not os.path.isfile(path):
         raise VideoDecodingError(name, f"it is a {'folder' if os.path.isdir(path) else 'device'}, not a file")
@@ -147,7 +158,7 @@ def _existing(name: str) -> str:
 
 @contextmanager
 def _plain(path: str) -> Iterator[str]:
-    """A path that decoders take: one that is not UTF-8, or that they could take for a pattern, gets another name."""
+    """Gives another name to a path that is not UTF-8 or that a decoder could take for a pattern of names."""
     try:
         path.encode()
         plain = "%" not in path
@@ -191,7 +202,7 @@ def _piece(video: Any) -> bytes:
 
 
 def _finished(name: str, file: Any, if_empty: str = "there are no bytes in it") -> str:
-    """The path of a temporary file that was written."""
+    """Returns the path of a temporary file that was written."""
     file.flush()
     if not file.tell():
         raise VideoDecodingError(name, if_empty)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modeling_siasamrea.processors.video_download import DownloadLimits, limit_downloads
-from modeling_siasamrea.processors.video_source import VideoDecodingError, local_file
+from modeling_siasamrea.processors.video_source import VideoDecodingError, absolute_path, local_file
 
 
 def content(video) -> bytes:
@@ -54,6 +54,13 @@ def test_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "film.mp4").write_bytes(b"film")
     assert content("~/film.mp4") == content(Path("~/film.mp4")) == b"film"
+
+
+def test_file_addresses_are_paths(tmp_path):
+    (tmp_path / "a film.mp4").write_bytes(b"film")
+    address = (tmp_path / "a film.mp4").as_uri()
+    assert "%20" in address and content(address) == content(address.replace("file://", "FILE://localhost")) == b"film"
+    assert absolute_path(address) == str(tmp_path / "a film.mp4")
 
 
 def test_bytes_and_dictionaries(tmp_path):
@@ -104,9 +111,10 @@ def closed() -> io.BytesIO:
         ("x" * 5000, "x…: it cannot be opened .File name too long"),
         ("a\0b", r"a\\x00b: its name has characters that no file name can have"),
         ("\ud800", r"\\ud800: its name has characters"),
-        ("ftp://host/film.mp4", "only http and https addresses can be read, not ftp"),
-        ("file:///film.mp4", "only http and https addresses can be read, not file"),
-        ("data:video/mp4;base64,AAAA", "only http and https addresses can be read, not data"),
+        ("ftp://host/film.mp4", "must begin with one of file, http, https, s3, gs, hf, not ftp"),
+        ("file:///nowhere.mp4", "there is no such file"),
+        ("file://host/film.mp4", "there is no such file"),
+        ("data:video/mp4;base64,AAAA", "not data"),
         (b"", "of 0 bytes in memory: there are no bytes in it"),
         (io.BytesIO(), "of type BytesIO: there are no bytes in it"),
         (io.StringIO("film"), "gives str instead of bytes; open files with mode 'rb'"),
@@ -117,7 +125,7 @@ def closed() -> io.BytesIO:
         ({"path": None, "bytes": None}, "must have a path, bytes or both"),
         ({"path": "a.mp4", "fps": 3}, r"it has \['fps', 'path'\]"),
         ({"path": 3}, "of type int: a video is a path"),
-        (None, "of type NoneType: a video is a path, an http.s. address, bytes, a file object"),
+        (None, "of type NoneType: a video is a path"),
         (float("nan"), "of type float: a video is a path"),
         (object(), "a video column of datasets needs decode=False"),
     ],
