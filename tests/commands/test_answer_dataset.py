@@ -2,11 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -51,11 +52,33 @@ def requests(small_data) -> list[str]:
     return lines
 
 
-def start(source: Path, output: Path, model: str) -> subprocess.Popen:
-    """Starts a driver."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+@pytest.fixture
+def start() -> Iterator[Callable[[Path, Path, str], subprocess.Popen]]:
+    """Starts a driver; none outlives the test."""
+    started = []
+
+    def run(source: Path, output: Path, model: str) -> subprocess.Popen:
+        started.append(start_driver(source, output, model))
+        return started[-1]
+
+    yield run
+    for driver in started:
+        if driver.poll() is None:
+            kill(driver)
+
+
+def kill(driver: subprocess.Popen) -> None:
+    """Kills a driver and all that it started, as a machine that fails does."""
+    for process in [*psutil.Process(driver.pid).children(recursive=True), psutil.Process(driver.pid)]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    driver.wait()
+
+
+def start_driver(source: Path, output: Path, model: str) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
     command = [sys.executable, "-c", DRIVER, str(source), str(output), model]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def files(output: Path) -> list[Path]:
@@ -66,7 +89,7 @@ def wait_for(what, driver: subprocess.Popen):
     """Waits until something is true while the driver runs."""
     began = time.monotonic()
     while not (found := what()):
-        assert driver.poll() is None and time.monotonic() - began < 300
+        assert driver.poll() is None and time.monotonic() - began < 900
         time.sleep(0.02)
     return found
 
@@ -80,13 +103,12 @@ def actors(driver: subprocess.Popen) -> list[psutil.Process]:
     ]
 
 
-def test_an_actor_and_the_driver_die_and_each_request_has_the_answer_of_one_process(model, requests, tmp_path):
+def test_an_actor_and_the_driver_die_and_each_request_has_the_answer_of_one_process(model, requests, start, tmp_path):
     source, output = tmp_path / "requests.jsonl", tmp_path / "answers"
     source.write_text("\n".join(requests))
     driver = start(source, output, model)
     wait_for(lambda: files(output), driver)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    kill(driver)
     before = files(output)
     answered = sum(len(path.read_text().splitlines()) for path in before)
     assert 0 < answered < len(requests)
@@ -94,7 +116,7 @@ def test_an_actor_and_the_driver_die_and_each_request_has_the_answer_of_one_proc
     driver = start(source, output, model)
     victim = wait_for(lambda: actors(driver), driver)[0]
     victim.kill()
-    out, _ = driver.communicate(timeout=600)
+    out, _ = driver.communicate(timeout=900)
     assert driver.returncode == 0
 
     answerer = load_answerer(model)
