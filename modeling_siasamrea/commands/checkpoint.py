@@ -2,16 +2,38 @@
 
 from pathlib import Path
 
-from transformers import Pipeline, pipeline
+from transformers import Pipeline, PreTrainedModel, pipeline
 
 from ..conversion.for_cpus import speed_up_on_cpu
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..training.start import explained, refuse_missing_folder
 from ..video_language.loading import is_video_language_model, load_video_language_model
+from ..video_language.processing import VideoLanguageProcessor
 
 
 CHECKPOINT = "outputs/quickstart"  # what the commands load by default
+
+
+def load_model(checkpoint: str | Path) -> tuple[PreTrainedModel, SiaSamReaProcessor | VideoLanguageProcessor]:
+    r"""
+    Loads the model of a checkpoint of either kind, with its processor.
+
+    Args:
+        checkpoint (`str` or `Path`): Hub name or folder of a checkpoint, a video-language model, or an adapter.
+
+    Returns:
+        `tuple`: the model (a `PeftModel` for an adapter) and its processor.
+
+    Raises:
+        `ValueError`: If it cannot be loaded.
+    """
+    with explained(f"The checkpoint {checkpoint} cannot be loaded"):
+        refuse_missing_folder(checkpoint)
+        if is_video_language_model(checkpoint):
+            return load_video_language_model(checkpoint)
+        model = SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint)
+        return model, SiaSamReaProcessor.from_pretrained(checkpoint)
 
 
 def load_answerer(checkpoint: str | Path, device: int | None = None) -> Pipeline:
@@ -26,16 +48,10 @@ def load_answerer(checkpoint: str | Path, device: int | None = None) -> Pipeline
         `ValueError`: If it cannot be loaded.
     """
     # The model itself, not its name: the pipeline would put a traceback into its message.
-    with explained(f"The checkpoint {checkpoint} cannot be loaded"):
-        refuse_missing_folder(checkpoint)
-        if is_video_language_model(checkpoint):
-            model, processor = load_video_language_model(checkpoint)
-        else:
-            model = SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint)
-            processor = SiaSamReaProcessor.from_pretrained(checkpoint)
-            if device is None:
-                speed_up_on_cpu(model)
+    model, processor = load_model(checkpoint)
+    if device is None and isinstance(processor, SiaSamReaProcessor):
+        speed_up_on_cpu(model)
     return pipeline("video-question-answering", model=model, processor=processor, device=device)
 
 
-__all__ = ["load_answerer"]
+__all__ = ["load_answerer", "load_model"]

@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "find the videos of a data set that cannot be used",
     "prepare": "make small copies of large videos, with the same frames and times",
     "demo": "open a page in the browser that shows what a model sees",
+    "merge": "turn a LoRA adapter and its base model into one checkpoint",
     "export": "write a program that answers without this package",
     "convert": "turn ClipBERT's weights into a checkpoint",
 }

@@ -1,0 +1,52 @@
+"""`siasamrea merge`: a LoRA adapter and its base model as one checkpoint, which plain Transformers serves."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..video_language.settings import optional_file
+from .checkpoint import load_model
+from .parser import parser_for
+
+
+SERVE = """{output} is one checkpoint, with its processor and settings. To serve it:
+  transformers serve {output}
+  vllm serve {output}
+  siasamrea ask VIDEO QUESTION --model {output}"""
+
+
+def merge_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    Merges a LoRA adapter into its base model. The folder that it writes loads without peft; a video-language model's
+    also without this package.
+
+        siasamrea merge my-adapter merged
+    """
+    parser = parser_for(merge_arguments)
+    parser.add_argument("adapter", help="folder or hub name of the adapter")
+    parser.add_argument("output", type=Path, help="folder to write")
+    given = parser.parse_args(argv)
+    if given.output.exists() and (not given.output.is_dir() or any(given.output.iterdir())):
+        parser.error(f"The output {given.output} must be a new or empty folder.")
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """
+    Writes the merged checkpoint.
+
+    Raises:
+        `ValueError`: If the adapter cannot be loaded, or is none.
+    """
+    arguments = merge_arguments(argv)
+    if optional_file(arguments.adapter, "adapter_config.json") is None:
+        raise ValueError(f"{arguments.adapter} is no adapter, so there is nothing to merge.")
+    model, processor = load_model(arguments.adapter)
+    if hasattr(model, "merge_and_unload"):  # SiaSamRea's own network is merged when it is loaded
+        model = model.merge_and_unload()
+    model.save_pretrained(arguments.output)
+    processor.save_pretrained(arguments.output)
+    print(SERVE.format(output=arguments.output))
+
+
+__all__ = ["main"]
