@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
+
 from modeling_siasamrea.benchmarks.tgif_qa import held_out
 
 
@@ -104,6 +106,104 @@ def nextqa(folder: Path) -> list[str]:
     return [f"0101/{40 + n}.mp4" for n in NUMBERS]
 
 
+def write_csv(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def nextqa_columns(n: int, answer: int | str) -> dict:
+    row = {"video_id": 40 + n, "frame_count": 16, "width": 64, "height": 48, "question": "why, so", "answer": answer}
+    return row | {"qid": n, "type": "CW", **{f"a{i}": f"choice {i}" for i in range(5)}}
+
+
+def nextgqa(folder: Path) -> list[str]:
+    for split in ("val", "test"):
+        write_csv(folder / f"{split}.csv", [nextqa_columns(n, f"choice {n % 5}") for n in NUMBERS])
+        spans = {str(40 + n): {"duration": 9, "location": {str(n): [[0.5, 2], [4, 5.5]]}, "fps": 8} for n in NUMBERS}
+        (folder / f"gsub_{split}.json").write_text(json.dumps(spans))
+    return [f"0101/{40 + n}.mp4" for n in NUMBERS]
+
+
+def intentqa(folder: Path) -> list[str]:
+    for split in ("train", "val", "test"):
+        rows = [nextqa_columns(n, n % 5) | {"action": "go", "lemma": "go", "lemma_id": 1} for n in NUMBERS]
+        write_csv(folder / f"{split}.csv", rows)
+    return [f"{40 + n}.mp4" for n in NUMBERS]
+
+
+def tempcompass(folder: Path) -> list[str]:
+    question = {"question": "What is the man doing?\nA. running\n B. walking\nC. jumping", "answer": "B. walking"}
+    content = {
+        f"{n}{end}": {"action": [question], "order": [question, question]} for n, end in ((1, ""), (1, "_reverse"))
+    }
+    (folder / "multi-choice.json").write_text(json.dumps(content))
+    return ["1.mp4", "1_reverse.mp4"]
+
+
+def tomato(folder: Path) -> list[str]:
+    for name in ("count", "direction", "rotation", "shape&trend", "velocity&frequency", "visual_cues"):
+        row = {"question": "How many?", "options": ["2", "1", "0"], "answer": 2, "key": "0209-03", "motion_type": name}
+        (folder / f"{name}.json").write_text(json.dumps({"0": row | {"demonstration_type": "human"}}))
+    return ["human/0209-03.mp4", "object/0209-03.mp4"]
+
+
+def mmvu(folder: Path) -> list[str]:
+    address = "https://huggingface.co/datasets/yale-nlp/MMVU/resolve/main/videos"
+    row = {"question": "which?", "metadata": {"subject": "Art"}, "choices": dict(zip("ABCDE", "EDCBA")), "answer": "B"}
+    kinds = ["multiple-choice"] * 6 + ["open-ended"]
+    rows = [
+        row | {"id": f"v_{n}", "question_type": kind, "video": f"{address}/Art/{n}.mp4"}
+        for n, kind in enumerate(kinds)
+    ]
+    write_json(folder / "validation.json", rows)
+    return [*(f"Art/{n}.mp4" for n in NUMBERS), "Law/0.mp4"]
+
+
+def egoschema(folder: Path) -> list[str]:
+    options = {f"option {i}": f"choice {i}" for i in range(5)}
+    rows = [{"q_uid": f"uid-{n}", "google_drive_id": "x", "question": "why?", **options} for n in range(8)]
+    write_json(folder / "questions.json", rows)
+    (folder / "subset_answers.json").write_text(json.dumps({f"uid-{n}": n % 5 for n in NUMBERS}))
+    return [f"uid-{n}.mp4" for n in NUMBERS]
+
+
+def mvbench(folder: Path) -> list[str]:
+    (folder / "json").mkdir()
+    row = {"video": "v.mp4", "question": "which?", "candidates": ["x", "y", "z"], "answer": "z"}
+    for name in ("object_shuffle", "moving_count"):
+        write_json(folder / "json" / f"{name}.json", [row] * 2)
+    write_json(folder / "json" / "action_sequence.json", [row | {"start": 1.5, "end": 3}] * 2)
+    return ["perception/videos/v.mp4", "clevrer/video_validation/v.mp4", "star/Charades_v1_480/v.mp4"]
+
+
+def longvideobench(folder: Path) -> list[str]:
+    row = {"video_id": "v", "video_path": "v.mp4", "question": "when?", "candidates": ["x", "y", "z"]}
+    rows = [row | {"id": f"v_{n}", "duration_group": 60, "correct_choice": n % 3} for n in NUMBERS]
+    write_json(folder / "lvb_val.json", rows)
+    write_json(
+        folder / "lvb_test_wo_gt.json", [{k: v for k, v in one.items() if k != "correct_choice"} for one in rows]
+    )
+    return ["videos/v.mp4"]
+
+
+def mlvu(folder: Path) -> list[str]:
+    row = {"video": "v.mp4", "duration": 400.0, "question": "who?", "candidates": list("wxyz"), "answer": "x"}
+    for name in ("1_plotQA", "2_needle", "7_topic_reasoning"):
+        write_json(folder / f"{name}.json", [row | {"question_type": name[2:]}] * 2)
+    write_json(folder / "9_summary.json", [{"video": "v.mp4", "question": "what?", "answer": "all"}])
+    return ["1_plotQA/v.mp4", "needle/v.mp4", "7_topic_reasoning/v.mp4"]
+
+
+def video_mme(folder: Path) -> list[str]:
+    row = {"video_id": "001", "duration": "short", "videoID": "fFjv93ACGo8", "question": "when?", "answer": "C"}
+    row["options"] = ["A. one.", "B. two.", "C. three.", "D. four."]
+    rows = [row | {"question_id": f"001-{n}"} for n in NUMBERS]
+    datasets.Dataset.from_list(rows).to_parquet(folder / "test-00000-of-00001.parquet")
+    return ["fFjv93ACGo8.mp4"]
+
+
 OFFICIAL = {
     "msvd_qa": msvd,
     "msrvtt_qa": msrvtt,
@@ -114,4 +214,14 @@ OFFICIAL = {
     "tgif_frameqa": tgif("frameqa"),
     "tgif_count": tgif("count"),
     "nextqa_mc": nextqa,
+    "nextgqa": nextgqa,
+    "intentqa": intentqa,
+    "tempcompass": tempcompass,
+    "tomato": tomato,
+    "mmvu": mmvu,
+    "egoschema": egoschema,
+    "mvbench": mvbench,
+    "longvideobench": longvideobench,
+    "mlvu": mlvu,
+    "video_mme": video_mme,
 }

@@ -1,10 +1,27 @@
-"""The benchmarks' own annotation files as rows of `run_videoqa.py`."""
+"""The benchmarks' own annotation files as rows."""
 
 from pathlib import Path
 
 import datasets
 
-from . import activitynet_qa, how2qa, msrvtt_qa, msvd_qa, nextqa_mc, tgif_qa
+from . import (
+    activitynet_qa,
+    egoschema,
+    how2qa,
+    intentqa,
+    longvideobench,
+    mlvu,
+    mmvu,
+    msrvtt_qa,
+    msvd_qa,
+    mvbench,
+    nextgqa,
+    nextqa_mc,
+    tempcompass,
+    tgif_qa,
+    tomato,
+    video_mme,
+)
 
 
 LOADERS = {
@@ -17,6 +34,16 @@ LOADERS = {
     "tgif_frameqa": tgif_qa.load_frameqa_rows,
     "tgif_count": tgif_qa.load_count_rows,
     "nextqa_mc": nextqa_mc.load_rows,
+    "nextgqa": nextgqa.load_rows,
+    "intentqa": intentqa.load_rows,
+    "tempcompass": tempcompass.load_rows,
+    "tomato": tomato.load_rows,
+    "mmvu": mmvu.load_rows,
+    "egoschema": egoschema.load_rows,
+    "mvbench": mvbench.load_rows,
+    "longvideobench": longvideobench.load_rows,
+    "mlvu": mlvu.load_rows,
+    "video_mme": video_mme.load_rows,
 }
 SPLITS = ("train", "validation", "test")
 
@@ -25,12 +52,13 @@ def load_benchmark(
     name: str, annotations: str | Path, videos: str | Path | None = None, split: str = "train"
 ) -> datasets.Dataset:
     r"""
-    Reads a split of a benchmark as its authors publish it. Every row of the file is a row of the data set.
+    Reads a split of a benchmark as its authors publish it. Every question is a row; those that need a judge, which
+    MMVU and MLVU have, are left out and counted.
 
     Args:
         name (`str`):
-            `msvd_qa`, `msrvtt_qa`, `activitynet_qa`, `how2qa`, `tgif_action`, `tgif_transition`, `tgif_frameqa`,
-            `tgif_count` or `nextqa_mc`. The module of each states its source, splits, sizes and metric.
+            A key of `LOADERS`, such as `msvd_qa` or `nextgqa`. The module of each states its source, its splits with
+            their sizes, which of them results are reported on, and the metric.
         annotations (`str` or `Path`):
             The folder of its annotation files, or the file of this split.
         videos (`str` or `Path`, *optional*):
@@ -40,8 +68,8 @@ def load_benchmark(
 
     Returns:
         `datasets.Dataset`: columns `video`, `question`, `answer`, `task`, `question_id`, and where the benchmark has
-        them `candidates` (with `as_published`, so that repeated ones stay), `start`, `end` (seconds) and
-        `question_type`.
+        them `candidates` (with `as_published`, so that repeated ones stay), `start`, `end` and `evidence` (seconds),
+        `count_range` and `question_type`.
 
     Raises:
         `ValueError`: If there is no such benchmark, split or file, or a file is not what its authors publish.
@@ -59,7 +87,10 @@ def load_benchmark(
         raise ValueError(f"There is no split {split!r}; choose from {', '.join(SPLITS)}.")
     if not Path(annotations).exists():
         raise ValueError(f"The annotations {annotations} do not exist.")
-    rows = LOADERS[name](Path(annotations), None if videos is None else Path(videos), split)
+    try:
+        rows = LOADERS[name](Path(annotations), None if videos is None else Path(videos), split)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"The annotations {annotations} must have the layout of {name}; {error!r}.") from error
     return datasets.Dataset.from_list(rows)
 
 

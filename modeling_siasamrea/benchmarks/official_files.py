@@ -1,11 +1,14 @@
 """What the benchmarks' loaders share: they find annotation and video files, check cells and make rows."""
 
+import os
 import re
+import string
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from ..data.folder_files import FolderFiles
-from ..data.tables import read_json, read_jsonl
+from ..data.tables import parse_json, read_json, read_jsonl, read_text
 from ..processors.video_decoding import VIDEO_SUFFIXES
 
 
@@ -34,6 +37,14 @@ def read_rows(path: Path, *columns: str) -> list[dict]:
     rows = list(read_jsonl(path)) if path.suffix.lower() == ".jsonl" else read_json(path)
     check_columns(path, rows, *columns)
     return rows
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that is one object; raises a `ValueError` if it is something else."""
+    content = parse_json(read_text(path), str(path))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a JSON object; it is a {type(content).__name__}.")
+    return content
 
 
 def check_columns(path: Path, rows: list[dict], *columns: str) -> None:
@@ -75,6 +86,55 @@ class VideoFolder:
         if self.files is None:
             return official_file
         return self.files.find(*names) or str(self.folder / official_file)
+
+
+def one_of_splits(benchmark: str, split: str, *published: str) -> str:
+    """Gives the split; raises a `ValueError` if the authors publish no such one."""
+    if split not in published:
+        raise ValueError(f"The benchmark {benchmark} has no split {split!r}; choose from {', '.join(published)}.")
+    return split
+
+
+def without_suffix(name: str) -> str:
+    """Leaves out the suffix of a video's name; what else is behind a dot stays."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def letter_index(letter: str, where: str) -> int:
+    """Gives the index of the option that a letter names; raises a `ValueError` if it is no letter."""
+    if not re.fullmatch("[A-Z]", letter):
+        raise ValueError(f"{where}: answer must be the letter of an option; got {letter!r}.")
+    return string.ascii_uppercase.index(letter)
+
+
+def choice_row(question: str, options: object, answer: object, where: str) -> dict[str, object]:
+    r"""
+    Makes the cells of a multiple-choice row.
+
+    Args:
+        question (`str`): The question.
+        options (`list[str]`): The candidates. If they begin with "A.", "B." and so on, these are left out.
+        answer (`int` or `str`, *optional*): The right one, as its index or its text; `None` if it is not public.
+        where (`str`): The row, for errors.
+
+    Raises:
+        `ValueError`: If there are no two options, or the answer is none of them.
+    """
+    if not isinstance(options, list | tuple) or len(options) < 2:
+        raise ValueError(f"{where}: the options must be a list of two or more; got {options!r}.")
+    options = [str(option).strip() for option in options]
+    letters = string.ascii_uppercase[: len(options)]
+    if all(option.startswith(f"{letter}.") for letter, option in zip(letters, options)):
+        options = [option[2:].strip() for option in options]
+    if isinstance(answer, str):
+        if answer.strip() not in options:
+            raise ValueError(f"{where}: answer must be one of {options}; got {answer!r}.")
+        answer = options.index(answer.strip())
+    elif answer is not None:
+        answer = whole_number(answer, len(options) - 1, "answer", where)
+    cells = {"question": question, "candidates": options, "answer": answer}
+    return cells | {"as_published": True, "task": "multiple_choice"}
 
 
 def first_word(question: str) -> str:

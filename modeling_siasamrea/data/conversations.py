@@ -117,15 +117,15 @@ def split_options(row: Mapping, where: str) -> Mapping:
 
 def option_index(answer: str, options: list[str], where: str) -> int:
     """Finds the option that an answer names by its letter ("B", "(B)", "B. blue") or text; else a `ValueError`."""
-    answer = answer.strip()
-    letter = re.match(r"\(?([A-Z])(?:[.):]|\)|$)\s*(.*)", answer, re.DOTALL)
-    if answer in options:
-        return options.index(answer)
-    if letter is not None:
-        place = string.ascii_uppercase.index(letter[1])
-        if place < len(options) and letter[2].strip() in ("", options[place]):
-            return place
-    raise ValueError(f"{where}: answer must be the letter or text of one of {options}; got {answer!r}.")
+    texts, answer = [option.strip() for option in options], answer.strip()
+    named = {texts.index(answer)} if answer in texts else set()
+    letter = re.match(r"\(?([A-Z])(?:[.):]+|$)\s*(.*)", answer, re.DOTALL)
+    place = string.ascii_uppercase.index(letter[1]) if letter is not None else len(texts)
+    if place < len(texts) and letter[2].strip() in ("", texts[place]):
+        named.add(place)
+    if len(named) != 1:
+        raise ValueError(f"{where}: answer must be the letter or text of one of {options}; got {answer!r}.")
+    return named.pop()
 
 
 def as_messages(question: "VideoQuestion") -> dict[str, Any]:

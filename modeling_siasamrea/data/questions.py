@@ -42,14 +42,7 @@ PUBLISHED = {
     "video_id": "msvd_qa or msrvtt_qa",
 }
 LARGEST_COUNT = 1_000_000  # its square is far from the end of float32
-SHARED = (
-    "video",
-    "question",
-    "answer",
-    "candidates",
-    "question_type",
-    "video_bytes",
-)  # cells that rows have in common
+NUMPY = (np.generic, np.ndarray)
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"  # characters that show nothing, beside white space
 SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -120,21 +113,18 @@ class VideoQuestion:
 
 def is_blank(text: str) -> bool:
     """Tells whether a text shows nothing."""
-    return not text.strip().strip(INVISIBLE)
+    return not (text.strip() if text.isascii() else text.strip().strip(INVISIBLE))
 
 
 def _plain(value: Any) -> Any:
     """Turns a NumPy value, as pandas and `datasets` give, into Python's own; an empty cell into `None`."""
-    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    if isinstance(value, NUMPY):
+        value = value.tolist()
     return None if isinstance(value, str) and is_blank(value) else value
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and value == value and abs(value) != math.inf
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str | bytes | tuple)  # a number is not: 1.0 would stand for the index 1
 
 
 def _shown(value: Any) -> str:
@@ -326,8 +316,18 @@ def _check_columns(columns: Collection[str], required: Iterable[str], where: str
 
 
 def _video_question(
-    row: Mapping, where: str, task: str | None, number: int, video_folder: Path | None, from_csv: bool
+    row: Mapping,
+    where: str,
+    task: str | None,
+    number: int,
+    video_folder: Path | None,
+    from_csv: bool,
+    shared: dict[Any, Any],
 ) -> VideoQuestion:
+    def kept_once(value: Any) -> Any:
+        """Gives the first of equal values."""
+        return shared.setdefault(value, value)
+
     video, video_bytes = _video(row.get("video"), where, video_folder)
     question = text_cell(row.get("question"), "question", where)
     if question is None:
@@ -343,18 +343,19 @@ def _video_question(
     start, end = _span(row.get("start"), row.get("end"), where)
     answers = _answers(row, task, candidates, from_csv, where)
     count_range = _plain(row.get("count_range"))
+    answer = answers[0] if answers else None
     return VideoQuestion(
-        video=video,
-        question=question,
-        answer=answers[0] if answers else None,
+        video=kept_once(video),
+        question=kept_once(question),
+        answer=kept_once(answer) if isinstance(answer, str) else answer,  # 1.0 must not stand for the index 1
         task=task,
         question_id=text_cell(row.get("question_id"), "question_id", where) or str(number - 1),
-        candidates=candidates,
+        candidates=kept_once(candidates),
         start=start,
         end=end,
-        question_type=text_cell(row.get("question_type"), "question_type", where),
+        question_type=kept_once(text_cell(row.get("question_type"), "question_type", where)),
         other_answers=answers[1:],
-        video_bytes=video_bytes,
+        video_bytes=kept_once(video_bytes),
         evidence=_evidence(row, where),
         count_range=None if count_range is None else tuple(count_range),
     )
@@ -469,7 +470,7 @@ def load_video_questions(
             checked.add(columns)
         for one in of_row:
             one = split_options(one, where) if options_in_question else one
-            question = _video_question(one, where, task, number, folder, from_csv)
+            question = _video_question(one, where, task, number, folder, from_csv, shared)
             if require_answers and question.answer is None:
                 raise ValueError(f"{where}: answer is empty.")
             if question.question_id in seen:
@@ -479,9 +480,7 @@ def load_video_questions(
                 )
             seen[question.question_id] = number
             numbers.note(one, question, number, task, from_csv)
-            cells = {cell: getattr(question, cell) for cell in SHARED}
-            cells = {cell: shared.setdefault(value, value) for cell, value in cells.items() if _is_text(value)}
-            questions.append(dataclasses.replace(question, **cells))
+            questions.append(question)
     if not questions:
         raise ValueError(f"{name}: there are no rows; a data file needs one row per question.")
     numbers.tell(name)
