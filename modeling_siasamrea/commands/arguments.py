@@ -76,6 +76,9 @@ class DataArguments:
     task: Literal["open_ended", "multiple_choice", "count"] | None = field(
         default=None, metadata={"help": "Task of rows that name none: open_ended, multiple_choice or count."}
     )
+    options_in_question: bool = field(
+        default=False, metadata={"help": 'Whether options in a question ("A. red B. blue") become its candidates.'}
+    )
     skip_list: str | None = field(
         default=None, metadata={"help": "JSONL file whose column video names videos to leave out in training."}
     )

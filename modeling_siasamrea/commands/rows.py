@@ -1,97 +1,80 @@
-"""The rows of a run: the training, validation and test questions that its arguments name."""
+"""`siasamrea rows`: annotation rows of any kind, checked, in one file for this package or for other trainers."""
 
-import logging
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from transformers import TrainingArguments
-
-from ..data.questions import VideoQuestion, load_video_questions, read_skip_list
-from ..preparation.sample_data import make_sample_data
-from .arguments import DataArguments
-
-
-logger = logging.getLogger(__name__)
-
-Rows = list[VideoQuestion]
+from ..data.conversations import as_messages
+from ..data.questions import VideoQuestion, load_video_questions
+from .parser import parser_for
+from .printing import one_line
 
 
-class RunRows(NamedTuple):
-    """
-    The questions of a run.
-
-    Args:
-        train (`list[VideoQuestion]`):
-            Training rows, also where only the baselines use them. Answers may be missing.
-        validation (`dict[str, list[VideoQuestion]]`): Rows by benchmark name, or by "" for other data.
-        test (`dict[str, list[VideoQuestion]]`): The same; answers may be missing.
-    """
-
-    train: Rows
-    validation: dict[str, Rows]
-    test: dict[str, Rows]
+NAMED = 3  # rows that are left out
 
 
-def load_rows(data: DataArguments, training: TrainingArguments) -> RunRows:
-    r"""
-    Reads the rows that a run needs, after making the sample data where it is asked for and missing.
-
-    Args:
-        data ([`DataArguments`]): Where the rows are.
-        training ([`~transformers.TrainingArguments`]): What is to be done with them.
-
-    Raises:
-        `ValueError`: If something is to be done with rows that no argument names, or rows make no sense.
-    """
-    check_sources(data, training)
-    if data.sample_data is not None:
-        with training.main_process_first(desc="sample data"):
-            make_sample_data(Path(data.train_file).parent, **data.sample_data)
-    if data.video_folder is not None and not Path(data.video_folder).is_dir():
-        raise ValueError(f"The video folder {data.video_folder} does not exist.")
-    return RunRows(
-        train=training_rows(data) if training.do_train or data.train_file else [],
-        validation=load_split(data, "validation") if training.do_eval else {},
-        test=load_split(data, "test", require_answers=False) if training.do_predict else {},
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the number of rows that were written."""
+    arguments = rows_arguments(argv)
+    target = Path(arguments.target)
+    if target.exists() and Path(arguments.source).exists() and os.path.samefile(arguments.source, target):
+        raise ValueError(f"The file {target} must differ from the one that is read.")
+    questions = load_video_questions(
+        arguments.source,
+        arguments.video_folder,
+        arguments.split,
+        require_answers=False,
+        options_in_question=arguments.options_in_question,
     )
+    write, lines, left_out = {"rows": as_row, "messages": as_messages}[arguments.format], [], []
+    for question in questions:
+        try:
+            lines.append(json.dumps(write(question), ensure_ascii=False) + "\n")
+        except ValueError as error:
+            left_out.append(str(error))
+    target.write_text("".join(lines), encoding="utf-8")
+    print(f"{target} has {len(lines)} of {len(questions)} rows.")
+    for sentence in left_out[:NAMED]:
+        print(one_line(sentence), file=sys.stderr)
+    if len(left_out) > NAMED:
+        print(f"So are {len(left_out) - NAMED} more rows.", file=sys.stderr)
+    return len(lines)
 
 
-def check_sources(data: DataArguments, training: TrainingArguments) -> None:
-    """Raises a `ValueError` if something is to be done with rows that no argument names, or nothing is to be done."""
-    wanted = {"train": training.do_train, "validation": training.do_eval, "test": training.do_predict}
-    if not any(wanted.values()):
-        raise ValueError("There is nothing to do: give --train_file, --validation_file or --test_file.")
-    if data.dataset_name or data.benchmarks:
-        return
-    for name, is_wanted in wanted.items():
-        if is_wanted and getattr(data, f"{name}_file") is None:
-            raise ValueError(f"There are no {name} rows: give --{name}_file, --dataset_name or --benchmarks.")
+def as_row(question: VideoQuestion) -> dict[str, Any]:
+    """Writes a row in this package's columns; raises a `ValueError` if its video is there as bytes alone."""
+    if question.video_bytes is not None:
+        raise ValueError(f"The row {question.question_id!r} must have its video by a path; it has its bytes.")
+    row = {name: value for name, value in dataclasses.asdict(question).items() if value not in (None, ())}
+    if others := row.pop("other_answers", ()):
+        row["answer"] = [question.answer, *others]
+    return row
 
 
-def load_split(data: DataArguments, split: str, require_answers: bool = True) -> dict[str, Rows]:
-    """The rows of a split, by benchmark name (or by "" for other data); empty where there are none."""
-    if data.benchmarks:
-        from ..benchmarks import load_benchmark  # here, because `datasets` is slow to import
+def rows_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    Checks annotation rows and writes them to one JSONL file.
 
-        rows = {name: load_benchmark(name, data.annotations, data.video_folder, split) for name in data.benchmarks}
-        return {name: load_video_questions(of, require_answers=require_answers) for name, of in rows.items()}
-    source = data.dataset_name or getattr(data, f"{split}_file")
-    if source is None:
-        return {}
-    return {"": load_video_questions(source, data.video_folder, split, data.task, require_answers)}
+        siasamrea rows rows.jsonl conversations.jsonl --format messages
+        siasamrea rows llava.json rows.jsonl --options_in_question
 
-
-def training_rows(data: DataArguments) -> Rows:
-    """All training rows but those of videos in the skip list."""
-    rows = [row for of_source in load_split(data, "train", require_answers=False).values() for row in of_source]
-    if data.skip_list is None:
-        return rows
-    skipped = read_skip_list(data.skip_list, data.video_folder)
-    kept = [row for row in rows if row.video not in skipped]
-    logger.warning(f"{len(rows) - len(kept)} training rows are left out: {data.skip_list} names their videos.")
-    if not kept:
-        raise ValueError(f"No training row is left: the skip list {data.skip_list} names the videos of all of them.")
-    return kept
+    Rows are read as `siasamrea train` reads them. The format `rows` has this package's columns; `messages` is for
+    ms-swift, LLaMA-Factory and TRL, with candidates as lettered options. What a format cannot hold is left out and
+    named: for `messages` rows without an answer, about a part of a video, or with a video's bytes.
+    """
+    parser = parser_for(rows_arguments)
+    parser.add_argument("source", help="a file, or the name or folder of a data set")
+    parser.add_argument("target", help="the file to write")
+    parser.add_argument("--format", choices=("rows", "messages"), default="rows", help="default: %(default)s")
+    parser.add_argument("--videos", "--video_folder", dest="video_folder", help="folder that video paths start from")
+    parser.add_argument("--split", default="train", help="split of a data set; default: %(default)s")
+    parser.add_argument("--options_in_question", action="store_true", help='"A. red B. blue" become candidates')
+    return parser.parse_args(argv)
 
 
-__all__ = ["RunRows", "load_rows"]
+__all__ = ["main"]

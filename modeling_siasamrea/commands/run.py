@@ -19,7 +19,7 @@ from ..training.trainer import SiaSamReaTrainer
 from .arguments import DataArguments
 from .model_card import write_model_card
 from .printing import ProgressLines, one_line, score_table, verdict
-from .rows import Rows, RunRows, load_rows
+from .run_rows import Rows, RunRows, load_rows
 from .training_picture import save_training_picture
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "review": "write the answers of an evaluation as one HTML page, wrong ones first",
     "ask": "ask a model about a video, or about many",
     "check": "find the videos of a data set that cannot be used",
+    "rows": "write annotation rows in this package's format or that of other trainers",
     "prepare": "make small copies of large videos, with the same frames and times",
     "demo": "open a page in the browser that shows what a model sees",
     "merge": "turn a LoRA adapter and its base model into one checkpoint",

@@ -26,8 +26,8 @@ from ..training.lora import add_lora
 from ..training.start import build_model, known_answers, load_model
 from ..training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
 from .arguments import DataArguments, JsonObject, read_arguments
-from .rows import Rows, RunRows
 from .run import Report, run, start_run
+from .run_rows import Rows, RunRows
 
 
 logger = logging.getLogger(__name__)

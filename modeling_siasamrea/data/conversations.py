@@ -15,7 +15,7 @@ OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])(?:\.|\)|:)\s*(?=\S)")
 
 def is_conversation(row: Mapping) -> bool:
     """Tells whether a row is a conversation: LLaVA's and ShareGPT's `conversations`, or `messages`."""
-    return "conversations" in row or "messages" in row
+    return row.get("conversations") is not None or row.get("messages") is not None
 
 
 def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
@@ -39,12 +39,13 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
     """
     turns, videos = [], list(_listed(row.get("videos"))) or list(_listed(row.get("video")))
     images = [*_listed(row.get("image")), *_listed(row.get("images"))]
-    for turn in _listed(row.get("conversations", row.get("messages"))):
-        role = ROLES.get(turn.get("role", turn.get("from"))) if isinstance(turn, Mapping) else None
-        if role is None:
-            raise ValueError(f"{where}: a turn must be of a user or an assistant; got {str(turn)[:80]}.")
-        content = turn.get("content", turn.get("value"))
+    for turn in _listed(row["messages"] if row.get("conversations") is None else row["conversations"]):
+        role, content = None, None
+        if isinstance(turn, Mapping):
+            role, content = ROLES.get(turn.get("role", turn.get("from"))), turn.get("content", turn.get("value"))
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(_listed(content))
+        if role is None or not all(isinstance(part, Mapping) for part in parts):
+            raise ValueError(f"{where}: a turn must be the text of a user or an assistant; got {str(turn)[:80]}.")
         videos += [part["video"] for part in parts if part.get("type") == "video" and part.get("video")]
         images += [part for part in parts if "image" in str(part.get("type"))]
         text = "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")

@@ -235,6 +235,7 @@ def test_files_that_are_missing_or_something_else_are_refused_by_name(write_conf
         ({"do_eval": True, "validation_file": str(tmp_path / "unanswered.jsonl")}, "answer is missing"),
         ({"benchmarks": ["msvdqa"], "annotations": str(tmp_path)}, "There is no benchmark 'msvdqa'"),
         ({"benchmarks": ["msvd_qa"], "annotations": str(tmp_path / "none")}, "do not exist"),
+        ({"benchmarks": ["msvd_qa"], "annotations": str(tmp_path / "file"), "do_eval": True}, "--annotations"),
     ):
         assert siasamrea_command.main(["train", write_config(**wrong)]) == 2
         said = capsys.readouterr().err.splitlines()

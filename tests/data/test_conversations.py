@@ -1,0 +1,151 @@
+"""Conversations of other tools as rows, and rows as conversations."""
+
+import json
+
+import datasets
+import pytest
+
+from modeling_siasamrea.commands.rows import main
+from modeling_siasamrea.data.conversations import options_of, rows_of_conversation
+from modeling_siasamrea.data.questions import load_video_questions
+
+
+def llava(*turns: str, **cells: object) -> dict:
+    names = ("human", "gpt") * len(turns)
+    return {"conversations": [{"from": name, "value": turn} for name, turn in zip(names, turns)], **cells}
+
+
+def messages(*turns: object, **cells: object) -> dict:
+    names = ("user", "assistant") * len(turns)
+    return {"messages": [{"role": name, "content": turn} for name, turn in zip(names, turns)], **cells}
+
+
+def parts(*content: tuple[str, str | None]) -> list[dict]:
+    return [{"type": kind, kind: value} if value else {"type": kind} for kind, value in content]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        llava("<video>\nWhat is it?", "A cat.", id="7", video="a.mp4"),
+        llava("What is it?", "A cat.", id=7, video=["a.mp4"]),
+        llava("What is it?<video>", "A cat.", id="7", videos=["a.mp4"], system="Be brief."),
+        messages("<video>What is it?", "A cat.", id="7", videos=["a.mp4"]),
+        messages(parts(("video", None), ("text", "What is it?")), parts(("text", "A cat.")), id="7", videos=["a.mp4"]),
+        messages(parts(("video", "a.mp4"), ("text", "What is it?")), parts(("text", "A cat.")), id="7"),
+        {
+            "messages": [{"role": "system", "content": "Be brief."}, *messages("What is it?", "A cat.")["messages"]],
+            "video": "a.mp4",
+            "question_id": "7",
+        },
+    ],
+)
+def test_a_conversation_of_any_tool_is_a_row(tmp_path, row):
+    (expected,) = load_video_questions(
+        [{"video": "a.mp4", "question": "What is it?", "answer": "A cat.", "question_id": "7"}], "videos"
+    )
+    (tmp_path / "a.json").write_text(json.dumps([row]))
+    datasets.Dataset.from_list([row]).to_parquet(tmp_path / "a.parquet")
+    for source in ([row], tmp_path / "a.json", tmp_path / "a.parquet"):
+        assert load_video_questions(source, "videos") == [expected]
+
+
+def test_a_data_set_with_a_video_column(tmp_path, write_video):
+    path = str(write_video(tmp_path / "v.mp4", frames=4))
+    dataset = datasets.Dataset.from_list([messages("What is it?", "A cat.") | {"video": path}])
+    (row,) = load_video_questions(dataset.cast_column("video", datasets.Video()))
+    assert (row.video, row.question, row.answer) == (path, "What is it?", "A cat.")
+
+
+def test_each_question_of_a_conversation_is_a_row_and_that_is_said(caplog):
+    turns = ("<video>What is it?", "A cat.", "Which colour?", "Black.")
+    with caplog.at_level("WARNING"):
+        rows = load_video_questions([llava(*turns, video="a.mp4", id="c"), llava(*turns, video="b.mp4")])
+    assert [(row.question_id, row.answer) for row in rows] == [
+        ("c_0", "A cat."),
+        ("c_1", "Black."),
+        ("2_0", "A cat."),
+        ("2_1", "Black."),
+    ]
+    assert "2 conversations (the first: row 1) have several questions" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (llava("q", "a", videos=["a.mp4", "b.mp4"]), "row 1: .*one video; it has 2"),
+        (llava("q", "a"), "row 1: .*one video; it has 0"),
+        (llava("<image>q", "a", video="a.mp4"), "1 images"),
+        (llava("q", "a", video="a.mp4", image="a.png"), "1 images"),
+        (messages(parts(("video", "a.mp4"), ("image", "b.png")), "a"), "1 images"),
+        ({"messages": [{"role": "tool", "content": "q"}], "video": "a.mp4"}, "row 1: a turn"),
+        ({"messages": [{"role": "assistant", "content": "q"}], "video": "a.mp4"}, "row 1: .*alternate"),
+        ({"messages": messages("q", "a")["messages"] * 2 + messages("q")["messages"] * 2, "video": "a"}, "alternate"),
+        (messages([3], "a", video="a.mp4"), "row 1: a turn"),
+        ({"messages": [], "video": "a.mp4"}, "row 1: .*alternate"),
+        (llava("q", "a", "q", video="a.mp4"), "row 1: answer is empty"),
+        (llava("  ", "a", video="a.mp4"), "row 1: question is empty"),
+    ],
+)
+def test_a_conversation_that_is_no_questions_about_one_video_is_refused(row, says):
+    with pytest.raises(ValueError, match=says):
+        load_video_questions([row])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("which ? A. red B. blue", ("which ?", ["red", "blue"])),
+        ("which ?\n(A) red\n(B) dark blue\n(C) 3.5", ("which ?", ["red", "dark blue", "3.5"])),
+        ("which ?\nOptions:\nA) red\n B) blue\nAnswer with the letter.", ("which ?", ["red", "blue"])),
+        ("Is A. Smith there? A: yes B: no", ("Is A. Smith there?", ["yes", "no"])),
+        ("which of A and B ?", None),
+        ("which ? A. red", None),
+        ("which ? B. red C. blue", None),
+    ],
+)
+def test_options_in_a_question(text, expected):
+    assert options_of(text) == expected
+
+
+def test_options_become_candidates_where_that_is_asked_for():
+    row = {"video": "a.mp4", "question": "which ? A. red B. blue"}
+    for answer, place in (("B", 1), ("(A)", 0), ("B. blue", 1), ("blue", 1), ("A. ", 0)):
+        (question,) = load_video_questions([{**row, "answer": answer}], options_in_question=True)
+        assert (question.question, question.candidates, question.answer) == ("which ?", ("red", "blue"), place)
+    assert load_video_questions([{**row, "answer": "B"}])[0].answer == "B"
+    for answer in ("C", "green", "A. blue"):
+        with pytest.raises(ValueError, match="row 1: answer"):
+            load_video_questions([{**row, "answer": answer}], options_in_question=True)
+
+
+def test_rows_are_written_for_other_trainers_and_read_again(tmp_path, capsys):
+    rows = [
+        {"video": "a.mp4", "question": "what ?", "answer": ["cat", "kitten"]},
+        {"video": "a.mp4", "question": "which ?", "answer": "blue", "candidates": ["red", "blue"]},
+        {"video": "b.mp4", "question": "how many ?", "answer": 12, "task": "count"},
+        {"video": "b.mp4", "question": "what ?", "answer": "cat", "start": 1.5},
+        {"video": "b.mp4", "question": "what ?"},
+    ]
+    source, target = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main([str(source), str(target), "--format", "messages"]) == 3
+    out, err = capsys.readouterr()
+    assert "3 of 5 rows" in out and "row '3'" in err and "row '4'" in err
+    written = [json.loads(line) for line in target.read_text().splitlines()]
+    assert written[1] == {
+        "id": "1",
+        "messages": [
+            {"role": "user", "content": "<video>which ?\nA. red\nB. blue"},
+            {"role": "assistant", "content": "B"},
+        ],
+        "videos": ["a.mp4"],
+    }
+    first, second, third = load_video_questions(target, options_in_question=True)
+    assert (first.answer, second.candidates, second.answer, third.answer) == ("cat", ("red", "blue"), 1, "12")
+    assert rows_of_conversation(written[2], "row")[0]["video"] == "b.mp4"
+    # This package's own format holds all of them.
+    assert main([str(source), str(target)]) == 5
+    assert load_video_questions(target, require_answers=False) == load_video_questions(source, require_answers=False)
+    with pytest.raises(ValueError, match="must differ"):
+        main([str(source), str(source)])
