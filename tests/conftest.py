@@ -23,11 +23,12 @@ from modeling_siasamrea import (
     SiaSamReaConfig,
     SiaSamReaForVideoQuestionAnswering,
     SiaSamReaProcessor,
+    SiaSamReaTrainer,
+    SiaSamReaTrainingArguments,
     SiaSamReaVideoProcessor,
 )
 from modeling_siasamrea.data.dataset import VideoQuestionDataset
 from modeling_siasamrea.data.questions import load_video_questions
-from modeling_siasamrea.training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 
 SMALL_ANSWERS = ["cat", "dog", "red"]

@@ -7,10 +7,14 @@ from pathlib import Path
 
 from torch.distributed.tensor import DTensor
 
-from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
+from modeling_siasamrea import (
+    SiaSamReaForVideoQuestionAnswering,
+    SiaSamReaProcessor,
+    SiaSamReaTrainer,
+    SiaSamReaTrainingArguments,
+)
 from modeling_siasamrea.data.dataset import VideoQuestionDataset
 from modeling_siasamrea.data.questions import load_video_questions
-from modeling_siasamrea.training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 
 def train(settings: dict) -> SiaSamReaTrainer:

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_siasamrea import SiaSamReaConfig
 from ..data.questions import VideoQuestion
-from ..training.arguments import SiaSamReaTrainingArguments
+from ..training.arguments import VideoQuestionTrainingArguments
 from ..video_language.settings import VideoLanguageSettings
 from .arguments import DataArguments
 from .packaged_files import MODEL_CARDS
@@ -33,7 +33,7 @@ TRAINING += ("adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "seed"
 def write_model_card(
     path: str | Path,
     config: SiaSamReaConfig | VideoLanguageSettings,
-    arguments: SiaSamReaTrainingArguments,
+    arguments: VideoQuestionTrainingArguments,
     data: DataArguments,
     rows: Mapping[str, Sequence[VideoQuestion]],
     scores: dict[str, float],
@@ -47,7 +47,7 @@ def write_model_card(
     Args:
         path (`str` or `Path`): Where the card goes.
         config ([`SiaSamReaConfig`] or [`VideoLanguageSettings`]): The trained model's configuration or settings.
-        arguments ([`SiaSamReaTrainingArguments`]): The run's arguments.
+        arguments ([`VideoQuestionTrainingArguments`]): The run's arguments.
         data ([`DataArguments`]): Where the questions came from.
         rows (`Mapping[str, Sequence[VideoQuestion]]`): The training rows and those of each split that was evaluated.
         scores (`dict[str, float]`): Scores of the last split; empty if nothing was evaluated.

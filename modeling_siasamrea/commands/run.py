@@ -14,8 +14,8 @@ from ..demo.clips_picture import draw_answer
 from ..evaluation.baselines import majority_baseline, question_only_baseline
 from ..evaluation.confusion import right_and_given
 from ..evaluation.scores import score_predictions
+from ..training.base_trainer import VideoQuestionTrainer
 from ..training.checkpoints import last_whole_checkpoint
-from ..training.trainer import SiaSamReaTrainer
 from .arguments import DataArguments
 from .model_card import write_model_card
 from .printing import ProgressLines, one_line, score_table, verdict
@@ -63,7 +63,7 @@ def make_output_folder(training: TrainingArguments) -> None:
 
 
 def run(
-    trainer: SiaSamReaTrainer,
+    trainer: VideoQuestionTrainer,
     rows: RunRows,
     make_dataset: Callable[[Rows], Dataset],
     data: DataArguments,
@@ -73,7 +73,7 @@ def run(
     Trains, resuming from the last whole checkpoint where there is one, evaluates and reports, as the arguments ask.
 
     Args:
-        trainer ([`SiaSamReaTrainer`] or [`VideoLanguageTrainer`]): The trainer.
+        trainer ([`VideoQuestionTrainer`]): The trainer.
         rows ([`RunRows`]): The questions.
         make_dataset (`Callable`): Makes a data set of rows to evaluate.
         data ([`DataArguments`]): Where the questions came from.
@@ -102,7 +102,7 @@ def run(
             save_training_picture(output_dir / "training.png", trainer.state.log_history, last.lines if last else [])
             write_model_card(
                 output_dir / "README.md",
-                config=trainer.siasamrea_config,
+                config=trainer.method,
                 arguments=training,
                 data=data,
                 rows={"train": rows.train} | {of.title: of.rows for of in evaluated},
@@ -118,7 +118,7 @@ def run(
     return report
 
 
-def train_or_resume(trainer: SiaSamReaTrainer) -> dict[str, float]:
+def train_or_resume(trainer: VideoQuestionTrainer) -> dict[str, float]:
     """Trains, from the last whole checkpoint in the output folder where there is one, and saves the model."""
     resume = trainer.args.resume_from_checkpoint
     resume = {"true": True, "false": False}.get(str(resume).lower(), resume)  # a command line has words only
@@ -133,7 +133,9 @@ def train_or_resume(trainer: SiaSamReaTrainer) -> dict[str, float]:
     return result.metrics
 
 
-def evaluate(trainer: SiaSamReaTrainer, rows: Rows, dataset: Dataset, train: Rows, split: str, name: str) -> Evaluated:
+def evaluate(
+    trainer: VideoQuestionTrainer, rows: Rows, dataset: Dataset, train: Rows, split: str, name: str
+) -> Evaluated:
     """Answers the rows of a split (of a benchmark, by name) and writes the answers into the output folder."""
     output = trainer.predict(dataset, metric_key_prefix=split)
     if trainer.is_world_process_zero():
@@ -170,7 +172,7 @@ def print_report(output_dir: Path, evaluated: Sequence[Evaluated]) -> None:
     print(f"\nAll scores: {output_dir / 'metrics.json'}")
 
 
-def show_examples(trainer: SiaSamReaTrainer, evaluated: Evaluated) -> None:
+def show_examples(trainer: VideoQuestionTrainer, evaluated: Evaluated) -> None:
     """Prints some questions with the model's answers, of several kinds and about several videos, and draws each."""
     for number, (row, line) in enumerate(choose_examples(evaluated.rows, evaluated.lines), 1):
         right, given = right_and_given(line) or (None, line.get("prediction_text", line["prediction"]))

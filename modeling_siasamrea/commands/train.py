@@ -22,9 +22,10 @@ from ..data.dataset import VideoQuestionDataset
 from ..data.unlabelled_rows import leave_out_unlabelled
 from ..data.vocabulary import vocabulary_coverage
 from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..training.arguments import SiaSamReaTrainingArguments
 from ..training.lora import add_lora
 from ..training.start import build_model, known_answers, load_model
-from ..training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
+from ..training.trainer import SiaSamReaTrainer
 from .arguments import DataArguments, JsonObject, read_arguments
 from .run import Report, run, start_run
 from .run_rows import Rows, RunRows

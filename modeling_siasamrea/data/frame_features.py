@@ -7,8 +7,9 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
@@ -146,7 +147,8 @@ class FrameFeatureStore:
             connection.execute("INSERT OR IGNORE INTO spans VALUES (?, ?, ?, ?, ?)", row)
 
 
-class ClipFrames(NamedTuple):
+@dataclass
+class ClipFrames:
     """
     The distinct frames of a video's clips: features of those in the store, pixels of the others.
 

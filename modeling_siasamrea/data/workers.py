@@ -1,9 +1,11 @@
 """Worker processes: they end with the one that started them; those that die name the videos they had in hand."""
 
+import ctypes
 import multiprocessing
 import os
 import re
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,9 +14,11 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from torch.multiprocessing import _prctl_pr_set_pdeathsig
 from torch.utils.data import Dataset, get_worker_info
 from transformers import TrainingArguments
+
+
+PR_SET_PDEATHSIG = 1  # of prctl, from linux/prctl.h
 
 
 class LoaderWorkerError(RuntimeError):
@@ -97,7 +101,8 @@ def _end_when_ready(sentinel: int) -> None:
 
 def end_with_launcher() -> None:
     """Called in a process of `torchrun`, or of a script: it gets SIGTERM when that dies (Linux only)."""
-    _prctl_pr_set_pdeathsig(signal.SIGTERM)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 __all__ = [

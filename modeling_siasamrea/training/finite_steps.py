@@ -1,11 +1,13 @@
 """A training step whose numbers are not finite stops the run, in all processes at once and before the weights move."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
 
 from ..data.questions import VideoQuestion
 from ..modeling_siasamrea import NonFiniteError, SiaSamReaVideoQuestionAnsweringOutput
@@ -17,6 +19,12 @@ NAMED = 3  # questions
 def finite_rows(outputs: SiaSamReaVideoQuestionAnsweringOutput, labels: torch.Tensor) -> torch.Tensor:
     """Whether the scores of all clips and the label of each row are finite: `(questions,)`."""
     return torch.isfinite(outputs.clip_logits).flatten(1).all(dim=1) & torch.isfinite(labels.float())
+
+
+def gradient_norm(model: nn.Module) -> torch.Tensor:
+    """The norm of the gradients that this process holds; of sharded ones, that of its shards."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return get_total_norm([each.to_local() if isinstance(each, DTensor) else each for each in gradients])
 
 
 class FiniteSteps:
@@ -36,14 +44,14 @@ class FiniteSteps:
         """Notes a batch of the step: its rows `(questions,)`, its loss, and which rows' numbers are finite."""
         self.batches.append((rows, loss.detach(), finite))
 
-    def check(self, gradient_norm: torch.Tensor | float | None, step: int, questions: Sequence[VideoQuestion]) -> None:
+    def check(self, model: nn.Module, step: int, questions: Sequence[VideoQuestion]) -> None:
         r"""
-        Ends the step.
+        Ends the step, between its last backward pass and the optimizer.
 
         Args:
-            gradient_norm (`torch.Tensor` or `float`, *optional*):
-                Norm of the gradient over all processes. Under fp16 it may be infinite: the loss scale then falls, and
-                the step is left out.
+            model (`nn.Module`):
+                The model with its gradients. Under fp16 they may be infinite: the loss scale then falls, and the step
+                is left out.
             step (`int`): The step's number, from 1.
             questions (`Sequence[VideoQuestion]`): The rows, to name those at fault.
 
@@ -54,12 +62,12 @@ class FiniteSteps:
         if not batches:
             return
         bad = torch.stack([~(torch.isfinite(loss) & finite.all()) for _, loss, finite in batches]).any()
-        scaled = self.accelerator.scaler is not None
-        bad_gradient = not scaled and gradient_norm is not None and not math.isfinite(float(gradient_norm))
-        if not self.accelerator.reduce(bad.float(), reduction="sum").item() and not bad_gradient:
+        norm = torch.zeros((), device=bad.device) if self.accelerator.scaler is not None else gradient_norm(model)
+        bad |= ~torch.isfinite(norm).to(bad.device)
+        if not self.accelerator.reduce(bad.float(), reduction="sum").item():
             return
         found = [what for of_process in gather_object([self._what(batches, questions)]) for what in of_process]
-        what = " ".join(found) if found else f"The norm of its gradient is {float(gradient_norm)}; its loss is finite."
+        what = " ".join(found) if found else f"The norm of its gradient is {norm.item()}; its loss is finite."
         raise NonFiniteError(
             f"Training step {step} gave numbers that are not finite, and the run stops before they reach the weights. "
             f"{what} Look at these rows, or train with a lower learning rate or a smaller max_grad_norm; "

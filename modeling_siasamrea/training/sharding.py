@@ -1,4 +1,4 @@
-"""Several processes, where accelerate leaves it undone: FSDP2 on CPUs, around BERT, with heads that wait; the end."""
+"""What accelerate leaves to do for several processes: FSDP2 on CPUs, around BERT, with heads that have not trained."""
 
 import atexit
 from collections.abc import Iterator
@@ -9,11 +9,14 @@ import torch.distributed as dist
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 
 
 def shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:
-    """Makes several processes on CPUs shard as several GPUs do; accelerate lets the plugin lie there, silently."""
+    """
+    Makes several processes on CPUs shard as several GPUs do. Accelerate ignores the plugin there, without a word, so
+    its state is set here by hand.
+    """
     if accelerator.mixed_precision != "no":
         plugin.set_mixed_precision(accelerator.mixed_precision)
     accelerator.state.fsdp_plugin = plugin
@@ -21,21 +24,36 @@ def shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugi
 
 
 def leave_process_group_at_exit() -> None:
-    """Gloo's threads may else abort a process at its very end, and torchrun calls the finished run a failure."""
+    """Otherwise gloo's threads may abort a process at its end, and torchrun reports the finished run as a failure."""
     atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
 
 
 def choose_sharded_layers(plugin: FullyShardedDataParallelPlugin, model: nn.Module) -> None:
-    """Shards layer by layer. Not BERT's embeddings as one, for accelerate shards the word embeddings alone as well."""
+    """Shards layer by layer; not BERT's embeddings as one, because accelerate shards the word embeddings as well."""
     if plugin.transformer_cls_names_to_wrap is None:
         there = {type(module).__name__ for module in model.modules()}
         plugin.transformer_cls_names_to_wrap = sorted(there.intersection(model._no_split_modules) - {"BertEmbeddings"})
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Whether FSDP has sharded a model."""
+    return isinstance(model, FSDPModule | FullyShardedDataParallel)
+
+
+def name_as_before_sharding(model: nn.Module) -> None:
+    """
+    Names the class that FSDP2 made of the model's as it was. Custom code is saved by the name and the module of the
+    model's class.
+    """
+    if isinstance(model, FSDPModule):
+        of_model = type(model).__bases__[1]
+        type(model).__name__, type(model).__module__ = of_model.__name__, of_model.__module__
+
+
 def start_missing_states(optimizer: torch.optim.Optimizer) -> None:
     """
-    Gives parameters that have not trained yet, such as the head of a task whose turn has not come, the state that
-    they will start from: all zeros. A sharded optimizer is loaded only if it has a state for each parameter.
+    Gives parameters that have not trained yet, such as the head of a task that no batch had, the state that they will
+    start from: all zeros. A sharded optimizer can be loaded only if it has a state for each parameter.
     """
     states = [state for state in optimizer.state.values() if state]
     for group in optimizer.param_groups:
@@ -65,7 +83,9 @@ def whole_weights(model: nn.Module) -> Iterator[None]:
 
 __all__ = [
     "choose_sharded_layers",
+    "is_sharded",
     "leave_process_group_at_exit",
+    "name_as_before_sharding",
     "shard_on_cpu",
     "start_missing_states",
     "whole_weights",

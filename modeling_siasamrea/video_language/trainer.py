@@ -1,7 +1,7 @@
 """The Trainer of a video-language model with siamese reasoning."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,9 @@ from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
 from ..data.unlabelled_rows import refuse_unlabelled
 from ..siamese_reasoning import average_affinity
-from ..training.arguments import SiaSamReaTrainingArguments
+from ..training.arguments import VideoQuestionTrainingArguments
+from ..training.base_trainer import VideoQuestionTrainer
 from ..training.sharding import whole_weights
-from ..training.trainer import SiaSamReaTrainer
 from .data import VideoLanguageDataCollator, in_precision
 from .generation import ROWS_AT_A_TIME, answer_questions, normalize_answer, parse_count
 from .modeling import AnswerReasoningOutput, reason_over_clips
@@ -30,17 +30,17 @@ Noted = tuple[Sequence[str | int | float | None], Sequence[float | None], float,
 
 
 @dataclass
-class VideoLanguageTrainingArguments(SiaSamReaTrainingArguments):
+class VideoLanguageTrainingArguments(VideoQuestionTrainingArguments):
     r"""
-    Arguments of [`VideoLanguageTrainer`]: those of [`SiaSamReaTrainingArguments`], with defaults for LoRA (decisions).
+    Arguments of [`VideoLanguageTrainer`]: those of [`VideoQuestionTrainingArguments`], with defaults for LoRA
+    (decisions).
 
     Args:
         per_device_train_batch_size (`int`, *optional*, defaults to 4): Questions of a batch on each device.
         per_device_eval_batch_size (`int`, *optional*, defaults to 4): Questions that fill an evaluation batch.
         num_train_epochs (`float`, *optional*, defaults to 3): Epochs.
         learning_rate (`float`, *optional*, defaults to 1e-4): Peak learning rate.
-        adam_beta2 (`float`, *optional*, defaults to 0.999): Second beta of AdamW.
-        weight_decay (`float`, *optional*, defaults to 0): Weight decay.
+        warmup_steps (`float`, *optional*, defaults to 0.1): Share of the steps (paper).
         max_grad_norm (`float`, *optional*, defaults to 1.0): Gradients are clipped to this norm.
         ddp_broadcast_buffers (`bool`, *optional*, defaults to `False`): No buffer changes in training.
     """
@@ -49,19 +49,15 @@ class VideoLanguageTrainingArguments(SiaSamReaTrainingArguments):
     per_device_eval_batch_size: int = field(default=4, metadata={"help": "Questions that fill an evaluation batch."})
     num_train_epochs: float = field(default=3.0, metadata={"help": "Epochs."})
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate."})
-    adam_beta2: float = field(default=0.999, metadata={"help": "Second beta of AdamW."})
-    weight_decay: float = field(default=0.0, metadata={"help": "Weight decay; none on biases and norms."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps of linear warm-up, or below 1 their share."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
+    ddp_find_unused_parameters: bool | None = field(
+        default=True, metadata={"help": "Parts of the model that a batch does not use go untrained."}
+    )
     ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "No buffer changes in training."})
 
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("image_encoder_learning_rate", "max_text_length", "frame_features_dir"):
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} is for SiaSamRea's own network; a video-language model does not use it.")
 
-
-class VideoLanguageTrainer(SiaSamReaTrainer):
+class VideoLanguageTrainer(VideoQuestionTrainer):
     r"""
     Trains and evaluates a video-language model on questions about videos, with siamese reasoning over its clips. The
     model stays as it is: what is saved loads with plain Transformers (and peft for an adapter).
@@ -80,34 +76,37 @@ class VideoLanguageTrainer(SiaSamReaTrainer):
 
     def __init__(self, model: PreTrainedModel | nn.Module, args: VideoLanguageTrainingArguments, **kwargs):
         super().__init__(model, args, **kwargs)
-        if self.is_fsdp_enabled and self.siasamrea_config.frames_per_clip == "adaptive":
+        if self.is_fsdp_enabled and self.method.frames_per_clip == "adaptive":
             raise ValueError(
                 "With FSDP all processes must run the model equally often, and adaptive clips are run by their number "
                 "of frames. Set frames_per_clip to a number."
             )
 
-    def _method(self, model: nn.Module, processor: VideoLanguageProcessor) -> VideoLanguageSettings:
+    def method_of(self, model: nn.Module, processor: VideoLanguageProcessor) -> VideoLanguageSettings:
+        """Returns the settings that the processor holds."""
         return processor.settings
 
-    def _collator(self, model: nn.Module, processor: VideoLanguageProcessor, args: VideoLanguageTrainingArguments):
+    def make_collator(
+        self, model: nn.Module, processor: VideoLanguageProcessor, args: VideoLanguageTrainingArguments
+    ) -> VideoLanguageDataCollator:
+        """Returns the collator that writes the prompts."""
         # With FSDP all processes must run the model equally often; gradient checkpointing keeps no cache.
         return VideoLanguageDataCollator(processor, share=not (args.fsdp or args.gradient_checkpointing))
 
-    def _vocabulary(self) -> Iterable[str] | None:
-        return None
-
-    def _check_questions(self, dataset: VideoQuestionDataset) -> None:
+    def check_dataset(self, dataset: VideoQuestionDataset) -> None:
+        """Raises a `ValueError` if a question cannot be put to the model."""
+        super().check_dataset(dataset)
         self.data_collator.processor.check(dataset.questions)
 
     @staticmethod
-    def _count_rows(batch: dict[str, Any]) -> torch.Tensor:
-        return torch.tensor([len(batch["rows"])] * 2)  # there is no vocabulary, so each answer is known
+    def count_rows(batch: dict[str, Any]) -> torch.Tensor:
+        """Counts the rows of a training batch, twice: there is no vocabulary, so each answer is known."""
+        return torch.tensor([len(batch["rows"])] * 2)
 
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The batch on the device, pixels in the model's precision."""
+    def _parts(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        """The parts of a batch, pixels in the model's precision."""
         dtype = self.accelerator.unwrap_model(self.model).dtype
-        parts = [in_precision(self._prepare_input(part), dtype) for part in inputs["parts"]]
-        return {"rows": inputs["rows"], "task": inputs["task"], "parts": parts}
+        return [in_precision(part, dtype) for part in inputs["parts"]]
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Of the prompts and answers of all clips, as Transformers estimates it."""
@@ -138,56 +137,47 @@ class VideoLanguageTrainer(SiaSamReaTrainer):
             inputs (`dict`): A batch of [`VideoLanguageDataCollator`].
             return_outputs (`bool`, *optional*, defaults to `False`): Whether to return the parts' outputs too.
             num_items_in_batch (`torch.Tensor` of shape `(2,)`, *optional*):
-                Rows of the optimizer step, see [`SiaSamReaTrainer.compute_loss`]. Otherwise the means are over this
+                Rows of the optimizer step, see [`~VideoQuestionTrainer.shares`]. Otherwise the means are over this
                 batch.
 
         Returns:
             `torch.Tensor`, or `tuple(torch.Tensor, list[AnswerReasoningOutput])`.
         """
-        (_, counted), (_, share) = self._shares(inputs, num_items_in_batch)
+        (_, counted), (_, share) = self.shares(inputs, num_items_in_batch)
         loss, outputs = 0.0, []
-        for part in inputs["parts"]:
+        for part in self._parts(inputs):
             output = reason_over_clips(
                 model,
                 part["clips"],
                 part["labels"],
-                self.siasamrea_config,
+                self.method,
                 self.args.label_smoothing_factor,
             )
             of_batch = len(part["questions"]) / len(inputs["rows"])
-            of_part = output.loss if output.loss_siamese is None else output.loss + self._alpha() * output.loss_siamese
+            of_part = (
+                output.loss if output.loss_siamese is None else output.loss + self.method.alpha * output.loss_siamese
+            )
             loss = loss + share * of_batch * of_part
             outputs.append(output)
             for name, value in _measures(output).items():
-                self._log.note(f"{name}/{inputs['task']}", value, counted * of_batch)
+                self.training_log.note(f"{name}/{inputs['task']}", value, counted * of_batch)
         if num_items_in_batch is not None:
-            self._finite_steps.note(self._rows, loss, torch.cat([output.finite for output in outputs]))
+            self.finite_steps.note(self.rows, loss, torch.cat([output.finite for output in outputs]))
         return (loss, outputs) if return_outputs else loss
 
     # Evaluation
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """See [`SiaSamReaTrainer.evaluation_loop`]; processes run the model as often as their questions need."""
+        """See [`VideoQuestionTrainer.evaluation_loop`]; processes run the model as often as their questions need."""
         with whole_weights(self.model):
             return super().evaluation_loop(*args, **kwargs)
 
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[torch.Tensor, None, None]:
-        """Notes the model's answers to each question of the batch: from each anchor start, then to shuffled frames."""
-        self._answers.unreadable.update(inputs["unreadable"])
-        if "task" in inputs:  # else not one video of the data set can be read
-            inputs = self._prepare_inputs(inputs)
-            rows = iter(inputs["rows"].tolist())
-            with torch.no_grad(), self.compute_loss_context_manager():
-                for part in inputs["parts"]:
-                    for noted in self._answer(self.accelerator.unwrap_model(model), part):
-                        self._answers.note(next(rows), *noted)
-        return torch.zeros((), device=self.args.device), None, None
+    def answer(self, model: nn.Module, inputs: dict[str, Any]) -> None:
+        """Notes the answers of an evaluation batch: from each anchor start, then to shuffled frames."""
+        rows = iter(inputs["rows"].tolist())
+        for part in self._parts(inputs):
+            for noted in self._answer(self.accelerator.unwrap_model(model), part):
+                self.answers.note(next(rows), *noted)
 
     def _answer(self, model: nn.Module, part: dict[str, Any]) -> list[Noted]:
         """
@@ -230,7 +220,7 @@ def written_answer(question: VideoQuestion, text: str) -> str | float | None:
 
 
 def _measures(output: AnswerReasoningOutput) -> dict[str, torch.Tensor]:
-    """Returns what is logged of a forward pass, see [`SiaSamReaTrainer`]; all are means over questions."""
+    """Returns what is logged of a forward pass, see [`TrainingLog`]; all are means over questions."""
     measures, mean = {"loss_gt": output.loss}, output.tokens.mean
     anchor, siamese = output.clip_predictions[:, :1], output.clip_predictions[:, 1:]  # (tokens, clips)
     if siamese.shape[1]:

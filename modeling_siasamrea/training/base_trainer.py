@@ -1,0 +1,405 @@
+"""What the Trainers of both kinds of model share: data, shares of the optimizer step, checkpoints and evaluation."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.utils import logging
+
+from ..data.batches import EvaluationBatchSampler, TrainingBatchSampler
+from ..data.dataset import VideoQuestionDataset
+from ..data.workers import naming_dead_workers, worker_settings
+from ..evaluation.answers import EvaluationAnswers, metrics_of_user
+from ..modeling_siasamrea import check_weights
+from .arguments import VideoQuestionTrainingArguments, refuse_what_is_not_used
+from .checkpoints import checkpoint_to_resume, find_best_checkpoint, load_weights
+from .finite_steps import FiniteSteps
+from .log import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog
+from .sharding import (
+    choose_sharded_layers,
+    is_sharded,
+    leave_process_group_at_exit,
+    name_as_before_sharding,
+    shard_on_cpu,
+    start_missing_states,
+)
+
+
+logger = logging.get_logger(__name__)
+
+
+class VideoQuestionTrainer(Trainer):
+    r"""
+    Base of [`SiaSamReaTrainer`] and [`VideoLanguageTrainer`], which add the loss, the answers and the collator.
+
+    A row whose video cannot be read never stops a run. In training it is left out and named in `skipped_videos.jsonl`
+    in the output folder; in evaluation it counts as wrong, and `<prefix>_unreadable` says how many there were.
+
+    Args:
+        model ([`PreTrainedModel`], or a `PeftModel` of one): The model.
+        args ([`VideoQuestionTrainingArguments`]): The training arguments.
+        train_dataset ([`VideoQuestionDataset`], *optional*): The training questions.
+        eval_dataset ([`VideoQuestionDataset`], or a `dict` of them by name, *optional*): The evaluation questions.
+        processing_class ([`ProcessorMixin`]): The processor; it is saved with each checkpoint.
+        kwargs: Passed on to [`~transformers.Trainer`]; `compute_metrics` gets the lines of [`prediction_row`] as
+            `predictions` and the right answers as `label_ids`.
+
+    Raises:
+        `ValueError`: If one process drives several GPUs, or an argument of Transformers' Trainer is given that this
+            one would not use.
+    """
+
+    # compute_loss divides by the rows of the whole optimizer step, see `get_batch_samples`.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module,
+        args: VideoQuestionTrainingArguments,
+        train_dataset: VideoQuestionDataset | None = None,
+        eval_dataset: VideoQuestionDataset | dict[str, VideoQuestionDataset] | None = None,
+        processing_class: Any = None,
+        **kwargs,
+    ):
+        refuse_what_is_not_used(model, args, processing_class, kwargs)
+        self.method = self.method_of(model, processing_class)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=self.make_collator(model, processing_class, args),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        for dataset in (train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])):
+            if dataset is not None:
+                self.check_dataset(dataset)
+        self.training_log = TrainingLog(self.accelerator, args.device)
+        self._skipped = SkippedVideos(Path(args.output_dir) / SKIPPED_VIDEOS_NAME, self.is_world_process_zero())
+        self.finite_steps = FiniteSteps(self.accelerator)
+        self.answers = EvaluationAnswers()
+        self.rows: torch.Tensor | None = None  # of the training batch at hand
+        self.batch_counts = True  # whether they count, see `get_batch_samples`
+        self._substitutes_count = True
+        self._truncated = 0
+        self.add_callback(_Run(self))
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Creates the accelerator, lets `--fsdp` shard on CPUs, and chooses the layers that are sharded."""
+        super().create_accelerator_and_postprocess()
+        if self.accelerator.num_processes > 1:
+            leave_process_group_at_exit()
+        if self.args.fsdp_plugin_args is None:
+            return
+        if self.accelerator.distributed_type == DistributedType.MULTI_CPU:
+            shard_on_cpu(self.accelerator, FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args))
+            self.is_fsdp_enabled = True
+        if self.is_fsdp_enabled:
+            choose_sharded_layers(self.accelerator.state.fsdp_plugin, self.model)
+
+    # What the Trainer of each kind of model says
+
+    @abstractmethod
+    def method_of(self, model: nn.Module, processor: Any) -> Any:
+        """Returns the configuration that holds the fields of siamese reasoning; it is saved with each checkpoint."""
+
+    @abstractmethod
+    def make_collator(self, model: nn.Module, processor: Any, args: VideoQuestionTrainingArguments) -> Any:
+        """Returns the collator that makes batches of the data sets' items."""
+
+    @abstractmethod
+    def answer(self, model: nn.Module, inputs: dict[str, Any]) -> None:
+        """Notes the model's answers to the questions of an evaluation batch in `self.answers`."""
+
+    @staticmethod
+    @abstractmethod
+    def count_rows(batch: dict[str, Any]) -> torch.Tensor:
+        """Counts the rows of a training batch whose answer is known, and all its rows: `(2,)`."""
+
+    def vocabulary(self) -> Iterable[str] | None:
+        """Returns the answers that the model can give to an open-ended question, where they are limited."""
+        return None
+
+    def check_dataset(self, dataset: VideoQuestionDataset) -> None:
+        """Raises a `ValueError` if the model cannot be trained or evaluated on a data set."""
+        if not isinstance(dataset, VideoQuestionDataset):
+            raise ValueError(
+                f"A data set must be a VideoQuestionDataset; got {type(dataset).__name__}. Choose or join its "
+                "questions and make a VideoQuestionDataset of them."
+            )
+
+    # Data
+
+    def dataloader(self, dataset: VideoQuestionDataset, batch_sampler: Sampler) -> DataLoader:
+        """Makes the loader of a data set; the batch sampler deals the batches to the processes."""
+        loader = DataLoader(
+            dataset,
+            batch_sampler=batch_sampler,
+            collate_fn=self.data_collator,
+            **worker_settings(self.args),
+        )
+        # The batches are dealt out already; accelerate must not do it again.
+        return prepare_data_loader(loader, num_processes=1, process_index=0)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Makes batches of one task, see [`TrainingBatchSampler`]."""
+        if self.train_dataset is None:
+            raise ValueError("Training needs a train_dataset.")
+        self._skipped.errors.update(self.train_dataset.check_readable())
+        sampler = TrainingBatchSampler(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            questions_per_video=self.args.questions_per_video,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            num_clips=self.method.num_clips if self.method.siamese_clips_trained else 1,
+            num_processes=self.args.world_size,
+            process_index=self.args.process_index,
+        )
+        return self.dataloader(self.train_dataset, sampler)
+
+    def get_eval_dataloader(self, eval_dataset: str | VideoQuestionDataset | None = None) -> DataLoader:
+        """Makes batches of one task with all questions about a video together, see [`EvaluationBatchSampler`]."""
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ValueError("Evaluation needs an eval_dataset.")
+        self.check_dataset(dataset)
+        sampler = EvaluationBatchSampler(
+            dataset,
+            self.args.eval_batch_size,
+            self.args.world_size,
+            self.args.process_index,
+            eval_offsets=self.args.eval_offsets,
+        )
+        return self.dataloader(dataset, sampler)
+
+    def get_test_dataloader(self, test_dataset: VideoQuestionDataset) -> DataLoader:
+        """Makes the batches of [`~VideoQuestionTrainer.get_eval_dataloader`]."""
+        return self.get_eval_dataloader(test_dataset)
+
+    # Training
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
+        """
+        Trains. A run that starts anew also starts a new list of skipped rows, one that resumes goes on with it.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                A checkpoint, or `True` for the run's last one. Instead of one that a kill or a full disk left
+                unfinished, the run resumes from the last whole one before it, with a warning.
+            kwargs: Passed on to [`~transformers.Trainer.train`].
+
+        Raises:
+            [`NonFiniteError`]: If a loss, scores, a gradient or weights are not finite numbers.
+            [`LoaderWorkerError`]: If a worker process of the data loader died.
+        """
+        checkpoint = checkpoint_to_resume(self.args.output_dir, resume_from_checkpoint)
+        self._skipped.start(resumed=checkpoint is not None)
+        with naming_dead_workers(self.train_dataset):
+            return super().train(resume_from_checkpoint=checkpoint, **kwargs)
+
+    def _is_substitute(self, batch: dict[str, Any]) -> bool:
+        """Whether a batch has other rows than those asked for, because none of these could be read."""
+        return len(batch["unreadable"]) >= self._train_batch_size
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """
+        Reads the batches of an optimizer step, and counts their rows whose answer is known and all their rows, over
+        all processes: `(2,)`. Substitutes of unreadable rows count only where the whole step has no other rows.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = torch.zeros(2, 2)  # (asked for or substitutes, known or all)
+        for batch in batches:
+            counts[int(self._is_substitute(batch))] += self.count_rows(batch)
+        counts = self.accelerator.reduce(counts.to(device), reduction="sum")
+        self._substitutes_count = counts[0, 1].item() == 0
+        return batches, counts[int(self._substitutes_count)]
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch=None) -> torch.Tensor:
+        """Takes a training step; rows whose video could not be read and texts that were cut are noted."""
+        self._skipped.errors.update(inputs["unreadable"])
+        self._truncated += inputs["truncated"]
+        self.rows = inputs["rows"]
+        self.batch_counts = self._substitutes_count or not self._is_substitute(inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def shares(
+        self, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""
+        The weight of a batch in the optimizer step: a row weighs the same whichever batch and process it is in
+        (decision).
+
+        Args:
+            inputs (`dict`): The batch.
+            num_items_in_batch (`torch.Tensor` of shape `(2,)`, *optional*):
+                Known and all rows of the optimizer step, over its batches and all processes. Without it the batch
+                stands for itself.
+
+        Returns:
+            `tuple(torch.Tensor, torch.Tensor)`, both of shape `(2,)`: the known and all rows of the batch that count,
+            and what the means over them are multiplied by: their share in the step, times the number of processes,
+            over which gradients are averaged.
+        """
+        rows = self.count_rows(inputs).to(self.args.device) * self.batch_counts
+        if num_items_in_batch is None:
+            return rows, torch.ones_like(rows, dtype=torch.float)
+        return rows, rows / num_items_in_batch.clamp(min=1) * self.args.world_size
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs, and with the training loss its parts, the reasoning's state and the number of rows left out."""
+        if "loss" in logs or "train_loss" in logs:
+            logs |= self.training_log.means()
+            skipped = self._skipped.write(self.train_dataset.questions)
+            truncated = sum(gather_object([self._truncated]))
+            if skipped:
+                logs["skipped_questions"] = skipped
+            if truncated:
+                logs["truncated_texts"] = truncated
+        super().log(logs, start_time)
+
+    # Checkpoints
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves the model and the method's configuration; weights that are not finite numbers are never written."""
+        check_weights(self.model, "the trained model")
+        folder = Path(output_dir or self.args.output_dir)
+        if self.is_fsdp_enabled:
+            name_as_before_sharding(self.model)
+        if _internal_call:  # a checkpoint of the run, whose optimizer is saved next
+            if self.args.should_save:
+                # It says that a checkpoint is whole, which this one is not while it is written over.
+                (folder / "trainer_state.json").unlink(missing_ok=True)
+            self.accelerator.wait_for_everyone()
+            if self.is_fsdp_enabled:
+                start_missing_states(self.optimizer)
+        if self.args.should_save:
+            # Tasks and answer vocabulary, beside a LoRA adapter too, whose base model may have had others.
+            self.method.save_pretrained(folder)
+        super().save_model(output_dir, _internal_call)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Writes the Trainer's card, unless the run has written its own into the output folder."""
+        if not (Path(self.args.output_dir) / "README.md").is_file():
+            super().create_model_card(*args, **kwargs)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        # Private: trainer_state.json, which says that a checkpoint is whole, must be written after the random state of
+        # the last process, and no hook lies between them.
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        # Private, as `_load_best_model`: Transformers' own skips weights that are saved under other names than the
+        # model's (DINOv2, many video-language models), and no hook stands in for it.
+        model = self.model if model is None else model
+        if self.is_fsdp_enabled or not load_weights(model, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        check_weights(model, resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if sharded or not load_weights(self.model, self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    # Evaluation
+
+    def evaluate(
+        self,
+        eval_dataset: VideoQuestionDataset | dict[str, VideoQuestionDataset] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Evaluates; within training, a value that is not a finite number never makes the best checkpoint."""
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        name = "eval_" + (self.args.metric_for_best_model or "").removeprefix("eval_")
+        if self.is_in_train and metric_key_prefix == "eval" and name in metrics and not math.isfinite(metrics[name]):
+            logger.warning(f"{name} is {metrics[name]}: this step is not the best, whatever came before.")
+            metrics[name] = math.nan  # neither greater nor less than another
+        return metrics
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, None, None]:
+        """Notes the model's answers to each question of the batch; scores and loss are made of them at the end."""
+        self.answers.unreadable.update(inputs["unreadable"])
+        self.answers.truncated += inputs["truncated"]
+        if "task" in inputs:  # else not one video of the data set can be read
+            with torch.no_grad(), self.compute_loss_context_manager():
+                self.answer(model, self._prepare_inputs(inputs))
+        return None, None, None
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        r"""
+        Answers all questions of a data set and scores them.
+
+        Returns:
+            [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` is one dictionary per row of the data set, in
+            its order, see [`EvaluationAnswers.predictions`]; `label_ids` the right answers (`None` where a row has
+            none); `metrics` are the scores of [`score_predictions`] and [`score_consistency`], the mean ground-truth
+            loss (of rows that were read and whose answer the model knows; no key if there are none), the number of
+            rows whose video could not be read and of texts cut, and what `compute_metrics` makes of `predictions` and
+            `label_ids`.
+
+        Raises:
+            [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
+            [`LoaderWorkerError`]: If a worker process of the data loader died.
+        """
+        self.answers = EvaluationAnswers(self.args.eval_offsets)
+        dataset = dataloader.dataset
+        # FSDP2 shards a model together with its optimizer: before training, each process has the model whole.
+        unsharded = self.is_fsdp_enabled and not is_sharded(self.model)
+        if unsharded:
+            self.model.to(self.args.device)
+            self.is_fsdp_enabled = False
+        with naming_dead_workers(dataset):
+            output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
+        self.is_fsdp_enabled |= unsharded
+        self.answers.gather()
+        predictions = self.answers.predictions(dataset.questions)
+        answers = [question.answer for question in dataset.questions]
+        metrics = self.answers.metrics(dataset.questions, self.vocabulary())
+        if self.compute_metrics is not None:
+            metrics |= metrics_of_user(self.compute_metrics, predictions, answers)
+        for name, value in metrics.items():
+            output.metrics[f"{metric_key_prefix}_{name.removeprefix(f'{metric_key_prefix}_')}"] = value
+        return output._replace(predictions=predictions, label_ids=answers)
+
+
+class _Run(TrainerCallback):
+    """What the Trainer does at the events of its run."""
+
+    def __init__(self, trainer: VideoQuestionTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args: VideoQuestionTrainingArguments, state: TrainerState, *_: TrainerControl, **__: Any):
+        find_best_checkpoint(state, args.output_dir)
+
+    def on_pre_optimizer_step(self, args: VideoQuestionTrainingArguments, state: TrainerState, *_: Any, **__: Any):
+        trainer = self.trainer
+        trainer.finite_steps.check(trainer.model, state.global_step + 1, trainer.train_dataset.questions)
+
+
+__all__ = ["VideoQuestionTrainer"]
