@@ -1,8 +1,6 @@
 """`siasamrea convert`: turns ClipBERT's weights into a checkpoint."""
 
 import argparse
-import sys
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ from ..conversion.from_clipbert import clipbert_video_processor, convert_clipber
 from ..data.tables import parse_json, read_text
 from ..modeling_siasamrea import SiaSamReaPreTrainedModel
 from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..training.start import explained
 from .parser import parser_for
 
 
 def convert_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    Carries ClipBERT's weights over: a checkpoint under its official names becomes a folder that `from_pretrained`
-    loads.
+    Converts ClipBERT's weights: a checkpoint under its official names becomes a folder that `from_pretrained` loads.
 
         siasamrea convert clipbert_image_text_pretrained.pt --output clipbert --tokenizer google-bert/bert-base-uncased
         siasamrea train config.json --model_name_or_path clipbert
@@ -29,7 +27,9 @@ def convert_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = parser_for(convert_arguments)
     parser.add_argument("checkpoint", type=Path, help="a .pt or .safetensors file under ClipBERT's names")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--config", type=Path, help="ClipBERT's BERT configuration, for what shapes cannot tell")
+    parser.add_argument(
+        "--config", type=Path, help="ClipBERT's BERT configuration; the weights' shapes do not say all of it"
+    )
     parser.add_argument("--num_attention_heads", type=int, help="default: of --config, or one for 64 features")
     parser.add_argument("--tokenizer", help="hub name or folder; saved with the model, which the pipeline needs")
     parser.add_argument("--answers", type=Path, help="JSON object from answer to label, ClipBERT's ans2label")
@@ -45,8 +45,8 @@ def _read_object(path: Path) -> dict:
     return content
 
 
-def _convert(arguments: Namespace) -> tuple[SiaSamReaPreTrainedModel, dict[str, list[str]], Any]:
-    """The model that the arguments ask for, its weights by what became of them, and the tokenizer if there is one."""
+def _convert(arguments: argparse.Namespace) -> tuple[SiaSamReaPreTrainedModel, dict[str, list[str]], Any]:
+    """Converts the model; returns it with the names of used and unused weights, and the tokenizer if there is one."""
     bert = _read_object(arguments.config) if arguments.config else {}
     answers = _read_object(arguments.answers) if arguments.answers else None
     model, names = convert_clipbert_state(read_checkpoint(arguments.checkpoint), bert, arguments.num_attention_heads)
@@ -60,14 +60,11 @@ def _convert(arguments: Namespace) -> tuple[SiaSamReaPreTrainedModel, dict[str, 
     return model, names, AutoTokenizer.from_pretrained(arguments.tokenizer) if arguments.tokenizer else None
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     arguments = convert_arguments(argv)
-    try:
+    with explained(f"{arguments.checkpoint} cannot be converted"):
         model, names, tokenizer = _convert(arguments)
-    except (OSError, ValueError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
     model.save_pretrained(arguments.output)
     video_processor = clipbert_video_processor(arguments.longest_edge)
     if tokenizer is None:

@@ -58,7 +58,8 @@ def explanation(error: Exception, script: str) -> str | None:
     if isinstance(error, ValueError) and raised_in.startswith(("modeling_siasamrea", script)):
         return str(error)
     if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
-        what = "A file" if error.filename is None else f"The file {error.filename}"
+        name = error.filename2 or error.filename
+        what = "A file" if name is None else f"The file {name}"
         return f"{what} cannot be written: {error.strerror}."
     if "No space left on device" in str(error) or "PytorchStreamWriter" in str(error):
         return "A file cannot be written: the disk is full or the file too large."
