@@ -56,27 +56,25 @@ class TrainingLog:
             self.note("clip_difference/count", (siamese - anchor).abs().mean(), rows[1])
         elif siamese.shape[1]:
             self.note(f"clip_agreement/{task}", (siamese.argmax(-1) == anchor.argmax(-1)).float().mean(), rows[1])
-        if outputs.soft_labels is not None:
-            self._note_teacher(outputs, task, labels, rows)
-
-    def _note_teacher(
-        self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor, rows: torch.Tensor
-    ) -> None:
-        """
-        Whether the soft label knows more than the anchor that it teaches, over rows whose answer is known, and how far
-        the affinity is from even.
-        """
+        self._note_answers("anchor", outputs.logits, task, labels, rows)
+        if outputs.soft_labels is None:
+            return
+        # Whether the soft label knows more than the anchor that it teaches, and how far the affinity is from even.
+        self._note_answers("soft_label", outputs.soft_labels, task, labels, rows)
         even = average_affinity(outputs.affinity.shape[-1], outputs.affinity.device)
         self.note(f"affinity_deviation/{task}", (outputs.affinity - even).abs().sum(dim=-1).mean(), rows[1])
         if task != "count":
             self.note(f"soft_label_entropy/{task}", torch.special.entr(outputs.soft_labels).sum(dim=1).mean(), rows[1])
-        for name, scores in (("soft_label", outputs.soft_labels), ("anchor", outputs.logits)):
-            if task == "count":
-                errors = ground_truth_loss(scores, labels, task)
-                self.note(f"{name}_error/count", mean_over_known(errors, labels), rows[0])
-            else:
-                right = (scores.argmax(dim=1) == labels).float()  # no class is -100
-                self.note(f"{name}_accuracy/{task}", mean_over_known(right, labels), rows[0])
+
+    def _note_answers(
+        self, name: str, scores: torch.Tensor, task: str, labels: torch.Tensor, rows: torch.Tensor
+    ) -> None:
+        """Notes the accuracy of scores, or the error of counts, over the rows whose answer is known."""
+        if task == "count":
+            self.note(f"{name}_error/count", mean_over_known(ground_truth_loss(scores, labels, task), labels), rows[0])
+        else:
+            right = (scores.argmax(dim=1) == labels).float()  # no class is -100
+            self.note(f"{name}_accuracy/{task}", mean_over_known(right, labels), rows[0])
 
     def note_reasoning_weights(self, module: SiameseReasoning, *_: Any) -> None:
         """Notes W1 and W2; a forward hook, for inside forward they are whole also when FSDP shards them."""
