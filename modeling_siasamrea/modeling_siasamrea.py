@@ -3,8 +3,6 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .adapter_siasamrea import adapter_source, load_adapter
-from .configuration_siasamrea import PIPELINE_FILES, SiaSamReaConfig, check_dtype, pretrained_encoder_config
+from .configuration_siasamrea import PIPELINE_FILES, SiaSamReaConfig, pretrained_encoder_config
 from .image_encoder_siasamrea import SiaSamReaImageEncoder, SiaSamReaVisualEmbeddings, frames_of, given_clips
 from .loss_siasamrea import aggregate_clips, ground_truth_loss, mean_over_known
 from .siamese_reasoning import SiameseReasoning
@@ -203,9 +201,6 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         """
         wants_info = kwargs.pop("output_loading_info", False)
         source = pretrained_model_name_or_path or "the state dictionary"
-        dtype = kwargs.get("dtype")
-        if dtype not in (None, "auto") and not isinstance(dtype, dict):
-            check_dtype(dtype)
         try:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
@@ -267,7 +262,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
 
     def __init__(self, config: SiaSamReaConfig):
         super().__init__(config)
-        config.check()
+        config.validate()
         self.image_encoder = SiaSamReaImageEncoder(config)
         self.visual_embeddings = SiaSamReaVisualEmbeddings(config)
         self.text_model = AutoModel.from_config(config.text_config)
@@ -408,8 +403,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         self.heads = nn.ModuleDict({task: answer_head(config, task) for task in config.tasks})
         if config.alpha > 0:
             self.siamese_reasoning = SiameseReasoning(config)
-        if config.siamese_clips_trained:
-            self._pace_batch_norms(1 + math.ceil((config.num_clips - 1) / config.siamese_chunk_size))
+        self.passes = 1
+        self.set_siamese_chunk_size(1)
         self.post_init()
 
     @classmethod
@@ -429,14 +424,21 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         model.name_or_path = adapter  # what an adapter over this model has to name
         return model.eval()
 
-    def _pace_batch_norms(self, passes: int) -> None:
+    def set_siamese_chunk_size(self, size: int) -> None:
+        r"""
+        Sets how many siamese clips run in one pass: 1 needs the least memory, more can be faster on a GPU.
+
+        Running statistics of batch norms move as far in a step of several passes as in one of the anchor alone
+        (decision): nine passes of the same videos would leave little but the last step's, and evaluation would suffer.
+
+        Args:
+            size (`int`): The clips of a pass.
         """
-        Lets running statistics move as far in a step of several passes as in one of the anchor alone (decision):
-        nine passes of the same videos would leave little but the last step's, and evaluation would suffer.
-        """
+        passes = 1 + math.ceil((self.config.num_clips - 1) / size) if self.config.siamese_clips_trained else 1
         for module in self.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.momentum = 1 - (1 - module.momentum) ** (1 / passes)
+                module.momentum = 1 - (1 - module.momentum) ** (self.passes / passes)
+        self.siamese_chunk_size, self.passes = size, passes
 
     def _task(self, task: str | None, has_candidates: bool) -> str:
         if task is None and len(self.heads) == 1:
@@ -458,17 +460,6 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         if task == "multiple_choice":  # (questions, clips, candidates, ...)
             return pooled.mean(dim=2), scores.squeeze(3)
         return pooled, scores
-
-    @contextmanager
-    def _siamese_context(self) -> Iterator[None]:
-        """Siamese clips need a gradient only where they are supervised or the soft label is not detached."""
-        needed = self.config.supervised_clips != "anchor" or (self.config.alpha > 0 and self.config.detach == "none")
-        if needed and self.training:
-            yield
-            return
-        in_bfloat16 = self.training and self.config.siamese_bfloat16
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16) if in_bfloat16 else nullcontext():
-            yield
 
     @can_return_tuple
     def forward(
@@ -523,11 +514,14 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         clips = videos.split(1, dim=1)[:1]  # the anchor
         siamese = videos[:, 1:]
         if siamese.shape[1] and (self.config.siamese_clips_trained or not self.training):
-            clips += siamese.split(self.config.siamese_chunk_size, dim=1)
+            clips += siamese.split(self.siamese_chunk_size, dim=1)
 
         # Siamese clips first: what they need in memory is free again when the anchor's graph is built.
         scores = []
-        with self._siamese_context():
+        # They need a gradient only where they are supervised or the soft label is not detached.
+        supervised = self.config.supervised_clips != "anchor"
+        needed = supervised or (self.config.alpha > 0 and self.config.detach == "none")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and needed and self.training):
             for chunk in clips[1:]:
                 scores.append(self._clip_scores(self.model(**{name: chunk}, **text), task))
             if scores and self.training and not torch.is_grad_enabled():

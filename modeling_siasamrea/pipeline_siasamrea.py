@@ -29,8 +29,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     Answers questions about videos with a [`SiaSamReaForVideoQuestionAnswering`], or, as a [`VideoLanguagePipeline`],
     with a model of `AutoModelForImageTextToText` that takes videos.
 
-    A video is decoded and encoded once for all questions about it that are given together. On a CPU the model keeps a
-    second copy of its weights, in the order that products want, see [`pack_weights`].
+    A video is decoded and encoded once for all questions about it that are given together.
 
     Example:
 

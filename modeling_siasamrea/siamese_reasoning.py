@@ -6,15 +6,13 @@ from torch import nn
 from .configuration_siasamrea import SiaSamReaConfig
 
 
-def siamese_knowledge_generation(features: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+def siamese_knowledge_generation(features: torch.Tensor) -> torch.Tensor:
     r"""
     How much the clips of a video resemble each other: cosine similarities, softmax of each row over the other clips.
 
     Args:
         features (`torch.Tensor` of shape `(..., clips, dim)`):
             The clip-text feature of each clip.
-        temperature (`float`, *optional*, defaults to 1.0):
-            Divides the similarities before the softmax. Decision; 1.0 is the paper's equation.
 
     Returns:
         `torch.Tensor` of shape `(..., clips, clips)`: the affinity, zero on the diagonal, each row summing to 1.
@@ -28,7 +26,7 @@ def siamese_knowledge_generation(features: torch.Tensor, temperature: float = 1.
     if clips < 2:
         raise ValueError(f"An affinity needs at least 2 clips of a video; got {clips}.")
     features = nn.functional.normalize(features, dim=-1)
-    similarity = features @ features.transpose(-1, -2) / temperature  # (..., clips, clips)
+    similarity = features @ features.transpose(-1, -2)  # (..., clips, clips)
     diagonal = torch.eye(clips, dtype=torch.bool, device=features.device)
     return similarity.masked_fill(diagonal, float("-inf")).softmax(dim=-1)
 
@@ -93,7 +91,7 @@ class SiameseReasoning(nn.Module):
 
     Args:
         config ([`SiaSamReaConfig`]):
-            Uses `num_clips`, `omega`, `affinity`, `affinity_temperature`, `reasoning_weights` and `detach`.
+            Uses `num_clips`, `omega`, `affinity`, `reasoning_weights` and `detach`.
     """
 
     def __init__(self, config: SiaSamReaConfig):
@@ -115,7 +113,7 @@ class SiameseReasoning(nn.Module):
     def affinity(self, features: torch.Tensor) -> torch.Tensor:
         """The affinity `(questions, clips, clips)` of float32 features `(questions, clips, dim)`."""
         if self.config.affinity == "knowledge":
-            return siamese_knowledge_generation(features, self.config.affinity_temperature)
+            return siamese_knowledge_generation(features)
         questions, clips, _ = features.shape
         return average_affinity(clips, features.device).expand(questions, clips, clips)
 

@@ -64,20 +64,6 @@ def test_open_ended_answers_are_the_models(answer, videos, folder):
     assert len(answer(video=videos[0], question="what is it?", task="open_ended", top_k=2)) == 2
 
 
-@pytest.mark.skipif(
-    not torch.backends.cpu.get_cpu_capability().startswith("AVX"), reason="weights are packed for x86 processors only"
-)
-def test_weights_are_put_in_order_for_the_first_answer_only(answer, videos):
-    reordered, convolutions = [], []
-    for _ in range(2):
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            answer(video=videos[0], question="what is it?", task="open_ended")
-        counts = {event.key: event.count for event in profile.key_averages()}
-        reordered.append(counts.get("aten::mkldnn_reorder_conv2d_weight", 0))
-        convolutions.append(counts["mkldnn::_convolution_pointwise"])
-    assert reordered == [convolutions[0], 0] and convolutions[0] == convolutions[1] > 1
-
-
 def test_candidates_are_ranked_whatever_their_order(answer, videos):
     candidates = ["a cat", "a red dog", "blue"]
     ranked = answer(video=str(videos[0]), question="what is it?", candidates=candidates)

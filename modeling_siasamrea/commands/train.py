@@ -18,6 +18,7 @@ from pathlib import Path
 from torch import nn
 
 from ..configuration_siasamrea import SiaSamReaConfig
+from ..conversion.for_cpus import speed_up_on_cpu
 from ..data.dataset import VideoQuestionDataset
 from ..data.unlabelled_rows import leave_out_unlabelled
 from ..data.vocabulary import vocabulary_coverage
@@ -117,6 +118,7 @@ def prepare_model(
             model.name_or_path = str(Path(output_dir).resolve() / "base_model")
             model.save_pretrained(model.name_or_path)
         model = add_lora(model, arguments.lora_rank, arguments.lora_target_modules)
+    speed_up_on_cpu(model)
     return model, processor
 
 

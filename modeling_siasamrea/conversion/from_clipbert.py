@@ -161,7 +161,6 @@ def read_config(state: State, task: str | None, bert: dict, num_attention_heads:
         tasks=[] if task is None else [task],
         multiple_choice_loss="cross_entropy",
         frozen_image_encoder_modules=["embedder", "encoder.stages.0"],
-        fold_batch_norm=False,  # ClipBERT's numbers to the last digits; set it True for speed
         **fields,
     )
 

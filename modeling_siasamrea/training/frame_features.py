@@ -165,7 +165,7 @@ def digest_encoder(image_encoder: SiaSamReaImageEncoder) -> str:
     encoder, config = image_encoder.encoder, image_encoder.config
     fields = config.vision_config.to_dict()
     fields = {name: value for name, value in fields.items() if name not in ("_name_or_path", "transformers_version")}
-    fields |= {"attention": config.vision_config._attn_implementation, "fold": config.fold_batch_norm}
+    fields |= {"attention": config.vision_config._attn_implementation}
     digest = hashlib.blake2b(json.dumps(fields, sort_keys=True, default=str).encode(), digest_size=16)
     for name, value in encoder.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

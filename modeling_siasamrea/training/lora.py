@@ -8,7 +8,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..adapter_siasamrea import load_adapter
-from ..conversion.for_cpus import FoldedConvolution
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, check_weights
 
 
@@ -35,7 +34,7 @@ def add_lora(
 
     Raises:
         `ValueError`: If batch norms are not frozen: their statistics would move and not be saved. If a layer is a
-            convolution that a batch norm is folded into: merging the adapter would change its answers.
+            convolution that [`speed_up_on_cpu`] has changed.
     """
     from peft import LoraConfig, get_peft_model  # an optional dependency
 
@@ -45,16 +44,6 @@ def add_lora(
             "training, and an adapter does not save them."
         )
     targets = target_modules or ["query", "value"]
-    folded = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, FoldedConvolution) and any(f".{name}".endswith(f".{target}") for target in targets)
-    ]
-    if folded:
-        raise ValueError(
-            f"LoRA cannot be added to {folded[0]} and {len(folded) - 1} other convolutions that batch norms are "
-            "folded into. Load the model with fold_batch_norm=False, or choose linear layers."
-        )
     whole = [f"heads.{task}" for task in model.heads] + ["grid_encoder", "visual_embeddings"]
     whole += ["siamese_reasoning"] if model.config.alpha > 0 else []
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, modules_to_save=whole)

@@ -158,7 +158,7 @@ def load_model(
             f"The checkpoint {name_or_path} keeps its own {' and '.join(unused)}; what is given is not used."
         )
     with explained(f"{name_or_path} cannot be configured anew"):
-        new = SiaSamReaConfig(**{**old.to_dict(), **fields, **encoders})
+        new = SiaSamReaConfig.from_dict({**old.to_dict(), **fields, **encoders})
     new_heads = [task for task in new.tasks if task not in old.tasks]
     refuse_heads_without_answers(rows, new_heads + ["open_ended"] * new_vocabulary)
     if new_heads:

@@ -58,7 +58,7 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
 
     def method_of(self, model: nn.Module, processor: SiaSamReaProcessor) -> SiaSamReaConfig:
         """Returns the model's configuration."""
-        model.config.check()
+        model.config.validate()
         return model.config
 
     def make_collator(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassFieldValidationError
+from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import cached_file
 
 from ..configuration_siasamrea import TASKS, SiaSamReaConfig
@@ -25,7 +25,6 @@ METHOD = (
     "alpha",
     "omega",
     "affinity",
-    "affinity_temperature",
     "reasoning_weights",
     "supervised_clips",
 )
@@ -53,7 +52,6 @@ class VideoLanguageSettings:
         omega (`float`, *optional*, defaults to 0.5): Weight of the propagated knowledge in equations 3 to 5 (paper).
         affinity (`str`, *optional*, defaults to `"knowledge"`):
             `"knowledge"`: equations 1 and 2. `"average"`: the paper's "w/ SKR".
-        affinity_temperature (`float`, *optional*, defaults to 1.0): Temperature of equation 2; 1.0 is the paper's.
         reasoning_weights (`str`, *optional*, defaults to `"uniform"`):
             W1 and W2 of equations 3 to 5. Decision: fixed, `"uniform"` or `"anchor"`; learned ones would be parameters
             of ours in a model that is to load without us.
@@ -85,7 +83,6 @@ class VideoLanguageSettings:
     alpha: float | int = 1.0
     omega: float | int = 0.5
     affinity: Literal["knowledge", "average"] = "knowledge"
-    affinity_temperature: float | int = 1.0
     reasoning_weights: Literal["uniform", "anchor"] = "uniform"
     supervised_clips: Literal["anchor", "all"] = "anchor"
     frames_per_clip: int | Literal["adaptive"] = "adaptive"
@@ -159,14 +156,15 @@ class VideoLanguageSettings:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not JSON: {error}.") from None
         known = [field.name for field in dataclasses.fields(cls)]
+        saved.pop("affinity_temperature", None)  # version 0.2.0 saved it
         unknown = [name for name in saved | fields if name not in known]
         if unknown:
             raise ValueError(f"There is no setting {', '.join(unknown)}; there are {', '.join(known)}.")
         prompts = saved.get("prompts", {}) | fields.get("prompts", {})
         try:
             return cls(**(saved | fields | {"prompts": prompts}))
-        except StrictDataclassFieldValidationError as error:
-            raise ValueError(f"The settings of {name_or_path}: {error.__cause__}.") from None
+        except StrictDataclassError as error:
+            raise ValueError(f"The settings of {name_or_path}: {' '.join(str(error).split())}.") from None
 
 
 __all__ = ["SETTINGS_NAME", "VideoLanguageSettings", "optional_file"]

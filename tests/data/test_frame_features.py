@@ -141,7 +141,6 @@ def test_a_moved_video_is_the_same_and_its_bytes_are_too(
     "change",
     [
         {"weights": True},
-        {"config": {"fold_batch_norm": False}},
         {"config": {"vision_config": ENCODERS["resnet"] | {"hidden_act": "gelu"}}},
         {"video": {"image_mean": [0.4, 0.5, 0.6]}},
         {"video": {"size": {"longest_edge": 96}}},
