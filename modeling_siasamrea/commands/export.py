@@ -12,7 +12,7 @@ from .parser import parser_for
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     arguments = export_arguments(argv)
-    answerer = load_answerer(arguments.model)
+    answerer = load_answerer(arguments.model, "cpu")  # plain layers, which any machine runs
     if answerer.model.config.model_type != "siasamrea":
         raise ValueError(f"{arguments.model} is not a SiaSamRea checkpoint; only these can be exported.")
     print(save_exported_model(arguments.output, answerer.model, answerer.processor, arguments.task))
