@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.format import Flags
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -17,15 +19,21 @@ from av.video.stream import VideoStream
 from .video_source import VideoDecodingError
 
 
-MAX_PIXELS = 1 << 27  # of a frame; 8K has a quarter of it
+MAX_PIXELS = 8192 * 4320  # of a frame: 8K, as cinemas show it
 LARGE_PIXELS = 1 << 24  # of a frame, beyond which few threads decode, each of which holds one
-MAX_PACKETS = 1 << 23  # 38 hours at 60 frames a second
+MAX_PACKETS = 1 << 23  # 38 hours at 60 frames per second
 MAX_BYTES = 8  # read in packets, for each byte of the file: more is a table that points again and again to the same
 CACHED_FRAMES = 1 << 21  # frames of all indices that a process remembers
 # Containers that give each frame its time. Others leave times out or guess them: their head is decoded for comparison.
 TIMED_CONTAINERS = ("mov,mp4", "matroska", "flv")
 COMPARED_FRAMES = 32
-COMPOSING_CODECS = ("apng", "gif")  # their pictures are drawn over earlier ones, whatever is marked as a key frame
+CHECKED_FRAMES = 250  # decoded to see whether they come in the order of their times, where that is in doubt
+JUMP, BACK = 10.0, 0.1  # seconds forwards and backwards from which ffmpeg takes a clock for a new one
+WIDEST_PIXEL = 16  # times as wide as high, or as high as wide; beyond it the file's word is not believed (decision)
+# They are decoded from the start, whatever is marked as a key frame: pictures of the first two are drawn over earlier
+# ones, and the third never notices damage, whose traces outlive a key frame.
+FROM_THE_START = ("apng", "gif", "vp8")
+NOTICING = ("hevc", "mjpeg")  # decoders that notice most damage if they are asked to, at no cost on sound files
 
 # Containers that hold their own frames. Others are lists of files and addresses, which a video must not have opened,
 # text that is drawn, or need a library that follows links.
@@ -46,11 +54,13 @@ class FrameIndex:
     The shown frames of a video: without those that an edit list discards, and those whose references are cut away.
 
     Args:
-        times (`np.ndarray` of shape `(frames,)`): When each frame is shown, in seconds from the first.
+        times (`np.ndarray` of shape `(frames,)`):
+            When each frame is shown on the player's clock, in seconds from the first picture or sound.
         duration (`float`): Seconds from the first frame to the end of the last.
-        fps (`float`): Frames a second on average.
+        end (`float`): When the video ends on the player's clock; its sound may outlast the last frame.
+        fps (`float`): Frames per second on average.
         tick (`Fraction`): Seconds of the unit that the file counts time in.
-        height (`int`), width (`int`): Pixels of the first frame, before it is turned.
+        height (`int`), width (`int`): Pixels of the first frame as it is shown, before it is turned.
         display_matrix (`np.ndarray` of shape `(2, 2)`): How frames are turned and mirrored to be shown.
         pts (`np.ndarray` of shape `(frames,)`, *optional*):
             Presentation times in ticks, by which a decoder's frames are told apart; `None` where packets do not tell
@@ -61,6 +71,7 @@ class FrameIndex:
 
     times: np.ndarray
     duration: float
+    end: float
     fps: float
     tick: Fraction
     height: int
@@ -97,35 +108,77 @@ def frame_index(name: str, path: str) -> FrameIndex:
     return index
 
 
+class LostFrameError(Exception):
+    """Raised when a frame that should come does not, or comes damaged."""
+
+
 @contextmanager
-def open_video(name: str, path: str, threads: int) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A file and its video stream, decoded by so many threads (0: the decoder chooses), with one kind of error."""
-    # If PyAV's log is on, only the calling thread may decode: another thread with something to log waits for Python's
-    # lock, and whoever closes the decoder holds that lock and waits for the thread.
-    threads = threads if av.logging.get_level() is None else 1
+def explaining(name: str) -> Iterator[None]:
+    """Turns whatever a decoder raises for a file into that file's [`VideoDecodingError`]."""
     try:
-        with av.open(
-            path, options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}, **LENIENT
-        ) as container:
-            streams = container.streams.video
-            if not streams:
-                raise VideoDecodingError(name, "it has no video stream")
-            stream = next((s for s in streams if not s.disposition & s.disposition.attached_pic), None)
-            if stream is None:
-                raise VideoDecodingError(name, "it has no video stream, but a cover picture")
-            if stream.codec_context is None:
-                raise VideoDecodingError(name, "there is no decoder for its codec")
-            if stream.width * stream.height > MAX_PIXELS:
-                raise VideoDecodingError(name, f"its frames of {stream.width} x {stream.height} pixels are too large")
-            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-            if not threads and stream.width * stream.height > LARGE_PIXELS:
-                threads = 2
-            stream.thread_type, stream.thread_count = ("SLICE", 1) if threads == 1 else ("AUTO", threads)
-            yield container, stream
+        yield
     except av.FFmpegError as error:
         if error.errno == errno.EINVAL:
             raise VideoDecodingError(name, "it is damaged or of a kind that is no video") from None
         raise VideoDecodingError(name, f"it is damaged or no video ({error.strerror})") from None
+    except (VideoDecodingError, LostFrameError, MemoryError):
+        raise
+    except Exception as error:  # such as side data that PyAV does not know
+        reason = " ".join(str(error).split())[:200]
+        raise VideoDecodingError(name, f"its decoder raises {type(error).__name__} ({reason})") from None
+
+
+@contextmanager
+def open_video(
+    name: str, path: str, threads: int, noticing: bool = False
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    r"""
+    Opens a file for decoding.
+
+    Args:
+        name (`str`): What errors call the video.
+        path (`str`): The file.
+        threads (`int`): Threads of the decoder; 0 lets it choose.
+        noticing (`bool`, *optional*, defaults to `False`):
+            Whether decoders that can do so raise for damaged pictures instead of making something up.
+
+    Yields:
+        `tuple[InputContainer, VideoStream]`: the file and its best video stream.
+    """
+    # If PyAV's log is on, only the calling thread may decode: another thread with something to log waits for Python's
+    # lock, and whoever closes the decoder holds that lock and waits for the thread.
+    threads = threads if av.logging.get_level() is None else 1
+    limits = {"max_pixels": str(MAX_PIXELS)}
+    options = limits | {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    with explaining(name), av.open(path, options=options, **LENIENT) as container:
+        stream = _best_stream(name, container)
+        codec, pixels = stream.codec_context, stream.width * stream.height
+        if pixels > MAX_PIXELS:
+            raise VideoDecodingError(name, f"its frames of {stream.width} x {stream.height} pixels are too large")
+        noticing = noticing and codec.codec.canonical_name in NOTICING
+        codec.options = limits | ({"err_detect": "explode"} if noticing else {})
+        if codec.codec.canonical_name == "vp8":
+            threads = 1  # what it makes of damage depends on how many there are
+        elif not threads and pixels > LARGE_PIXELS:
+            threads = 2
+        stream.thread_type, stream.thread_count = ("SLICE", 1) if threads == 1 else ("AUTO", threads)
+        yield container, stream
+
+
+def _best_stream(name: str, container: InputContainer) -> VideoStream:
+    """The video stream that players show: not the first, but the best, and no cover picture."""
+    streams = container.streams.video
+    if not streams:
+        raise VideoDecodingError(name, "it has no video stream")
+    best = container.streams.best("video")
+    for stream in [best or streams[0], *streams]:
+        if not stream.disposition & stream.disposition.attached_pic:
+            break
+    else:
+        raise VideoDecodingError(name, "it has no video stream, but a cover picture")
+    if stream.codec_context is None:
+        raise VideoDecodingError(name, "there is no decoder for its codec")
+    return stream
 
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
@@ -158,22 +211,60 @@ def _make_index(name: str, path: str, size: int) -> FrameIndex:
     with open_video(name, path, threads=1) as (container, stream):
         packets, first, head, whole = _read_packets(name, container, stream, size)
         if first is None:
-            raise VideoDecodingError(name, "it is damaged or no video (no frame of it can be decoded)")
-        shown = _shown_packets(packets, head) if whole else None
-        # An AVI tells when frames are shown, but not which: if they are coded in another order, they must be counted.
-        if shown is None or (container.format.name == "avi" and stream.codec_context.has_b_frames):
-            return _count_frames(name, path, first, packets.get("pts"))
-        return _index_packets(name, stream, packets, shown, first)
+            what = "an animated WebP is not supported" if _is_animated_webp(path) else "it is damaged or no video"
+            raise VideoDecodingError(name, f"{what} (no frame of it can be decoded)")
+        shift, goes_back = _clock_shift(container, stream, packets) if packets else (0, False)
+        shown = _shown_packets(packets, head) if whole and packets and not goes_back else None
+        reorders = stream.codec_context.has_b_frames
+        # An AVI tells when frames are shown, but not which, and so do other containers that got their times from one:
+        # if pictures are coded in another order, they must be counted.
+        if shown is not None and reorders and container.format.name == "avi":
+            shown = None
+        if shown is not None and reorders and (np.diff(packets["pts"]) > 0).all() and not _comes_in_order(name, path):
+            shown = None
+        if shown is None:
+            told = np.sort((packets["pts"] + shift)[~packets["hidden"]]) if packets else None
+            times, first_time = _count_frames(name, path, told)
+            last, pts = 0, None
+            entry, entries = np.zeros(len(times), dtype=np.int64), np.zeros((1, 2), dtype=np.int64)
+        else:
+            ticks = packets["pts"][shown] + shift[shown]
+            if int(ticks[-1]) - int(ticks[0]) >= 1 << 52:
+                raise VideoDecodingError(name, "it is damaged: the times of its frames are absurd")
+            times, first_time = _seconds(ticks, stream)
+            last, pts = int(packets["duration"][shown[-1]]), packets["pts"][shown]
+            entry, entries = _entries(stream, packets, shown)
+        height, width = _shown_size(name, stream, first)
+        duration = float(times[-1]) + _last_duration(times, float(last * stream.time_base), stream)
+        start, end = _with_sound(container, first_time, new_clock=np.any(shift))
+        return FrameIndex(
+            times + start,
+            duration,
+            max(start + duration, end),
+            _average_rate(len(times), duration, stream),
+            stream.time_base,
+            height,
+            width,
+            _display_matrix(first),
+            pts,
+            entry,
+            entries,
+        )
 
 
 def _read_packets(
     name: str, container: InputContainer, stream: VideoStream, size: int
 ) -> tuple[Packets, VideoFrame | None, list[int | None], bool]:
-    """All packets in decoding order, the first frame, the times of the first, and whether packets tell all frames."""
+    """
+    All packets in decoding order, empty where times are missing; the first frame; the times of the first frames; and
+    whether the file could be read to its end without damage.
+    """
     columns = {column: [] for column in ("pts", "dts", "duration", "key", "hidden")}
     first, head, whole, read = None, [], True, 0
     first_key = None  # its time; what comes before may be the end of something that is cut away
-    compared = 1 if container.format.name.startswith(TIMED_CONTAINERS) else COMPARED_FRAMES
+    compared = COMPARED_FRAMES
+    if container.format.name.startswith(TIMED_CONTAINERS):
+        compared = 8 if stream.codec_context.has_b_frames else 1
     hides = {"vp8": _is_hidden_vp8, "vp9": _is_hidden_vp9}.get(stream.codec_context.codec.canonical_name)
     packets = read_packets(container, stream)
     for count in range(MAX_PACKETS + 1):
@@ -198,14 +289,21 @@ def _read_packets(
             except av.FFmpegError:
                 whole = whole and first_key is None
         if packet.size:
-            whole = whole and packet.pts is not None and (first_key is None or not packet.is_corrupt)
+            whole = whole and (first_key is None or not packet.is_corrupt)
             columns["pts"].append(packet.pts)
-            columns["dts"].append(packet.pts if packet.dts is None else packet.dts)
+            columns["dts"].append(packet.dts)
             columns["duration"].append(packet.duration or 0)
             columns["key"].append(packet.is_keyframe)
             columns["hidden"].append(packet.is_discard or (hides is not None and hides(memoryview(packet))))
-    whole = whole and bool(columns["pts"])
-    return {column: np.array(values) for column, values in columns.items()} if whole else {}, first, head, whole
+    if not columns["pts"] or None in columns["pts"]:
+        return {}, first, head, whole
+    known = [place for place, dts in enumerate(columns["dts"]) if dts is not None]
+    if not known:
+        columns["dts"] = np.maximum.accumulate(columns["pts"])
+    elif len(known) < len(columns["dts"]):  # such as the first ones of Matroska
+        nearest = np.maximum(np.searchsorted(known, range(len(columns["dts"])), side="right") - 1, 0)
+        columns["dts"] = [columns["dts"][known[place]] for place in nearest]
+    return {column: np.array(values) for column, values in columns.items()}, first, head, whole
 
 
 def _is_hidden_vp8(packet: memoryview) -> bool:
@@ -216,6 +314,38 @@ def _is_hidden_vp8(packet: memoryview) -> bool:
 def _is_hidden_vp9(packet: memoryview) -> bool:
     """The same of VP9, whose packet of several frames ends with a marker and shows its last."""
     return packet[-1] & 0xE0 != 0xC0 and not packet[0] & 0x0A
+
+
+def _clock_shift(container: InputContainer, stream: VideoStream, packets: Packets) -> tuple[np.ndarray, bool]:
+    """
+    What ffmpeg's command line adds to the times of packets `(packets,)`, in ticks, where a stream's clock jumps or
+    goes back, and whether it goes back. A jump forwards is a new clock only in containers of broadcasts.
+    """
+    pts, keys = packets["pts"], np.flatnonzero(packets["key"])
+    if container.format.name.startswith(
+        "matroska"
+    ):  # it has no decoding times: each group begins after the one before
+        steps = np.zeros(len(pts) - 1, dtype=np.int64)
+        if len(keys):
+            steps[keys[1:] - 1] = pts[keys[1:]] - np.maximum.reduceat(pts, keys)[:-1]
+    else:
+        steps = np.diff(packets["dts"])
+    seconds = steps * float(stream.time_base)
+    back = seconds < -BACK
+    broadcast = bool(container.format.flags & Flags.ts_discont.value)
+    usual = packets["duration"][:-1]
+    if not usual.all():
+        usual = np.median(steps[steps > 0]).astype(np.int64) if (steps > 0).any() else 0
+    gaps = np.where(back | (broadcast & (seconds > JUMP)), steps - usual, 0)
+    return -np.concatenate([[0], np.cumsum(gaps)]), bool(back.any())
+
+
+def _comes_in_order(name: str, path: str) -> bool:
+    """Whether a decoder gives the first frames in the order of their times."""
+    with open_video(name, path, threads=1) as (container, stream):
+        frames = decode_packets(stream, read_packets(container, stream))
+        times = [frame.pts for frame in islice(frames, CHECKED_FRAMES) if frame is not None]
+    return None not in times and bool((np.diff(times) >= 0).all())
 
 
 def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | None:
@@ -230,59 +360,75 @@ def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | Non
     return shown if told else None
 
 
-def _index_packets(
-    name: str, stream: VideoStream, packets: Packets, shown: np.ndarray, first: VideoFrame
-) -> FrameIndex:
-    if stream.codec_context.codec.canonical_name in COMPOSING_CODECS:
+def _entries(stream: VideoStream, packets: Packets, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The key frame from which each shown frame is decoded, and the times of all, see [`FrameIndex`]."""
+    if stream.codec_context.codec.canonical_name in FROM_THE_START:
         packets["key"][1:] = False
     pts, keys = packets["pts"], np.flatnonzero(packets["key"])
-    ticks = pts[shown]
-    if int(ticks[-1]) - int(ticks[0]) >= 1 << 52:
-        raise VideoDecodingError(name, "it is damaged: the times of its frames are absurd")
-    times = (ticks - ticks[0]) * stream.time_base.numerator / stream.time_base.denominator
+    if not len(keys):
+        return np.zeros(len(shown), dtype=np.int64), np.zeros((1, 2), dtype=np.int64)
     group = np.cumsum(packets["key"])[shown] - 1  # the last key frame in decoding order
     # A picture shown before its key frame may need the group before, too.
-    leading = (group >= 0) & (ticks < pts[keys[group]]) if len(keys) else np.zeros(len(shown), dtype=bool)
+    leading = (group >= 0) & (pts[shown] < pts[keys[group]])
     entry = np.maximum(group - leading, 0)
-    if len(keys):
-        entry = np.where(ticks < pts[keys[entry]], 0, entry)
-    entries = np.stack([pts[keys], packets["dts"][keys]], axis=1) if len(keys) else np.zeros((1, 2), dtype=np.int64)
-    duration = float(times[-1]) + _last_duration(
-        times, float(packets["duration"][shown[-1]] * stream.time_base), stream
-    )
-    return FrameIndex(
-        times,
-        duration,
-        _average_rate(len(times), duration, stream),
-        stream.time_base,
-        first.height,
-        first.width,
-        _display_matrix(first),
-        ticks,
-        entry,
-        entries,
-    )
+    entry = np.where(pts[shown] < pts[keys[entry]], 0, entry)
+    return entry, np.stack([pts[keys], packets["dts"][keys]], axis=1)
 
 
-def _count_frames(name: str, path: str, first: VideoFrame, packet_times: np.ndarray | None) -> FrameIndex:
-    """The index of a file whose packets do not tell its frames: it is decoded once."""
+def _count_frames(name: str, path: str, told: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """
+    Seconds from the first frame to each, and when the first is shown, of a file whose packets do not tell which frame
+    is shown when: it is decoded once. Its packets' times `told`, in order, are those of the frames if there are as
+    many; otherwise the decoder's times, if they are in order, or the declared rate.
+    """
     with open_video(name, path, threads=1) as (container, stream):
-        ticks = [frame.pts for frame in decode_packets(stream, read_packets(container, stream)) if frame is not None]
-        if not ticks:
+        decoded = [frame.pts for frame in decode_packets(stream, read_packets(container, stream)) if frame is not None]
+        if not decoded:
             raise VideoDecodingError(name, "it is damaged or no video (no frame of it can be decoded)")
-        if container.format.name == "avi" and packet_times is not None and len(packet_times) == len(ticks):
-            ticks = np.sort(packet_times).tolist()
-        tick = stream.time_base
-        times = np.arange(len(ticks)) / float(stream.average_rate or 25)
-        steps = [0] if None in ticks else np.diff(ticks)
-        if len(steps) and min(steps) >= 0 and 0 < max(steps) < 1 << 40:
-            times = (np.array(ticks) - ticks[0]) * tick.numerator / tick.denominator
-        duration = float(times[-1]) + _last_duration(times, 0.0, stream)
-        fps = _average_rate(len(times), duration, stream)
-    nothing = np.zeros(len(ticks), dtype=np.int64)
-    start = np.zeros((1, 2), dtype=np.int64)
-    matrix = _display_matrix(first)
-    return FrameIndex(times, duration, fps, tick, first.height, first.width, matrix, None, nothing, start)
+        for ticks in (told, decoded):
+            if ticks is not None and len(ticks) == len(decoded) and None not in ticks:
+                steps = np.diff(ticks)
+                if len(steps) and min(steps) >= 0 and 0 < max(steps) < 1 << 40:
+                    return _seconds(np.array(ticks), stream)
+        return np.arange(len(decoded)) / float(stream.average_rate or 25), float((decoded[0] or 0) * stream.time_base)
+
+
+def _seconds(ticks: np.ndarray, stream: VideoStream) -> tuple[np.ndarray, float]:
+    """Seconds from the first time to each, and the first in seconds."""
+    tick = stream.time_base
+    return (ticks - ticks[0]) * tick.numerator / tick.denominator, float(int(ticks[0]) * tick)
+
+
+def _with_sound(container: InputContainer, first: float, new_clock: bool) -> tuple[float, float]:
+    """
+    When the first frame is shown and the sound ends on the player's clock, which begins with the first picture or
+    sound. What comes before time 0 fills a sound decoder and is not heard.
+    """
+    starts = [
+        float(sound.start_time * sound.time_base) for sound in container.streams.audio if sound.start_time is not None
+    ]
+    if not starts or new_clock:
+        return 0.0, 0.0
+    start = max(0.0, first - max(0.0, min(starts)))
+    return start, (container.duration or 0) / av.time_base
+
+
+def _shown_size(name: str, stream: VideoStream, first: VideoFrame) -> tuple[int, int]:
+    """Height and width at which players show a frame, whose pixels may not be square: they stretch one side."""
+    height, width, aspect = first.height, first.width, float(stream.sample_aspect_ratio or 1)
+    if 1 < aspect <= WIDEST_PIXEL:
+        width = round(width * aspect)
+    elif 1 / WIDEST_PIXEL <= aspect < 1:
+        height = round(height / aspect)
+    if width * height > MAX_PIXELS:
+        raise VideoDecodingError(name, f"its frames of {width} x {height} pixels are too large")
+    return height, width
+
+
+def _is_animated_webp(path: str) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(64)
+    return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and b"ANIM" in head
 
 
 def _last_duration(times: np.ndarray, declared: float, stream: VideoStream) -> float:
@@ -302,7 +448,12 @@ def _average_rate(frames: int, duration: float, stream: VideoStream) -> float:
 
 def _display_matrix(frame: VideoFrame) -> np.ndarray:
     """How a frame is shown, as -1, 0 and 1: `x' = m00 x + m10 y`, `y' = m01 x + m11 y`."""
-    side_data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know another side data of the frame, such as EXIF
+        quarters = round(frame.rotation / 90)
+        cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters % 4]
+        return np.array([[cosine, -sine], [sine, cosine]])
     if side_data is None:
         return np.eye(2, dtype=int)
     matrix = np.frombuffer(bytes(side_data), dtype=np.int32).reshape(3, 3)[:2, :2].astype(float)
@@ -310,4 +461,12 @@ def _display_matrix(frame: VideoFrame) -> np.ndarray:
     return np.where(np.eye(2, dtype=bool) == upright, np.where(matrix < 0, -1, 1), 0)
 
 
-__all__ = ["FrameIndex", "decode_packets", "frame_index", "open_video", "read_packets"]
+__all__ = [
+    "FrameIndex",
+    "LostFrameError",
+    "decode_packets",
+    "explaining",
+    "frame_index",
+    "open_video",
+    "read_packets",
+]

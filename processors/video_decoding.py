@@ -15,7 +15,15 @@ from av.video.stream import VideoStream
 from transformers.image_utils import ImageInput
 from transformers.video_utils import VideoMetadata
 
-from .frame_index import FrameIndex, decode_packets, frame_index, open_video, read_packets
+from .frame_index import (
+    FrameIndex,
+    LostFrameError,
+    decode_packets,
+    explaining,
+    frame_index,
+    open_video,
+    read_packets,
+)
 from .frames_in_memory import count_frames, is_frames, pick_frames
 from .video_source import VideoDecodingError, VideoSource, local_file, source_name
 
@@ -41,19 +49,25 @@ class FrameTimes(VideoMetadata):
     """
     Metadata of a video or a span of it, with the time of every frame: a rate alone does not tell it if it varies.
 
+    Times are those of a player, whose clock begins with the video's first picture or sound. `duration` counts the
+    seconds in which there are pictures.
+
     Args:
         times (`np.ndarray` of shape `(total_num_frames,)`, *optional*):
-            When each frame of the span is shown, in seconds from the video's first frame; `None` for frames in memory.
+            When each frame of the span is shown, in seconds; `None` for frames in memory.
+        video_end (`float`, *optional*):
+            When the whole video ends, in seconds. Its sound may outlast its pictures; the last one stays on screen.
         intact (`bool`): Whether no damage was met on the way. What is shown of a damaged part depends on which other
             frames are asked for.
     """
 
     times: np.ndarray | None = None
+    video_end: float | None = None
     intact: bool = True
 
     @property
     def timestamps(self) -> list[float]:
-        """Seconds from the video's first frame to each of `frames_indices`."""
+        """When each of `frames_indices` is shown, in seconds."""
         if self.times is None or self.frames_indices is None:
             return super().timestamps
         return self.times[np.asarray(self.frames_indices)].tolist()
@@ -72,7 +86,9 @@ def decode_frames(
     Frames of a video at given indices. Each frame is decoded once, and few of the others are.
 
     An index counts the frames that a player shows, in the order of their times. A span holds the frames that are shown
-    from `start` up to `end`, and the one on screen at `start` if none begins within it.
+    from `start` up to `end`, and the one on screen at `start` if none begins within it: before the first frame that is
+    the first, after the last frame the last. Seconds are on the player's clock, which begins with the first picture or
+    sound of the file. Pixels that are not square are stretched as players do.
 
     Args:
         video:
@@ -80,8 +96,8 @@ def decode_frames(
             [`count_frames`].
         indices (`np.ndarray`, `list[int]` or `Callable`):
             Indices of frames within the span, in any order, or a function from the span's metadata to them.
-        start (`float`, *optional*): Start of the span in seconds after the first frame; the video's start by default.
-        end (`float`, *optional*): End of the span in seconds after the first frame; the video's end by default.
+        start (`float`, *optional*): Start of the span in seconds; the video's start by default.
+        end (`float`, *optional*): End of the span in seconds; the video's end by default.
         backend (`str`, *optional*):
             `"pyav"`, the default, or `"torchcodec"`, which is used for files whose frames it gives as a player shows
             them; others are read by PyAV.
@@ -128,8 +144,8 @@ def span_of(video: VideoSource, start: float | None = None, end: float | None = 
 
 def _span(name: str, index: FrameIndex, start: float | None, end: float | None) -> tuple[int, FrameTimes]:
     """The first frame of a span, and the span's metadata."""
-    if start is not None and not 0 <= start < index.duration:
-        raise VideoDecodingError(name, f"the span starts at {start} s, but the video is {index.duration:.2f} s long")
+    if start is not None and not 0 <= start < index.end:
+        raise VideoDecodingError(name, f"the span starts at {start} s, but the video is {index.end:.2f} s long")
     if end is not None and not end > (start or 0):
         raise VideoDecodingError(name, f"the span ends at {end} s, which is not after its start at {start or 0} s")
     slack = min(float(index.tick) / 2, TOLERANCE)
@@ -140,10 +156,14 @@ def _span(name: str, index: FrameIndex, start: float | None, end: float | None) 
         first = int(np.searchsorted(index.times, start - slack))
         first = min(first, max(last, 1) - 1, len(index.times) - 1)  # the frame on screen, if none begins
     last = max(last, first + 1)
-    duration = min(index.duration, np.inf if end is None else end) - (start or 0)
+    begins, ends = index.times[0], index.times[0] + index.duration
+    duration = min(ends, end or np.inf) - max(begins, start or 0)
+    if duration <= 0:  # before the first frame, or after the last
+        duration = min(index.end, end or np.inf) - (start or 0)
     steady = abs(index.fps * duration - (last - first)) <= 1
     fps = index.fps if steady else (last - first) / duration
-    return first, FrameTimes(last - first, fps=fps, duration=duration, times=index.times[first:last])
+    times = index.times[first:last]
+    return first, FrameTimes(last - first, fps=fps, duration=float(duration), times=times, video_end=index.end)
 
 
 def _wanted(name: str, metadata: FrameTimes, indices: np.ndarray | list[int] | Sampler) -> np.ndarray:
@@ -236,7 +256,8 @@ def _read_torchcodec(
         for few in np.split(unique, range(together, len(unique), together)):
             frames = decoder.get_frames_at(few.tolist())
             right = index.pts[few] * float(index.tick)
-            if np.abs(frames.pts_seconds.numpy() - right).max() > float(index.tick) / 2:
+            late = np.abs(frames.pts_seconds.numpy() - right).max() > float(index.tick) / 2
+            if late or frames.data.shape[-2:] != (index.height, index.width):
                 return None
             batches.append(frames.data if transform is None else transform(frames.data))
     except (RuntimeError, OSError, ValueError, IndexError):
@@ -244,31 +265,29 @@ def _read_torchcodec(
     return torch.cat(batches)
 
 
-class _LostFrameError(Exception):
-    """A frame that should come does not, or comes damaged."""
-
-
 def _read_pyav(
     name: str, path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None
 ) -> tuple[torch.Tensor, bool]:
     """The frames, and whether none of them depends on which others are read."""
+    if index.pts is not None:
+        try:
+            frames = _pixels(name, index, _by_the_index(name, path, index, unique))
+            return _collect(frames, len(unique), index, transform), True
+        except LostFrameError:
+            pass
+    # From the start, by one thread: what a decoder makes of damage depends on what it saw before, and on threads.
+    frames = _pixels(name, index, frames_from_the_start(name, path, index, unique))
+    return _collect(frames, len(unique), index, transform), index.pts is None
+
+
+def _pixels(name: str, index: FrameIndex, frames: Iterator[VideoFrame]) -> Iterator[np.ndarray]:
+    """Frames as `(height, width, 3)`, RGB, all at the size at which the first is shown."""
     # Its own, for all frames of the read: a frame's costs as much as ten small frames, and the one that PyAV shares
     # has threads, which a forked worker would wait for in vain.
     reformatter = VideoReformatter()
-
-    def pixels(frame: VideoFrame) -> np.ndarray:
-        # One size for all, the first frame's.
-        return reformatter.reformat(frame, index.width, index.height, "rgb24", threads=1).to_ndarray()
-
-    if index.pts is not None:
-        try:
-            frames = map(pixels, _by_the_index(name, path, index, unique))
-            return _collect(frames, len(unique), index, transform), True
-        except _LostFrameError:
-            pass
-    # From the start, by one thread: what a decoder makes of damage depends on what it saw before, and on threads.
-    frames = map(pixels, frames_from_the_start(name, path, index, unique))
-    return _collect(frames, len(unique), index, transform), index.pts is None
+    with explaining(name):
+        for frame in frames:
+            yield reformatter.reformat(frame, index.width, index.height, "rgb24", threads=1).to_ndarray()
 
 
 def _position(index: FrameIndex, frame: VideoFrame, reached: int) -> int | None:
@@ -284,7 +303,7 @@ def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -
     entry = index.entry[unique]
     keys = np.searchsorted(index.pts, index.entries[entry, 0])  # where each frame's key frame is
     far = (keys[1:] > unique[:-1] + SEEK_OVER) & (entry[1:] > 0)
-    with open_video(name, path, _decoder_threads()) as (container, stream):
+    with open_video(name, path, _decoder_threads(), noticing=True) as (container, stream):
         for near in np.split(unique, np.flatnonzero(far) + 1):
             yield from _from_one_key_frame(container, stream, index, near)
 
@@ -306,13 +325,13 @@ def _from_one_key_frame(
         while reached < number:
             frame = next(frames, None)
             if frame is None or frame.pts is None or (frame.is_corrupt and frame.pts >= key):
-                raise _LostFrameError
+                raise LostFrameError
             if frame.pts == key and index.entry[number] > 0 and not frame.key_frame:
-                raise _LostFrameError  # it was called a key frame, but is none
+                raise LostFrameError  # it was called a key frame, but is none
             position = _position(index, frame, reached)
             reached = reached if position is None else position
         if reached > number:
-            raise _LostFrameError
+            raise LostFrameError
         yield frame
 
 
@@ -344,7 +363,7 @@ def _from_key_frame(packets: Iterator[Packet], pts: int) -> Iterator[Packet]:
             return
         if packet.is_keyframe and packet.pts is not None and packet.pts > pts:
             break
-    raise _LostFrameError
+    raise LostFrameError
 
 
 def frames_from_the_start(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[VideoFrame]:

@@ -29,7 +29,8 @@ def picture(index: int, height: int = 48, width: int = 96) -> np.ndarray:
 def number(frame: torch.Tensor) -> int:
     """The index that a frame `(3, height, width)` shows."""
     height, width = frame.shape[1:]
-    bits = frame[:, height // 8 : height * 3 // 8].float().mean(dim=(0, 1)).reshape(6, width // 6).mean(dim=1) > 127
+    row = frame[:, height // 8 : height * 3 // 8].float().mean(dim=(0, 1))  # (width,)
+    bits = [row[width * bit // 6 : width * (bit + 1) // 6].mean() > 127 for bit in range(6)]
     return sum(int(bit) << (5 - place) for place, bit in enumerate(bits))
 
 

@@ -87,18 +87,20 @@ def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = parser_for(check_arguments)
     parser.add_argument(
         "name",
+        type=os.path.expanduser,
         help="msvd_qa, msrvtt_qa, activitynet_qa, how2qa, tgif_action, tgif_transition, tgif_frameqa, tgif_count, "
         "nextqa_mc, or a JSONL or CSV file of rows",
     )
-    parser.add_argument("--annotations", help="folder of the benchmark's annotation files")
-    parser.add_argument("--videos", help="folder of the videos")
+    parser.add_argument("--annotations", type=os.path.expanduser, help="folder of the benchmark's annotation files")
+    parser.add_argument("--videos", type=os.path.expanduser, help="folder of the videos")
     parser.add_argument("--splits", nargs="+", choices=splits, default=splits, help="default: all that are there")
     parser.add_argument("--output", type=Path, default=Path("data_check"), help="folder of the report")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds a video; default: %(default)s")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one per core")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per video; default: %(default)s")
     given = parser.parse_args(argv)
     if given.workers < 1 or not given.timeout > 0:
         parser.error(f"--workers and --timeout must be above 0; got {given.workers} and {given.timeout}.")
+    given.output = given.output.expanduser()
     if given.videos is not None and not Path(given.videos).is_dir():
         parser.error(f"The video folder {given.videos} does not exist.")
     return given

@@ -34,10 +34,11 @@ def prepare_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--short_side", type=int, default=256, help="pixels; default: %(default)s")
     parser.add_argument("--group", type=int, default=8, help="frames between key frames; default: %(default)s")
     parser.add_argument("--crf", type=int, default=20, help="H.264 quality, lower is better; default: %(default)s")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one per core")
     given = parser.parse_args(argv)
     if min(given.short_side, given.group, given.workers) < 1 or not 0 <= given.crf <= 51:
         parser.error("--short_side, --group and --workers must be above 0, and --crf from 0 to 51.")
+    given.source, given.target = given.source.expanduser(), given.target.expanduser()
     return given
 
 

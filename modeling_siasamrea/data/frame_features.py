@@ -25,7 +25,7 @@ from .questions import VideoQuestion
 
 FILE_NAME = "frame_features.sqlite"
 APPLICATION_ID = 0x53534652  # "SSFR", in the file's head
-VERSION = 1  # to be raised where the same settings give other frames or features
+VERSION = 2  # to be raised where the same settings give other frames or features
 BUSY_SECONDS = 300  # that a process waits for another's transaction
 SCHEMA = (
     "CREATE TABLE features (source TEXT, frame INTEGER, features BLOB, checksum INTEGER, PRIMARY KEY (source, frame))",

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import gradio as gr
 import numpy as np
 
+from ..data.folder_files import walk_files
 from ..data.questions import load_video_questions
 from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from ..processors.video_decoding import VIDEO_SUFFIXES
@@ -77,8 +78,7 @@ def load_examples(source: str | Path | None) -> list[Example]:
     if source is None:
         return []
     if Path(source).is_dir():
-        files = sorted(path for path in Path(source).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-        examples = [Example(str(path)) for path in files]
+        examples = [Example(path) for path in sorted(walk_files(source, VIDEO_SUFFIXES))]
     elif Path(source).is_file():
         rows = load_video_questions(str(source), str(Path(source).parent), require_answers=False)
         examples = [

@@ -9,11 +9,11 @@ from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
 
 import numpy as np
-from transformers.video_utils import VideoMetadata
 
 from ..data.questions import VideoQuestion
 from ..data.workers import end_with_parent
-from ..processors.video_decoding import VideoDecodingError, decode_frames
+from ..processors.video_decoding import FrameTimes, VideoDecodingError, decode_frames
+from ..processors.video_source import absolute_path
 
 
 TIMEOUT = 300.0  # seconds that a video may take to be checked
@@ -50,11 +50,11 @@ def check_video(video: Video) -> list[Fault]:
         `list[Fault]`: `missing`, `unreadable` (with the decoder's reason), `no frames`, `one frame`,
         `shorter than a span` or `extreme aspect ratio`; empty for a good video.
     """
-    if video.data is None and "://" not in video.path and not os.path.exists(video.path):
+    if video.data is None and "://" not in video.path and not os.path.exists(absolute_path(video.path)):
         return [Fault(video.path, "missing", "there is no such file")]
-    seen: list[VideoMetadata] = []
+    seen: list[FrameTimes] = []
 
-    def first_middle_last(metadata: VideoMetadata) -> np.ndarray:
+    def first_middle_last(metadata: FrameTimes) -> np.ndarray:
         seen.append(metadata)
         return np.unique([0, metadata.total_num_frames // 2, metadata.total_num_frames - 1])
 
@@ -66,8 +66,8 @@ def check_video(video: Video) -> list[Fault]:
     faults = []
     if metadata.total_num_frames == 1:
         faults.append(Fault(video.path, "one frame", "all its clips are the same picture"))
-    if video.latest is not None and metadata.duration is not None and metadata.duration < video.latest:
-        detail = f"it lasts {metadata.duration:.2f} s, a question asks about {video.latest:.2f} s"
+    if video.latest is not None and metadata.video_end is not None and metadata.video_end < video.latest:
+        detail = f"it lasts {metadata.video_end:.2f} s, a question asks about {video.latest:.2f} s"
         faults.append(Fault(video.path, "shorter than a span", detail))
     if max(width / height, height / width) > MAX_ASPECT_RATIO:
         faults.append(Fault(video.path, "extreme aspect ratio", f"{width} x {height} pixels"))
@@ -160,9 +160,6 @@ def check_videos(videos: Sequence[Video], workers: int, timeout: float = TIMEOUT
     finally:
         for worker in idle + busy:
             worker.end()
-
-
-TIMEOUT = 300.0  # seconds that a video may take to be checked
 
 
 __all__ = ["Fault", "Video", "check_video", "check_videos"]

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.container import OutputContainer
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from tqdm import tqdm
 
+from ..data.folder_files import walk_files
 from ..data.workers import end_with_parent
-from ..processors.frame_index import frame_index
-from ..processors.video_decoding import VIDEO_SUFFIXES, VideoDecodingError, frames_from_the_start, turned
+from ..processors.frame_index import FrameIndex, frame_index
+from ..processors.video_decoding import VIDEO_SUFFIXES, frames_from_the_start, turned
+
+
+SILENCE_RATE, SILENCE_FRAME = 16000, 1024  # samples per second, and of a frame
 
 
 def new_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -43,7 +48,7 @@ def prepare_video(source: Path, target: Path, short_side: int, group: int, crf: 
     unfinished = target.with_name(f".{target.name}.part")
     try:
         _write_copy(source, unfinished, short_side, group, crf)
-    except (VideoDecodingError, av.FFmpegError, OSError, ValueError) as error:
+    except Exception as error:  # whatever a decoder or the encoder raises for one file
         unfinished.unlink(missing_ok=True)
         return getattr(error, "reason", " ".join(str(error).split())) or type(error).__name__
     os.replace(unfinished, target)
@@ -55,36 +60,67 @@ def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf
     index = frame_index(str(source), str(source))
     # Times in the unit of the file, with the first frame where it was.
     ticks = np.rint(index.times / float(index.tick)).astype(np.int64)
-    ticks += 0 if index.pts is None else max(0, int(index.pts[0]))
+    sound = index.times[0] > 0 or index.end > index.times[0] + index.duration
+    if not sound and index.pts is not None:
+        ticks += max(0, int(index.pts[0]))
     ticks = np.maximum.accumulate(ticks - np.arange(len(ticks))) + np.arange(len(ticks))  # no two frames at one time
     rate = Fraction(index.fps).limit_denominator(60000)
     with av.open(str(unfinished), "w", format="mp4") as copy:
         written = copy.add_stream("libx264", rate=max(rate, Fraction(1, 60000)), options=options)
         written.pix_fmt, written.codec_context.thread_count = "yuv420p", 1
         written.codec_context.time_base = index.tick
-        reformatter = VideoReformatter()
-        width, height = new_size(index.width, index.height, short_side)
-        upright = (index.display_matrix == np.eye(2)).all()
-        durations = [*np.diff(ticks).tolist(), round((index.duration - index.times[-1]) / float(index.tick))]
+        durations = [*np.diff(ticks).tolist(), round((index.times[0] + index.duration - index.times[-1]) / index.tick)]
+        silence = _silence(copy, index.end) if sound else []
+        for number, frame in enumerate(_small_frames(source, index, short_side)):
+            if number == 0:
+                written.width, written.height = frame.width, frame.height
+                codec = written.codec_context
+                codec.colorspace, codec.color_range = frame.colorspace, frame.color_range
+                for packet in silence:
+                    copy.mux(packet)
+            frame.pts, frame.time_base = int(ticks[number]), index.tick
+            _mux(copy, written.encode(frame), durations)
+        _mux(copy, written.encode(), durations)
 
-        def encoded() -> Iterator[av.Packet]:
-            frames = frames_from_the_start(str(source), str(source), index, np.arange(len(ticks)))
-            for number, frame in enumerate(frames):
-                if upright:
-                    small = reformatter.reformat(frame, width, height, "yuv420p")
-                else:
-                    planes = reformatter.reformat(frame, width, height, "yuv444p").to_ndarray()  # (3, height, width)
-                    planes = turned(planes.transpose(1, 2, 0), index.display_matrix).transpose(2, 0, 1)
-                    small = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv444p")
-                if number == 0:
-                    written.width, written.height = small.width, small.height
-                small.pts, small.time_base = int(ticks[number]), index.tick
-                yield from written.encode(small)
-            yield from written.encode()
 
-        for packet, duration in zip(encoded(), durations):
-            packet.duration = duration
-            copy.mux(packet)
+def _small_frames(source: Path, index: FrameIndex, short_side: int) -> Iterator[av.VideoFrame]:
+    """The frames of a video, small and turned, as yuv444p in their own colour matrix and range."""
+    reformatter = VideoReformatter()
+    width, height = new_size(index.width, index.height, short_side)
+    for frame in frames_from_the_start(str(source), str(source), index, np.arange(len(index.times))):
+        matrix, color_range = _colours(frame)
+        colours = {"dst_colorspace": matrix, "dst_color_range": color_range, "threads": 1}
+        planes = reformatter.reformat(frame, width, height, "yuv444p", **colours).to_ndarray()  # (3, height, width)
+        planes = turned(planes.transpose(1, 2, 0), index.display_matrix).transpose(2, 0, 1)
+        small = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv444p")
+        small.colorspace, small.color_range = matrix, color_range
+        yield small
+
+
+def _colours(frame: av.VideoFrame) -> tuple[int, int]:
+    """The colour matrix and range in which a frame is copied: its own, or BT.601 if it is RGB, by FFmpeg's numbers."""
+    if frame.format.is_rgb or frame.format.has_palette:
+        return Colorspace.ITU601, ColorRange.MPEG
+    is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    return frame.colorspace, ColorRange.JPEG if is_full else ColorRange.MPEG
+
+
+def _mux(copy: OutputContainer, packets: list[av.Packet], durations: list[int]) -> None:
+    for packet in packets:
+        packet.duration = durations.pop(0)
+        copy.mux(packet)
+
+
+def _silence(copy: OutputContainer, end: float) -> list[av.Packet]:
+    """Packets of a silent track that keeps a player's clock, which begins and ends with the sound."""
+    sound = copy.add_stream("aac", rate=SILENCE_RATE, layout="mono")
+    frames = []
+    for start in range(0, round(end * SILENCE_RATE), SILENCE_FRAME):
+        samples = np.zeros((1, min(SILENCE_FRAME, round(end * SILENCE_RATE) - start)), dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = SILENCE_RATE, start
+        frames.append(frame)
+    return [packet for frame in [*frames, None] for packet in sound.encode(frame)]
 
 
 def _in_workers(
@@ -135,10 +171,9 @@ def prepare_videos(
         `ValueError`: If the folder has no videos, or two of them differ in nothing but their suffix.
     """
     source, target = Path(source), Path(target)
-    found = (path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    videos = sorted(
-        path for path in found if not path.resolve().is_relative_to(target.resolve())
-    )  # no copies of copies
+    copies = target.resolve()
+    found = sorted(map(Path, walk_files(source, VIDEO_SUFFIXES)))
+    videos = [path for path in found if not path.resolve().is_relative_to(copies)]  # no copies of copies
     if not videos:
         raise ValueError(f"The folder {source} has no videos ({', '.join(VIDEO_SUFFIXES)}).")
     targets = {}

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 import pytest
 from other_processes import lives, wait_for
 
-from modeling_siasamrea.commands.check import main
+from modeling_siasamrea.commands import check as check_command
 from modeling_siasamrea.data.questions import load_video_questions, read_skip_list
 from modeling_siasamrea.preparation import check_videos as check
 
@@ -34,7 +34,7 @@ def data(tmp_path, write_video):
 
 def test_each_fault_is_found_and_named(data, capsys):
     command = [str(data / "rows.jsonl"), "--videos", str(data / "videos"), "--output", str(data / "report")]
-    counts = main([*command, "--workers", "2"])
+    counts = check_command.main([*command, "--workers", "2"])
     assert counts == {
         "unreadable": 2,
         "missing": 1,
@@ -60,13 +60,21 @@ def test_each_fault_is_found_and_named(data, capsys):
 
 def test_bad_usage_gets_a_sentence(capsys):
     with pytest.raises(ValueError, match="needs --annotations"):
-        main(["msvd_qa"])
+        check_command.main(["msvd_qa"])
     with pytest.raises(ValueError, match=r"benchmarks or files that do not exist: msvdqa \(did you mean msvd_qa\?\)"):
-        main(["msvdqa"])
+        check_command.main(["msvdqa"])
     for wrong in (["--workers", "0"], ["--timeout", "0"], ["--videos", "nowhere"]):
         with pytest.raises(SystemExit, match="2"):
-            main(["msvd_qa", *wrong])
+            check_command.main(["msvd_qa", *wrong])
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_home_folder_is_understood(data, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(data))
+    assert check.check_video(check.Video("~/videos/good.mp4", None)) == []
+    (data / "rows.jsonl").write_text(json.dumps({"video": "good.mp4", "question": "what ?", "answer": "cat"}))
+    assert check_command.main(["~/rows.jsonl", "--videos", "~/videos", "--output", "~/report", "--workers", "1"]) == {}
+    assert (data / "report" / "skip_list.jsonl").read_text() == ""
 
 
 def dies_of_some(video: check.Video) -> list[check.Fault]:

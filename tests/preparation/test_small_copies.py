@@ -1,17 +1,21 @@
 """The fast copy of a folder: the same frames at the same indices, resumable, failures named."""
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
+import time
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+import torch
+from av.video.reformatter import ColorRange, Colorspace
 from other_processes import lives, wait_for
 
+from modeling_siasamrea.commands import prepare as command
 from modeling_siasamrea.preparation import small_copies as prepare
 from modeling_siasamrea.processors.video_decoding import decode_frames
 
@@ -94,16 +98,28 @@ def test_the_copy_keeps_times_and_turns_frames(tmp_path):
         assert first.rotation == 0 and first.time == pytest.approx(0.5)
 
 
+def test_linked_folders_are_copied_and_hidden_files_are_not(tmp_path, write_video):
+    write_video(tmp_path / "elsewhere" / "v.mp4", frames=3)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "circle").symlink_to(tmp_path / "videos")
+    (tmp_path / "elsewhere" / "._v.mp4").write_bytes(b"made by a Mac")
+    assert prepare.prepare_videos(tmp_path / "videos", tmp_path / "fast", workers=1) == []
+    assert [path.relative_to(tmp_path / "fast").as_posix() for path in (tmp_path / "fast").rglob("*.mp4")] == [
+        "linked/v.mp4"
+    ]
+
+
 def test_copies_inside_the_folder_are_not_copied(tmp_path, write_video):
     write_video(tmp_path / "v.ts", frames=3)
     for _ in range(2):
-        prepare.main([str(tmp_path), str(tmp_path / "fast"), "--workers", "1"])
+        command.main([str(tmp_path), str(tmp_path / "fast"), "--workers", "1"])
     assert [path.name for path in tmp_path.rglob("*.mp4")] == ["v.mp4"]
 
 
 def test_arguments_that_make_no_sense_get_a_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        prepare.main([str(tmp_path), str(tmp_path / "fast"), "--workers", "0"])
+        command.main([str(tmp_path), str(tmp_path / "fast"), "--workers", "0"])
     assert "--workers must be above 0" in capsys.readouterr().err
 
 
@@ -121,19 +137,104 @@ def die_of_video_3(path, copy):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
-    """The parent prints its workers' ids, sleeps, and is killed."""
-    program = tmp_path / "parent.py"
-    program.write_text(
-        "import time, os\n"
-        "from modeling_siasamrea.preparation.small_copies import _in_workers\n"
-        "def work(path, copy):\n"
-        "    os.write(1, f'{os.getpid()}\\n'.encode())\n"  # in one piece: both write at once
-        "    time.sleep(60)\n"
-        "list(_in_workers(work, {1: 1, 2: 2}, 2))\n"
-    )
-    parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
-    workers = [int(parent.stdout.readline()) for _ in range(2)]
+def note_and_sleep(path, copy):
+    os.write(path, f"{os.getpid()}\n".encode())  # in one piece: both write at once
+    time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which processes live")
+def test_workers_end_with_a_parent_that_is_killed():
+    """The parent's workers write their ids, sleep, and the parent is killed."""
+    notes, note = os.pipe()
+    forked = multiprocessing.get_context("fork")
+    parent = forked.Process(target=lambda: list(prepare._in_workers(note_and_sleep, {note: 1, os.dup(note): 2}, 2)))
+    parent.start()
+    with os.fdopen(notes) as lines:
+        workers = [int(lines.readline()) for _ in range(2)]
     parent.kill()
-    parent.wait()
+    parent.join()
     assert wait_for(lambda: not any(map(lives, workers)), 10), f"the workers {workers} are still there"
+
+
+PATCHES = [
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (200, 120, 40),
+    (90, 90, 90),
+    (255, 255, 255),
+    (0, 0, 0),
+    (30, 160, 220),
+]
+
+
+@pytest.mark.parametrize(
+    ("codec", "container", "pix_fmt", "colorspace", "color_range"),
+    [
+        ("libx264", "mp4", "yuv420p", Colorspace.ITU709, ColorRange.MPEG),
+        ("libvpx-vp9", "webm", "yuv420p", Colorspace.ITU709, ColorRange.MPEG),
+        ("mjpeg", "avi", "yuvj444p", Colorspace.ITU601, ColorRange.JPEG),
+        ("libx264", "mkv", "yuv420p", Colorspace.ITU709, ColorRange.JPEG),
+        ("libx264rgb", "mkv", "rgb24", None, None),
+    ],
+)
+def test_the_copy_keeps_colours(tmp_path, codec, container, pix_fmt, colorspace, color_range):
+    image = np.repeat(np.repeat(np.array(PATCHES, np.uint8).reshape(2, 4, 3), 32, axis=0), 32, axis=1)
+    source = tmp_path / f"v.{container}"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream(codec, rate=5)
+        (stream.height, stream.width), stream.pix_fmt = image.shape[:2], pix_fmt
+        if colorspace is not None:
+            # FFmpeg's own numbers: 1 is BT.709, 5 BT.601.
+            stream.codec_context.colorspace = 1 if colorspace == Colorspace.ITU709 else 5
+            stream.codec_context.color_range = color_range
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        if colorspace is not None:
+            frame = frame.reformat(format=pix_fmt, dst_colorspace=colorspace, dst_color_range=color_range)
+        for index in range(3):
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert prepare.prepare_video(source, tmp_path / "copy.mp4", short_side=64, group=8, crf=20) is None
+    original, copy = (decode_frames(path, [1])[0][0].int() for path in (source, tmp_path / "copy.mp4"))
+    centres = (slice(None), slice(16, None, 32), slice(16, None, 32))
+    assert (original[centres] - image.transpose(2, 0, 1)[centres]).abs().max() <= 6  # the file is what it should be
+    assert (original[centres] - copy[centres]).abs().max() <= 3
+
+
+@pytest.mark.parametrize("name", ["04_bt709.mp4", "04b_full_range.avi", "04d_bt709.webm"])
+def test_copies_of_the_cases_keep_their_colours(shared, tmp_path, name):
+    source = shared / "cases" / name
+    assert prepare.prepare_video(source, tmp_path / "copy.mp4", short_side=256, group=8, crf=20) is None
+    original, copy = (decode_frames(path, [0, 4])[0].int() for path in (source, tmp_path / "copy.mp4"))
+    near = [original.roll(step, side) for step in range(-6, 7) for side in (2, 3)]
+    flat = torch.stack([(original - other).abs().amax(1) for other in near]).amax(0) <= 1  # (2, height, width)
+    assert flat.float().mean() > 0.1 and (original - copy).abs().amax(1)[flat].max() <= 3
+
+
+def test_the_copy_keeps_the_clock_and_the_shape(tmp_path):
+    """Pictures from 1 to 2.6 s with sound from 0 to 4 s, with pixels twice as wide as high."""
+    source = tmp_path / "late.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for start in range(0, 64000, 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+        for index in range(40):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 8 + 6 * index, dtype=np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 1000 + 40 * index, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert prepare.prepare_video(source, tmp_path / "copy.mp4", short_side=16, group=8, crf=20) is None
+    (original, before), (copy, after) = (
+        decode_frames(path, [0], start=2.0) for path in (source, tmp_path / "copy.mp4")
+    )
+    assert original.shape[2:] == (32, 64) and copy.shape[2:] == (16, 32)
+    assert (original.float().mean() - copy.float().mean()).abs() < 3
+    assert before.times[0] == pytest.approx(after.times[0], abs=0.001)
+    assert before.video_end == pytest.approx(after.video_end, abs=0.07)

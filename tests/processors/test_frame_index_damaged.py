@@ -9,6 +9,7 @@ import torch
 from numbered_videos import CLOSED, FRAMES, decoded_from_the_start, number, picture, write
 
 from modeling_siasamrea.processors import frame_index as frame_index_module
+from modeling_siasamrea.processors import video_decoding
 from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
 
 
@@ -78,6 +79,35 @@ def test_damaged_files_give_the_same_each_time(tmp_path, codec, container):
             readable += 1
             assert torch.equal(results[0][0], results[1][0])
     assert readable
+
+
+@pytest.mark.parametrize(("kind", "container"), [("hevc_default", "mkv"), ("vp8", "webm"), ("mjpeg", "avi")])
+def test_frames_that_are_called_intact_depend_on_nothing_else(numbered, tmp_path, monkeypatch, kind, container):
+    """Neither on the decoder's threads nor on what else is asked for, however a file is damaged."""
+    data = numbered(kind, container).read_bytes()
+    generator = np.random.default_rng(1)
+    noticed, compared = 0, 0
+    for trial in range(6):
+        damaged = bytearray(data)
+        for place in generator.integers(len(data) // 8, len(data) * 7 // 8, 4):
+            damaged[place] = generator.integers(256)
+        path = tmp_path / f"damaged{trial}.{container}"
+        path.write_bytes(damaged)
+        monkeypatch.setattr(video_decoding, "_decoder_threads", lambda: 1)
+        everything, all_of = decode_frames(path, lambda all_of: np.arange(all_of.total_num_frames))
+        noticed += not all_of.intact
+        monkeypatch.setattr(video_decoding, "_decoder_threads", lambda: 0)
+        for index in range(0, len(everything), 12):
+            try:
+                frames, metadata = decode_frames(path, [index])
+                others, other_metadata = decode_frames(path, [max(0, index - 5), index])
+            except VideoDecodingError:
+                continue
+            if metadata.intact and (all_of.intact or other_metadata.intact):
+                compared += 1
+                assert torch.equal(frames[0], (others[-1] if other_metadata.intact else everything[index]))
+                assert not all_of.intact or torch.equal(frames[0], everything[index])
+    assert compared and (noticed or kind == "vp8")
 
 
 def test_a_lost_frame_leaves_the_one_before_on_the_screen(tmp_path):
