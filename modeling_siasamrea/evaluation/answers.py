@@ -40,6 +40,7 @@ class EvaluationAnswers:
         scores: Sequence[float | None],
         loss: float,
         finite: bool = True,
+        one_start: bool = False,
     ) -> None:
         r"""
         Notes the answers to a row.
@@ -50,8 +51,11 @@ class EvaluationAnswers:
             scores (`Sequence[float | None]`): Their probabilities; `None` for counts.
             loss (`float`): The ground-truth loss of the first pass; NaN where the right answer is not known.
             finite (`bool`, *optional*, defaults to `True`): Whether the scores behind the answers are finite numbers.
+            one_start (`bool`, *optional*, defaults to `False`):
+                Whether all starts show the same frames, as in a video that is too short for a second one.
         """
-        self.answers[row] = {"answers": answers, "scores": scores, "loss": loss, "finite": finite}
+        noted = {"answers": answers, "scores": scores, "loss": loss, "finite": finite}
+        self.answers[row] = noted | {"one_start": one_start}
 
     def note_logits(
         self,
@@ -60,6 +64,7 @@ class EvaluationAnswers:
         logits: torch.Tensor,
         labels: torch.Tensor,
         config: SiaSamReaConfig,
+        one_start: torch.Tensor,
     ) -> None:
         r"""
         Notes the answers of a batch.
@@ -70,6 +75,7 @@ class EvaluationAnswers:
             logits (`torch.Tensor` of shape `(questions, passes, classes)`): The model's scores.
             labels (`torch.Tensor` of shape `(questions,)`): The right answers; -100 where one is not known.
             config ([`SiaSamReaConfig`]): Its `id2label` and `multiple_choice_loss`.
+            one_start (`torch.BoolTensor` of shape `(questions,)`): Whether all starts show the same frames.
         """
         if task == "count":
             answers, scores = logits.squeeze(2).tolist(), [[None] * self.passes] * len(logits)
@@ -80,7 +86,7 @@ class EvaluationAnswers:
         losses = ground_truth_loss(logits[:, 0], labels, task, config.multiple_choice_loss)
         losses = losses.masked_fill(labels == -100, float("nan"))
         finite = torch.isfinite(logits).flatten(1).all(dim=1)
-        for noted in zip(rows.tolist(), answers, scores, losses.tolist(), finite.tolist()):
+        for noted in zip(rows.tolist(), answers, scores, losses.tolist(), finite.tolist(), one_start.tolist()):
             self.note(*noted)
 
     def gather(self) -> None:
@@ -127,6 +133,9 @@ class EvaluationAnswers:
             [given[: self.offsets] for given in answers],
             [given[: self.offsets] for given in scores],
             [given[self.offsets] for given in answers] if self.offsets > 1 else None,
+            [self.answers.get(row, {}).get("one_start", False) for row in range(len(questions))]
+            if self.offsets > 1
+            else None,
         )
         metrics |= {"loss": sum(losses) / len(losses)} if losses else {}
         metrics |= {"questions": len(questions), "unreadable": len(self.unreadable)}

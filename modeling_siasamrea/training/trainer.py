@@ -189,7 +189,9 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
         for of_pass in frames.split(frames.shape[1] // self.answers.passes, dim=1):
             logits.append(model(**batch | {name: of_pass}).logits.float())
         logits = torch.stack(logits, dim=1)  # (questions, passes, classes)
-        self.answers.note_logits(inputs["rows"], batch["task"], logits, labels, self.method)
+        starts = frames.unflatten(1, (self.answers.passes, -1))[:, : self.answers.offsets]
+        one_start = (starts == starts[:, :1]).flatten(1).all(dim=1)[batch["video_index"]]  # (questions,)
+        self.answers.note_logits(inputs["rows"], batch["task"], logits, labels, self.method, one_start)
 
 
 __all__ = ["SiaSamReaTrainer"]

@@ -96,3 +96,12 @@ def test_any_right_answer_is_right(make_trainer):
     assert output.metrics["test_open_ended_coverage"] == 0.5
     assert [line["answer"] for line in output.predictions] == [["dog", "cat"], ["okapi", "giraffe"]]
     assert [line["correct"] for line in output.predictions] == [True, False]
+
+
+def test_a_video_too_short_for_a_second_start_is_told_from_steady_answers(make_trainer, small_data, write_video):
+    write_video(small_data / "short.mp4", frames=2)
+    trainer = make_trainer([open_ended("short.mp4"), open_ended("v0.mp4")], eval_offsets=2)
+    metrics = trainer.evaluate()
+    assert metrics["eval_one_start_share"] == 1 / 2 and "eval_flip_rate" in metrics
+    alone = make_trainer([open_ended("short.mp4")], eval_offsets=2).evaluate()
+    assert alone["eval_one_start_share"] == 1 and "eval_flip_rate" not in alone
