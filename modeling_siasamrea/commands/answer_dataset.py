@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,11 @@ def answer_dataset(
         `ValueError`: If nothing can run the actors.
     """
     import ray  # the extra `ray`
+    from ray import cloudpickle
 
+    # Functions that only handle text travel whole: otherwise each of Ray's workers would import torch to find them.
+    for module in (sys.modules[__name__], sys.modules[read_request.__module__]):
+        cloudpickle.register_pickle_by_value(module)
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     actors = actors or gpus or cpus

@@ -36,14 +36,13 @@ def load_model(checkpoint: str | Path) -> tuple[PreTrainedModel, SiaSamReaProces
         return model, SiaSamReaProcessor.from_pretrained(checkpoint)
 
 
-def load_answerer(checkpoint: str | Path, device: int | str | None = None) -> Pipeline:
+def load_answerer(checkpoint: str | Path, device: int | None = None) -> Pipeline:
     r"""
     Loads the pipeline of a checkpoint.
 
     Args:
         checkpoint (`str` or `Path`): Hub name or folder of a checkpoint, a video-language model, or an adapter.
-        device (`int` or `str`, *optional*): Number of a GPU, or a device of torch. By default the CPU, with its fast
-            paths, see [`speed_up_on_cpu`].
+        device (`int`, *optional*): Number of a GPU. By default the CPU, with its fast paths, see [`speed_up_on_cpu`].
 
     Raises:
         `ValueError`: If it cannot be loaded.

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..conversion.to_torch_export import save_exported_model
-from .checkpoint import load_answerer
+from .checkpoint import load_model
 from .parser import parser_for
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     arguments = export_arguments(argv)
-    answerer = load_answerer(arguments.model, "cpu")  # plain layers, which any machine runs
-    if answerer.model.config.model_type != "siasamrea":
+    model, processor = load_model(arguments.model)
+    if model.config.model_type != "siasamrea":
         raise ValueError(f"{arguments.model} is not a SiaSamRea checkpoint; only these can be exported.")
-    print(save_exported_model(arguments.output, answerer.model, answerer.processor, arguments.task))
+    print(save_exported_model(arguments.output, model, processor, arguments.task))
 
 
 def export_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

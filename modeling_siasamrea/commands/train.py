@@ -150,8 +150,6 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
     model, processor = prepare_model(
         arguments, rows.train if training.do_train else [], data.vocabulary_size, training.output_dir
     )
-    if training.device.type == "cpu":
-        speed_up_on_cpu(model)
     log_coverage(rows, model.config)
     make_dataset = partial(VideoQuestionDataset, processor=processor)
     train_dataset = None
