@@ -317,7 +317,7 @@ def _from_one_key_frame(
         pts, dts = index.entries[index.entry[near[0]]].tolist()
         container.seek(dts, stream=stream)
         packets = _from_key_frame(packets, pts)
-    if stream.codec_context.codec.canonical_name == "h264":
+    if stream.codec_context.codec.canonical_name in ("h264", "hevc"):
         packets = _spared(stream, packets, set(index.pts[near].tolist()))
     frames, reached = decode_packets(stream, packets), -1
     for number in near.tolist():
@@ -337,9 +337,9 @@ def _from_one_key_frame(
 
 def _spared(stream: VideoStream, packets: Iterator[Packet], wanted: set[int]) -> Iterator[Packet]:
     """
-    Packets of H.264 up to the last that has a wanted time, and an empty one, which makes the decoder give what it
-    holds back. Of others it leaves out pictures that none refers to. A wanted picture's second field may be a packet
-    of its own.
+    Packets of H.264 or HEVC up to the last that has a wanted time, and an empty one, which makes the decoder give what
+    it holds back. The decoder leaves out pictures that are not wanted and that no other refers to. A wanted picture's
+    second field may be a packet of its own.
     """
     second_field = False
     for packet in packets:
