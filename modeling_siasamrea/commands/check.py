@@ -14,7 +14,7 @@ from ..data.questions import VideoQuestion, load_video_questions
 from ..data.unlabelled_rows import name_unlabelled
 from ..preparation.check_videos import TIMEOUT, UNUSABLE, check_videos, distinct_videos
 from .arguments import refuse_unknown
-from .parser import parser_for
+from .parser import parser_for, shard_of
 
 
 def load_rows(name: str, annotations: str | None, videos: str | None, splits: list[str]) -> list[VideoQuestion]:
@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> Counter:
     arguments = check_arguments(argv)
     rows = load_rows(arguments.name, arguments.annotations, arguments.videos, arguments.splits)
 
-    videos = distinct_videos(rows)
+    number, count = arguments.shard
+    videos = sorted(distinct_videos(rows), key=lambda video: (video.path, video.data or b""))[number - 1 :: count]
     arguments.output.mkdir(parents=True, exist_ok=True)
     counts: Counter = Counter()
     report, skip_list = arguments.output / "report.jsonl", arguments.output / "skip_list.jsonl"
@@ -96,6 +97,13 @@ def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--splits", nargs="+", choices=splits, default=splits, help="default: all that are there")
     parser.add_argument("--output", type=Path, default=Path("data_check"), help="folder of the report")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one per core")
+    parser.add_argument(
+        "--shard",
+        type=shard_of,
+        default=(1, 1),
+        metavar="i/n",
+        help="check the i-th of n shares of the videos, on any machine; the reports of all are joined by cat",
+    )
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per video; default: %(default)s")
     given = parser.parse_args(argv)
     if given.workers < 1 or not given.timeout > 0:

@@ -20,3 +20,11 @@ def parser_for(arguments_of: Callable) -> ArgumentParser:
     """Makes a parser whose help begins with the docstring of the function that reads the arguments."""
     description = inspect.getdoc(arguments_of)
     return ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Reads `i/n`, the i-th of n shares of the work, counted from 1: the videos `i - 1`, `i - 1 + n` and so on."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"--shard must be i/n with i from 1 to n; got {text!r}.")
+    return int(number), int(count)

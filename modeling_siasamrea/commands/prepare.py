@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..preparation.small_copies import prepare_videos
-from .parser import parser_for
+from .parser import parser_for, shard_of
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, str]]:
@@ -35,6 +35,13 @@ def prepare_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--group", type=int, default=8, help="frames between key frames; default: %(default)s")
     parser.add_argument("--crf", type=int, default=20, help="H.264 quality, lower is better; default: %(default)s")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one per core")
+    parser.add_argument(
+        "--shard",
+        type=shard_of,
+        default=(1, 1),
+        metavar="i/n",
+        help="copy the i-th of n shares of the videos, on any machine; failures.jsonl is then failures-i-of-n.jsonl",
+    )
     given = parser.parse_args(argv)
     if min(given.short_side, given.group, given.workers) < 1 or not 0 <= given.crf <= 51:
         parser.error("--short_side, --group and --workers must be above 0, and --crf from 0 to 51.")

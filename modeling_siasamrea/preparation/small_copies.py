@@ -151,7 +151,13 @@ def _in_workers(
 
 
 def prepare_videos(
-    source: str | Path, target: str | Path, short_side: int = 256, group: int = 8, crf: int = 20, workers: int = 2
+    source: str | Path,
+    target: str | Path,
+    short_side: int = 256,
+    group: int = 8,
+    crf: int = 20,
+    workers: int = 2,
+    shard: tuple[int, int] = (1, 1),
 ) -> list[dict[str, str]]:
     r"""
     Copies a folder of videos with its subfolders.
@@ -163,9 +169,12 @@ def prepare_videos(
         group (`int`, *optional*, defaults to 8): Frames from one key frame to the next.
         crf (`int`, *optional*, defaults to 20): H.264's constant rate factor.
         workers (`int`, *optional*, defaults to 2): Processes.
+        shard (`tuple[int, int]`, *optional*, defaults to `(1, 1)`):
+            `(i, n)`: the i-th of n shares of the videos, counted from 1.
 
     Returns:
-        `list[dict[str, str]]`: `video` and `error` of each that failed, also in `failures.jsonl`.
+        `list[dict[str, str]]`: `video` and `error` of each that failed, also in `failures.jsonl`, which has a name of
+        its own for each of several shares.
 
     Raises:
         `ValueError`: If the folder has no videos, or two of them differ in nothing but their suffix.
@@ -182,7 +191,8 @@ def prepare_videos(
         if copy in targets:
             raise ValueError(f"{targets[copy]} and {path} would both become {copy}; rename one of them.")
         targets[copy] = path
-    todo = {path: copy for copy, path in targets.items() if not copy.exists()}
+    number, count = shard
+    todo = {path: copy for copy, path in list(targets.items())[number - 1 :: count] if not copy.exists()}
     failures = []
     work = partial(prepare_video, short_side=short_side, group=group, crf=crf)
     for path, error in tqdm(_in_workers(work, todo, workers), total=len(todo), desc="Preparing videos", unit="video"):
@@ -190,7 +200,8 @@ def prepare_videos(
             failures.append({"video": str(path.relative_to(source)), "error": error})
     failures.sort(key=lambda failure: failure["video"])
     target.mkdir(parents=True, exist_ok=True)
-    (target / "failures.jsonl").write_text("".join(json.dumps(failure) + "\n" for failure in failures))
+    report = "failures.jsonl" if count == 1 else f"failures-{number}-of-{count}.jsonl"
+    (target / report).write_text("".join(json.dumps(failure) + "\n" for failure in failures))
     return failures
 
 

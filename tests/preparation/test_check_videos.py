@@ -69,6 +69,17 @@ def test_bad_usage_gets_a_sentence(capsys):
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_shares_of_the_work_make_the_whole(data):
+    command = [str(data / "rows.jsonl"), "--videos", str(data / "videos"), "--workers", "1"]
+    whole = check_command.main([*command, "--output", str(data / "report")])
+    shares = [check_command.main([*command, "--output", str(data / n), "--shard", f"{n}/4"]) for n in "1234"]
+    assert sum(shares, start=type(whole)()) == whole
+    joined = "".join((data / n / "report.jsonl").read_text() for n in "1234")
+    assert sorted(joined.splitlines()) == sorted((data / "report" / "report.jsonl").read_text().splitlines())
+    with pytest.raises(SystemExit, match="2"):
+        check_command.main([*command, "--shard", "5/4"])
+
+
 def test_the_home_folder_is_understood(data, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(data))
     assert check.check_video(check.Video("~/videos/good.mp4", None)) == []

@@ -110,6 +110,17 @@ def test_linked_folders_are_copied_and_hidden_files_are_not(tmp_path, write_vide
     ]
 
 
+def test_shares_of_the_work_make_the_whole(tmp_path, write_video):
+    for name in "abc":
+        write_video(tmp_path / "videos" / f"{name}.mp4", frames=2)
+    (tmp_path / "videos" / "d.mp4").write_bytes(b"no video")
+    for share, copies in (("2/3", ["b"]), ("1/3", ["a", "b"]), ("3/3", ["a", "b", "c"])):
+        command.main([str(tmp_path / "videos"), str(tmp_path / "fast"), "--workers", "1", "--shard", share])
+        assert sorted(path.stem for path in (tmp_path / "fast").glob("*.mp4")) == copies
+    reports = [(tmp_path / "fast" / f"failures-{number}-of-3.jsonl").read_text() for number in (1, 2, 3)]
+    assert json.loads("".join(reports))["video"] == "d.mp4"
+
+
 def test_copies_inside_the_folder_are_not_copied(tmp_path, write_video):
     write_video(tmp_path / "v.ts", frames=3)
     for _ in range(2):
