@@ -1,5 +1,6 @@
 """Processor class for SiaSamRea: questions and candidates beside the clips of videos."""
 
+import re
 from threading import Lock
 
 from transformers import BatchFeature
@@ -150,6 +151,27 @@ class SiaSamReaProcessor(ProcessorMixin):
     def _lengths(self, rows: list[str]) -> list[int]:
         """Tokens of each text, with the special ones."""
         return [len(ids) for ids in self.tokenizer(rows, truncation=False, verbose=False)["input_ids"]]
+
+    def unknown_words(self, text: str) -> list[str]:
+        r"""
+        Finds the words that the tokenizer does not know: unknown to it, or spelled letter by letter. An answer to a
+        question with such a word is uncertain.
+
+        Args:
+            text (`str`): A question.
+
+        Returns:
+            `list[str]`: the words in their order, each once.
+        """
+
+        def is_unknown(word: str) -> bool:
+            pieces = self.tokenizer.tokenize(word)
+            letters = sum(len(piece.removeprefix("##")) == 1 for piece in pieces)
+            spelled = letters > 1 and any(piece.startswith("##") for piece in pieces)
+            return spelled or self.tokenizer.unk_token in pieces
+
+        with _tokenizing:
+            return [word for word in dict.fromkeys(re.findall(r"\w+", text)) if is_unknown(word)]
 
     def _shortened(self, question: str, candidates: list[str], limit: int) -> list[str]:
         """

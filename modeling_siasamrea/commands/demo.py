@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="siasamrea_demo_") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         page = Page(Demo(answerer, examples), Path(arguments.checkpoint).name)
-        launch_page(page, server_name=arguments.host, server_port=arguments.port)
+        auth = arguments.auth and tuple(arguments.auth.split(":", 1))
+        where = {"server_name": arguments.host, "server_port": arguments.port}
+        launch_page(page, share=arguments.share, auth=auth, **where)
 
 
 if __name__ == "__main__":
@@ -62,4 +64,9 @@ def demo_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--host", help="address to serve on; 0.0.0.0 for other machines too; default: 127.0.0.1")
     parser.add_argument("--port", type=int, help="port to serve on; default: the first free one from 7860")
-    return parser.parse_args(argv)
+    parser.add_argument("--share", action="store_true", help="also serve at a public address of Gradio's, for a week")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask visitors for this name and password")
+    arguments = parser.parse_args(argv)
+    if arguments.auth is not None and not all(arguments.auth.partition(":")):
+        parser.error("--auth must have the form USER:PASSWORD.")
+    return arguments

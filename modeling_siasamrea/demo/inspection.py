@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..configuration_siasamrea import SiaSamReaConfig, round_count
+from ..data.questions import VideoQuestion
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..processors.video_decoding import decode_frames
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from ..siamese_reasoning import SiameseReasoning
+from ..video_language.data import VideoLanguageDataCollator, read_fitting_clips
+from ..video_language.pipeline import VideoLanguagePipeline
 
 
 if TYPE_CHECKING:
@@ -159,6 +162,50 @@ def inspect_video(
     ]
 
 
+def answers_from_other_starts(
+    answerer: VideoLanguagePipeline,
+    video: str | Path,
+    questions: list[str],
+    candidates: list[str] | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    task: str | None = None,
+    num_starts: int = NUM_STARTS,
+) -> tuple[list[float], list[list[list[dict[str, Any]]]]]:
+    r"""
+    Answers questions with a video-language model from anchor clips that start elsewhere.
+
+    Args:
+        answerer ([`VideoLanguagePipeline`]): The model and its processor.
+        video (`str` or `Path`): The video file.
+        questions (`list[str]`): The questions.
+        candidates (`list[str]`, *optional*): Answers to choose from, for every question.
+        start (`float`, *optional*): Start of the span asked about, in seconds.
+        end (`float`, *optional*): End of the span asked about, in seconds.
+        task (`str`, *optional*): `"open_ended"`, `"multiple_choice"` or `"count"`.
+        num_starts (`int`, *optional*, defaults to 8):
+            The most anchors that start elsewhere, spread evenly over the valid range; short videos have fewer starts.
+
+    Returns:
+        `tuple[list[float], list]`: first frames in seconds, that of the centred anchor first, and for each of them and
+        each question the answers of the pipeline, the best first.
+
+    Raises:
+        [`VideoDecodingError`]: If the video cannot be read.
+    """
+    clips = read_fitting_clips(answerer.processor, video, start, end, eval_offsets=1 + num_starts)[:-1]  # not shuffled
+    clips = list({tuple(clip[1]): clip for clip in clips}.values())  # each of other frames
+    choices = None if candidates is None else tuple(candidates)
+    task = task or ("open_ended" if candidates is None else "multiple_choice")
+    asked = [VideoQuestion(str(video), text, None, task, repr(text), choices) for text in questions]
+    collator = VideoLanguageDataCollator(answerer.processor)
+    answers = []
+    for clip in clips:
+        features = [collator.to_answer(asked, [clip]) | {"places": list(range(len(asked)))}]
+        answers.append([best for _, best in answerer.postprocess(answerer.forward(features))])
+    return [clip[1][0] for clip in clips], answers
+
+
 def anchor_clip(
     video_processor: SiaSamReaVideoProcessor, video: str | Path, start: float | None = None, end: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -281,4 +328,4 @@ def _thumbnails(frames: torch.Tensor) -> torch.Tensor:
     return torch.cat(small).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-__all__ = ["Inspection", "anchor_clip", "frames_at", "inspect_video", "video_film"]
+__all__ = ["Inspection", "anchor_clip", "answers_from_other_starts", "frames_at", "inspect_video", "video_film"]

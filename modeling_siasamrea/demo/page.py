@@ -2,7 +2,10 @@
 
 import logging
 import math
+import os
+import tempfile
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,21 +17,42 @@ import numpy as np
 from ..data.folder_files import walk_files
 from ..data.questions import load_video_questions
 from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline
+from ..preparation.small_copies import prepare_video
 from ..processors.video_decoding import VIDEO_SUFFIXES
 from ..processors.video_source import VideoDecodingError
 from ..video_language.pipeline import VideoLanguagePipeline
-from .drawing import STYLE, draw_answers, draw_inspections, draw_notice, draw_span, draw_timeline
-from .inspection import anchor_clip, inspect_video, video_film
+from .drawing import (
+    STYLE,
+    draw_answers,
+    draw_inspections,
+    draw_notice,
+    draw_other_starts,
+    draw_span,
+    draw_timeline,
+    draw_vocabulary,
+)
+from .inspection import anchor_clip, answers_from_other_starts, inspect_video, video_film
 
 
 logger = logging.getLogger(__name__)
 
+PAGE_STYLE = Path(__file__).with_name("page.css")
 MAX_UPLOAD = "200mb"
 MAX_EXAMPLES = 200
 MAX_QUESTIONS = 16
+MAX_TEXTS = 320  # questions times candidates, each of which takes about a megabyte
+MAX_LETTERS = 20_000  # of a field
+MAX_COPIED_SECONDS = 300  # of a video that browsers do not play
 KEPT_SECONDS = 3600  # uploads older than this are deleted
 PLAYED_BY_BROWSERS = (".mp4", ".m4v", ".mov", ".webm")
-KINDS = {"open_ended": "from its vocabulary", "count": "with a number"}
+# How a model answers without candidates.
+KINDS = {"open_ended": "with one of the answers it knows", "count": "with a number"}
+KINDS_OF_LANGUAGE_MODELS = {"open_ended": "in its own words", "count": "with a number"}
+CTRL_ENTER = """<script>
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) document.querySelector("#ask")?.click();
+});
+</script>"""
 
 
 @dataclass(frozen=True)
@@ -41,18 +65,27 @@ class Example:
     task: str | None = None
     start: float | None = None
     end: float | None = None
+    file: str = ""  # the video's path within the folder of examples
 
     @property
     def name(self) -> str:
-        """What the list of examples shows."""
-        name = f"{Path(self.video).name}: {self.question}" if self.question else Path(self.video).name
+        """Returns what the list of examples shows."""
+        name = ": ".join(part for part in (self.file, self.question) if part)
         to = "" if self.end is None else f" to {self.end} s"
         return name if self.start is None and self.end is None else f"{name} (from {self.start or 0} s{to})"
 
 
+# What a page without examples offers to begin with: the visitor brings the video.
+QUESTIONS = [
+    Example("", "what color is the cat?", task="open_ended"),
+    Example("", "how many times does the cat jump?", task="count"),
+    Example("", "what does the cat do?", ("it sleeps", "it jumps"), task="multiple_choice"),
+]
+
+
 @dataclass(frozen=True)
 class Request:
-    """What is asked: the checked content of the page's fields."""
+    """The checked content of the page's fields."""
 
     video: str
     questions: list[str]
@@ -62,9 +95,13 @@ class Request:
     end: float | None
 
 
+class VideoFieldError(ValueError):
+    """Raised for the video or its span; the page shows the sentence beside them."""
+
+
 def load_examples(source: str | Path | None) -> list[Example]:
     """
-    What can be picked on the page.
+    Finds what can be picked on the page.
 
     Args:
         source (`str` or `Path`, *optional*): A folder of videos (and subfolders), or a JSONL or CSV file of questions.
@@ -77,12 +114,24 @@ def load_examples(source: str | Path | None) -> list[Example]:
     """
     if source is None:
         return []
-    if Path(source).is_dir():
-        examples = [Example(path) for path in sorted(walk_files(source, VIDEO_SUFFIXES))]
-    elif Path(source).is_file():
-        rows = load_video_questions(str(source), str(Path(source).parent), require_answers=False)
+    source = Path(source)
+    if source.is_dir():
         examples = [
-            Example(row.video, row.question, tuple(row.candidates or ()), row.task, row.start, row.end) for row in rows
+            Example(path, file=os.path.relpath(path, source)) for path in sorted(walk_files(source, VIDEO_SUFFIXES))
+        ]
+    elif source.is_file():
+        rows = load_video_questions(str(source), str(source.parent), require_answers=False)
+        examples = [
+            Example(
+                row.video,
+                row.question,
+                tuple(row.candidates or ()),
+                row.task,
+                row.start,
+                row.end,
+                os.path.relpath(row.video, source.parent) if os.path.exists(row.video) else row.video,
+            )
+            for row in rows
         ]
     else:
         raise ValueError(f"There is no folder or file of examples {source}.")
@@ -99,10 +148,10 @@ def read_request(
 
     Args:
         video (`str`, *optional*): The file.
-        questions (`str`): One a line.
-        candidates (`str`): One a line, or several in one line with commas between them; they make every question
+        questions (`str`): One per line.
+        candidates (`str`): One per line, or several in one line with commas between them; they make every question
             multiple choice.
-        kind (`str`, *optional*): The head that answers without candidates, where the model has several.
+        kind (`str`, *optional*): The task without candidates, where the model has several.
         start (`float`): Start of the span, in seconds.
         end (`float`): End of the span, in seconds.
         duration (`float`): Length of the video, in seconds.
@@ -111,13 +160,19 @@ def read_request(
         [`Request`]
 
     Raises:
-        `ValueError`: If something is missing or does not fit; the message is for the page.
+        [`VideoFieldError`]: If there is no video, or the span does not fit it.
+        `ValueError`: If a question or the candidates are missing or wrong.
     """
     if not video:
-        raise ValueError("There is no video to ask about: upload one or pick one first.")
+        raise VideoFieldError("There is no video to ask about: upload one or pick one first.")
+    if start is None or end is None or not 0 <= start < end or start >= duration:
+        raise VideoFieldError(
+            f"The span from {start} s to {end} s does not fit: it must start before it ends, within the video's "
+            f"{duration:.2f} s."
+        )
     lines = [line.strip() for line in questions.splitlines() if line.strip()]
     if not lines:
-        raise ValueError("There is no question: write one, or several, one a line.")
+        raise ValueError("There is no question: write one, or several, one per line.")
     if len(lines) > MAX_QUESTIONS:
         raise ValueError(f"There are {len(lines)} questions; ask at most {MAX_QUESTIONS} at a time.")
     choices = [line for line in candidates.splitlines() if line.strip()]
@@ -128,10 +183,9 @@ def read_request(
         raise ValueError(f"There is one candidate only, {choices[0]!r}: give two or more, or none.")
     if len(set(choices)) < len(choices):
         raise ValueError("A candidate is there twice: give each once.")
-    if start is None or end is None or not 0 <= start < end or start >= duration:
+    if len(lines) * len(choices) > MAX_TEXTS:
         raise ValueError(
-            f"The span from {start} s to {end} s does not fit: it must start before it ends, within the video's "
-            f"{duration:.2f} s."
+            f"There are {len(choices)} candidates for {len(lines)} questions; the product must be {MAX_TEXTS} at most."
         )
     return Request(
         video=video,
@@ -154,19 +208,30 @@ class Demo:
 
     def __init__(self, answerer: VideoQuestionAnsweringPipeline, examples: list[Example]):
         self.answerer = answerer
-        self.examples = {example.name: example for example in examples}
-        # The heads that a question without candidates leaves open.
-        self.kinds = [task for task in answerer.tasks if task in KINDS]
+        self.examples = examples
+        self.is_language_model = isinstance(answerer, VideoLanguagePipeline)
+        words = KINDS_OF_LANGUAGE_MODELS if self.is_language_model else KINDS
+        self.kinds = {task: words[task] for task in answerer.tasks if task in words}
+        # What a visitor begins with: three examples, or three questions that the model can answer.
+        self.starters = examples[:3] or [question for question in QUESTIONS if question.task in answerer.tasks]
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """Returns all answers that the model can give to a question without candidates, where they are a list."""
+        if self.is_language_model or "open_ended" not in self.answerer.tasks:
+            return []
+        return list(self.answerer.model.config.id2label.values())
 
     def span(self, video: str, film: np.ndarray, start: float, end: float, duration: float, player: str) -> str:
-        """The span marked on the film."""
+        """Marks the span on the film."""
         whole = (None if start <= 0 else start, None if end >= duration else end)
         (first, last), _ = video_film(video, 2, *whole)
         return draw_span(film, first, last, start, end, duration, player)
 
     def answer(self, request: Request, duration: float) -> tuple[str, str, str]:
-        """The answers, the anchor's frames on a timeline, and a sentence if the model could not read all of a text."""
-        cut = self.answerer.processor.num_truncated
+        """Returns the answers, the anchor's frames on a timeline, and a sentence if a text was too long."""
+        processor = self.answerer.processor
+        cut = processor.num_truncated
         answers = self.answerer(
             video=request.video,
             question=request.questions,
@@ -175,31 +240,28 @@ class Demo:
             end=request.end,
             task=request.task,
         )
-        frames, times = anchor_clip(self.answerer.processor.video_processor, request.video, request.start, request.end)
+        frames, times = anchor_clip(processor.video_processor, request.video, request.start, request.end)
         span = (request.start or 0.0, duration if request.end is None else request.end)
-        cut = self.answerer.processor.num_truncated - cut
-        warning = "A text is longer than the model reads: the answer is to what is left of it." if cut else ""
-        return draw_answers(request.questions, answers), draw_timeline(frames, times, *span, duration), warning
+        warning = "A text is longer than the model reads: the answer is to the part before the limit."
+        unknown = [[] if self.is_language_model else processor.unknown_words(text) for text in request.questions]
+        return (
+            draw_answers(request.questions, answers, unknown),
+            draw_timeline(frames, times, *span, duration),
+            warning if processor.num_truncated > cut else "",
+        )
 
     def look_inside(self, request: Request) -> str:
-        """The siamese clips, their answers, affinity, soft label and other starts; of SiaSamRea's own network."""
-        if isinstance(self.answerer, VideoLanguagePipeline):
-            return draw_notice("Siamese clips, affinity and soft label are shown of SiaSamRea's own network only.")
-        inspections = inspect_video(
-            self.answerer.model,
-            self.answerer.processor,
-            request.video,
-            request.questions,
-            request.candidates,
-            request.start,
-            request.end,
-            request.task,
-        )
-        return draw_inspections(inspections)
+        """Returns the answers from other frames; of SiaSamRea's own network also affinity and soft label."""
+        span = {"start": request.start, "end": request.end, "task": request.task}
+        asked = (request.video, request.questions, request.candidates)
+        if self.is_language_model:
+            starts, answers = answers_from_other_starts(self.answerer, *asked, **span)
+            return draw_other_starts(request.questions, starts, answers)
+        return draw_inspections(inspect_video(self.answerer.model, self.answerer.processor, *asked, **span))
 
 
 def sentence(error: Exception) -> str:
-    """What the page says of an error: never where on the server it was."""
+    """Returns what the page says of an error: never where on the server it was."""
     if isinstance(error, VideoDecodingError):
         name = Path(error.video).name
         return f"The video {name} cannot be read: {error.reason.replace(str(error.video), name)}."
@@ -227,7 +289,8 @@ class Page:
             self.video, self.film, self.duration = gr.State(), gr.State(), gr.State(0.0)
             self.player, self.request = gr.State(""), gr.State()
             gr.Markdown(
-                f"# See what the model sees\nAsk *{escape(title)}* about a video, then look inside its answer."
+                f"# Ask about a video\n*{escape(title)}* answers from a few frames of it. See which, and whether "
+                "others change the answer."
             )
             with gr.Row():
                 with gr.Column(scale=5):
@@ -235,15 +298,24 @@ class Page:
                 with gr.Column(scale=6):
                     self._lay_out_questions()
             self.timeline = gr.HTML(elem_id="timeline")
-            with gr.Accordion("Look inside", open=False, visible=False, elem_id="look") as self.look:
+            with gr.Accordion("Look inside the answer", open=False, visible=False, elem_id="look") as self.look:
                 self.inside = gr.HTML(elem_id="inside", min_height=60)
             self._connect()
 
     def _lay_out_video(self) -> None:
-        names = list(self.demo.examples)
-        self.pick = gr.Dropdown(names, value=None, label="Pick an example", visible=bool(names), elem_id="pick")
+        examples = self.demo.examples
+        with gr.Column(elem_id="empty") as self.empty:
+            gr.Markdown("Begin with one of these:" if examples else "Upload a video, and ask for instance:")
+            self.starters = [gr.Button(starter.name, size="sm") for starter in self.demo.starters]
+        self.pick = gr.Dropdown(
+            [(example.name, number) for number, example in enumerate(examples)],
+            value=None,
+            label="Pick an example",
+            visible=bool(examples),
+            elem_id="pick",
+        )
         self.file = gr.File(
-            label=f"{'or upload' if names else 'Upload'} a video (up to {MAX_UPLOAD.removesuffix('mb')} MB)",
+            label=f"{'or upload' if examples else 'Upload'} a video (up to {MAX_UPLOAD.removesuffix('mb')} MB)",
             file_types=list(VIDEO_SUFFIXES),
             height=150,
             elem_id="upload",
@@ -252,60 +324,82 @@ class Page:
         with gr.Row(visible=False) as self.sliders:
             self.start = gr.Slider(0, 1, 0, step=0.1, label="From (s)", elem_id="start", min_width=120)
             self.end = gr.Slider(0, 1, 1, step=0.1, label="To (s)", elem_id="end", min_width=120)
+        self.video_notice = gr.HTML(elem_id="video-notice")
 
     def _lay_out_questions(self) -> None:
-        self.questions = gr.Textbox(label="Questions, one a line", lines=2, max_lines=8, elem_id="questions")
+        self.questions = gr.Textbox(
+            label="Questions, one per line (Ctrl+Enter asks)",
+            lines=2,
+            max_lines=8,
+            max_length=MAX_LETTERS,
+            elem_id="questions",
+        )
         self.candidates = gr.Textbox(
-            label="Candidates, if any: one a line, or with commas between",
+            label="Answers to choose from, if any: one per line, or with commas between",
             lines=1,
             max_lines=8,
+            max_length=MAX_LETTERS,
             elem_id="candidates",
         )
         kinds = self.demo.kinds
         self.kind = gr.Radio(
-            [(KINDS[task], task) for task in kinds],
-            value=kinds[0] if kinds else None,
-            label="Without candidates, answer",
+            [(words, task) for task, words in kinds.items()],
+            value=next(iter(kinds), None),
+            label="Where there is nothing to choose from, answer",
             visible=len(kinds) > 1,
             elem_id="kind",
         )
         self.ask = gr.Button("Ask", variant="primary", elem_id="ask")
         self.notice = gr.HTML(elem_id="notice")
         self.answers = gr.HTML(elem_id="answers")
+        if self.demo.vocabulary:
+            title = f"The {len(self.demo.vocabulary)} answers it knows"
+            with gr.Accordion(title, open=False, elem_id="vocabulary"):
+                gr.HTML(draw_vocabulary(self.demo.vocabulary))
 
     def _connect(self) -> None:
-        """One model: its events wait for each other. What is done while one runs counts after it."""
+        """Connects the events. There is one model, so they wait for each other, and the last of several counts."""
         one = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
-        one["trigger_mode"] = "always_last"  # by default Gradio drops it
+        one["trigger_mode"] = "always_last"  # by default Gradio drops an event while another runs
         shown = [self.video, self.film, self.duration, self.player, self.span, self.sliders, self.start, self.end]
-        shown += [self.notice, self.answers, self.timeline, self.look, self.request]
-        self.file.upload(self._show, self.file, shown, **one)
-        self.file.upload(lambda: None, None, self.pick, show_progress="hidden", api_visibility="private")
-        self.file.clear(self._empty, None, shown, **one)
-        self.pick.input(
-            self._show_example, self.pick, [*shown, self.file, self.questions, self.candidates, self.kind], **one
-        )
-        marked = [self.video, self.film, self.start, self.end, self.duration, self.player]
-        for slider in (self.start, self.end):
-            slider.release(self._mark, marked, [self.span, self.notice], show_progress="hidden", **one)
+        shown += [self.video_notice, self.notice, self.answers, self.timeline, self.look, self.request, self.empty]
+        picked = [*shown, self.file, self.questions, self.candidates, self.kind]
         fields = [self.video, self.questions, self.candidates, self.kind, self.start, self.end, self.duration]
-        answered = [self.notice, self.answers, self.timeline, self.look, self.inside, self.request]
-        self.ask.click(self._answer, fields, answered, **one)
+        answered = [self.video_notice, self.notice, self.answers, self.timeline, self.look, self.inside, self.request]
+        marked = [self.video, self.film, self.start, self.end, self.duration, self.player]
+        ask = {"fn": self._answer, "inputs": fields, "outputs": answered, "show_progress_on": self.answers, **one}
+        show = {"show_progress_on": self.span, **one}
+        hidden = {"show_progress": "hidden", "api_visibility": "private"}
+
+        self.file.upload(self._show, self.file, shown, **show)
+        self.file.upload(lambda: None, None, self.pick, **hidden)
+        self.file.clear(self._empty, None, shown, **show)
+        self.pick.input(self._show_example, self.pick, picked, **show)
+        for number, (button, starter) in enumerate(zip(self.starters, self.demo.starters)):
+            if starter.video:
+                button.click(partial(self._show_example, number), None, picked, **show).success(**ask)
+            else:
+                button.click(partial(self._fill, starter), None, picked[-3:], **hidden)
+        for slider in (self.start, self.end):
+            slider.release(self._mark, marked, [self.span, self.video_notice], show_progress="hidden", **one)
+        self.ask.click(**ask)
         self.look.expand(self._look_inside, self.request, self.inside, **one)
 
     def _empty(self) -> dict[Any, Any]:
-        """The page without a video."""
+        """Returns the page without a video."""
         return {
             self.video: None,
             self.film: None,
             self.duration: 0.0,
             self.span: "",
             self.sliders: gr.Row(visible=False),
+            self.video_notice: "",
             self.notice: "",
             self.answers: "",
             self.timeline: "",
             self.look: gr.Accordion(open=False, visible=False),
             self.request: None,
+            self.empty: gr.Column(visible=True),
         }
 
     def _show(self, path: str, start: float | None = None, end: float | None = None) -> dict[Any, Any]:
@@ -313,10 +407,10 @@ class Page:
         try:
             film, duration = video_film(path)
             start, end = start or 0.0, duration if end is None else min(end, duration)
-            player = _player(self.file, path)
+            player = _player(self.file, path, duration)
             span = self.demo.span(path, film, start, end, duration, player)
         except Exception as error:
-            return self._empty() | {self.notice: draw_notice(sentence(error))}
+            return self._empty() | {self.video_notice: draw_notice(sentence(error))}
         # A slider moves in tenths of a second; the last one may reach over the video's end.
         most = max(0.1, math.ceil(duration * 10) / 10)
         return self._empty() | {
@@ -328,19 +422,22 @@ class Page:
             self.sliders: gr.Row(visible=True),
             self.start: gr.Slider(maximum=most, value=start),
             self.end: gr.Slider(maximum=most, value=most if end >= duration else end),
+            self.empty: gr.Column(visible=False),
         }
 
-    def _show_example(self, name: str | None) -> dict[Any, Any]:
+    def _show_example(self, number: int | None) -> dict[Any, Any]:
         """Shows an example, with its question."""
-        if name is None:
+        if number is None:
             return self._empty()
-        example = self.demo.examples[name]
-        changes = self._show(example.video, example.start, example.end) | {self.file: None}
-        if example.question:
-            changes |= {self.questions: example.question, self.candidates: "\n".join(example.candidates)}
-        if example.task in self.demo.kinds:
-            changes |= {self.kind: example.task}
-        return changes
+        example = self.demo.examples[number]
+        return self._show(example.video, example.start, example.end) | {self.file: None} | self._fill(example)
+
+    def _fill(self, example: Example) -> dict[Any, Any]:
+        """Writes an example's question into the fields; a video without one leaves them."""
+        if not example.question:
+            return {self.questions: gr.skip()}
+        changes = {self.questions: example.question, self.candidates: "\n".join(example.candidates)}
+        return changes | ({self.kind: example.task} if example.task in self.demo.kinds else {})
 
     def _mark(
         self, path: str, film: np.ndarray, start: float, end: float, duration: float, player: str
@@ -354,14 +451,15 @@ class Page:
 
     def _answer(self, *fields: Any) -> dict[Any, Any]:
         """Answers, and closes the look inside, which is of the question before."""
-        closed = {self.look: gr.Accordion(open=False, visible=False), self.inside: ""}
+        changes = {self.look: gr.Accordion(open=False, visible=False), self.inside: "", self.request: None}
+        changes |= dict.fromkeys((self.video_notice, self.notice, self.answers, self.timeline), "")
         try:
             request = read_request(*fields)
             answers, timeline, warning = self.demo.answer(request, fields[-1])
         except Exception as error:
-            said = draw_notice(sentence(error))
-            return closed | {self.notice: said, self.answers: "", self.timeline: "", self.request: None}
-        return closed | {
+            place = self.video_notice if isinstance(error, VideoFieldError | VideoDecodingError) else self.notice
+            return changes | {place: draw_notice(sentence(error))}
+        return changes | {
             self.notice: draw_notice(warning),
             self.answers: answers,
             self.timeline: timeline,
@@ -379,12 +477,41 @@ class Page:
             return draw_notice(sentence(error))
 
 
-def _player(file: gr.File, path: str) -> str:
-    """A player of a video that browsers play; they get a copy among the page's files, nothing else of its folder."""
-    if Path(path).suffix.lower() not in PLAYED_BY_BROWSERS:
-        return ""
-    copy = file.move_resource_to_block_cache(path)
+def _player(file: gr.File, path: str, duration: float) -> str:
+    """
+    Makes a player; the browser gets a copy among the page's files, nothing else of the video's folder. Where browsers
+    do not play its format, the copy is a small mp4.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(path)
+        if copy.suffix.lower() not in PLAYED_BY_BROWSERS:
+            copy = Path(folder, "copy.mp4")
+            if duration > MAX_COPIED_SECONDS or prepare_video(Path(path), copy, short_side=240, group=30, crf=28):
+                return ""  # the film is there all the same
+        copy = file.move_resource_to_block_cache(str(copy))
     return f'<video controls muted preload="metadata" src="gradio_api/file={escape(quote(copy))}"></video>'
+
+
+def page_theme() -> gr.themes.Base:
+    """Returns the page's colors: each text stands out from what is behind it by 4.5 to 1 or more."""
+    theme = gr.themes.Base(
+        primary_hue="teal",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    names = ("button_primary_background_fill", "button_primary_background_fill_hover")
+    buttons = {f"{name}{mode}": "*primary_700" for name in names for mode in ("", "_dark")}
+    subdued = ("body_text_color_subdued", "block_label_text_color", "block_title_text_color", "block_info_text_color")
+    subdued = dict.fromkeys(subdued, "*neutral_600") | {f"{name}_dark": "*neutral_300" for name in subdued}
+    return theme.set(
+        **buttons,
+        **subdued,
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_300",
+    )
 
 
 def launch_page(page: Page, **kwargs: Any) -> Any:
@@ -398,15 +525,10 @@ def launch_page(page: Page, **kwargs: Any) -> Any:
     Returns:
         What `launch` returns.
     """
-    theme = gr.themes.Base(
-        primary_hue="teal",
-        neutral_hue="slate",
-        font=["system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "monospace"],
-    )
     settings = {"max_file_size": MAX_UPLOAD, "show_error": False, "ssr_mode": False, "footer_links": []}
     settings["state_session_capacity"] = 256  # each session holds a few pictures
-    return page.blocks.queue(max_size=32).launch(**settings | {"theme": theme, "css_paths": STYLE} | kwargs)
+    settings |= {"theme": page_theme(), "css_paths": [STYLE, PAGE_STYLE], "head": CTRL_ENTER}
+    return page.blocks.queue(max_size=32).launch(**settings | kwargs)
 
 
-__all__ = ["Demo", "Example", "Page", "launch_page", "load_examples"]
+__all__ = ["Demo", "Example", "Page", "launch_page", "load_examples", "page_theme"]

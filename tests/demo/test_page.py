@@ -1,13 +1,14 @@
 """The page without a browser: its fields, its sentences, and what its server does not do."""
 
-import html
 import json
+import re
 import threading
 from socketserver import BaseRequestHandler, TCPServer
 
 import httpx
 import pytest
 import torch
+from transformers import pipeline
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands import demo as command
@@ -18,23 +19,31 @@ pytest.importorskip("gradio", reason="the page needs Gradio")
 from tiny_video_language_models import tiny
 
 from modeling_siasamrea.commands.checkpoint import load_answerer
-from modeling_siasamrea.demo.page import Demo, Page, launch_page, load_examples, read_request, sentence
+from modeling_siasamrea.demo.drawing import STYLE
+from modeling_siasamrea.demo.page import (
+    Demo,
+    Example,
+    Page,
+    launch_page,
+    load_examples,
+    page_theme,
+    read_request,
+    sentence,
+)
 
 
 VOCABULARY = {0: "cat", 1: "dog", 2: "<b>red</b>", 3: "blue"}
 
 
 @pytest.fixture
-def make_demo(tiny_config, tokenizer, tmp_path):
-    """The page's work over a checkpoint of random weights with heads for `tasks`."""
+def make_demo(tiny_config, tokenizer):
+    """The page's work over a model of random weights with heads for `tasks`."""
 
-    def make(*tasks: str) -> Demo:
+    def make(*tasks: str, examples: list[Example] | None = None) -> Demo:
         torch.manual_seed(0)
         model = SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=list(tasks), id2label=VOCABULARY))
         processor = SiaSamReaProcessor(SiaSamReaVideoProcessor(size={"longest_edge": 64}), tokenizer)
-        model.save_pretrained(tmp_path / "checkpoint")
-        processor.save_pretrained(tmp_path / "checkpoint")
-        return Demo(load_answerer(tmp_path / "checkpoint"), [])
+        return Demo(pipeline("video-question-answering", model=model, processor=processor), examples or [])
 
     return make
 
@@ -63,6 +72,7 @@ def test_fields_become_a_request():
         (("a.mp4", "what ?\n" * 17, "", None, 0, 5, 5), "17 questions; ask at most 16"),
         (("a.mp4", "what ?", "cat", None, 0, 5, 5), "one candidate only, 'cat'"),
         (("a.mp4", "what ?", "cat, cat", None, 0, 5, 5), "there twice"),
+        (("a.mp4", "what ?\n" * 5, "\n".join(map(str, range(65))), None, 0, 5, 5), "65 candidates for 5 questions"),
         (("a.mp4", "what ?", "", None, 3, 2, 5), "from 3 s to 2 s does not fit.*5.00 s"),
         (("a.mp4", "what ?", "", None, 5.0, 5.1, 4.96), "does not fit"),
         (("a.mp4", "what ?", "", None, -1, 2, 5), "does not fit"),
@@ -77,7 +87,7 @@ def test_fields_that_make_no_sense_get_a_sentence(fields, said):
 
 def test_answers_have_bars_and_a_timeline_of_true_times(make_demo, video):
     demo = make_demo("open_ended", "multiple_choice", "count")
-    assert demo.kinds == ["open_ended", "count"]
+    assert list(demo.kinds) == ["open_ended", "count"]
     request = read_request(video, "what is <i>it</i> ?\nwhat is red ?", "", "open_ended", 1.0, 4.0, 5.0)
     answers, timeline, warning = demo.answer(request, 5.0)
     assert answers.count('class="answer"') == 2 and answers.count('class="fill ') == 8 and warning == ""
@@ -101,7 +111,7 @@ def test_the_look_inside_draws_every_part(make_demo, video):
     for candidates, kind in (("", "open_ended"), ("cat, a <dog>", None), ("", "count")):
         drawn = demo.look_inside(read_request(video, "what is it ?", candidates, kind, 0, 5, 5))
         assert drawn.count('class="clip') == 3 and drawn.count("<tr>") == 4
-        assert "Soft label Q" in drawn and "change with the sampled frames" in drawn
+        assert "soft label</abbr> Q" in drawn and "change the answer?" in drawn
         assert "<dog>" not in drawn
 
 
@@ -119,14 +129,96 @@ def test_a_question_without_a_head_gets_a_sentence(make_demo, video, tasks, cand
     assert said in sentence(raised.value)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".gif"])
-def test_a_broken_video_is_named_without_its_place_on_the_server(make_demo, tmp_path, suffix):
-    broken = tmp_path / f"broken{suffix}"
+def test_a_broken_video_is_named_without_its_place_on_the_server(make_demo, tmp_path):
+    broken = tmp_path / "broken.avi"
     broken.write_bytes(b"no video at all" * 100)
-    with pytest.raises(ValueError) as raised:
-        make_demo("count").answer(read_request(str(broken), "how many ?", "", None, 0, 5, 5), 5.0)
-    said = sentence(raised.value)
-    assert said.startswith(f"The video broken{suffix} cannot be read: ") and str(tmp_path) not in said
+    page = Page(make_demo("count"), "checkpoint")
+    changes = page._show(str(broken))
+    assert "The video broken.avi cannot be read: " in changes[page.video_notice]
+    assert str(tmp_path) not in changes[page.video_notice] and changes[page.answers] == ""
+
+
+def test_errors_are_beside_what_caused_them_and_old_answers_go(make_demo, video):
+    page = Page(make_demo("count"), "checkpoint")
+    for fields, place in (
+        ((None, "what ?", "", None, 0, 5, 5), page.video_notice),
+        ((video, "what ?", "", None, 3, 2, 5), page.video_notice),
+        ((video, "", "", None, 0, 5, 5), page.notice),
+    ):
+        changes = page._answer(*fields)
+        assert "alert" in changes[place] and not changes[page.answers] and not changes[page.timeline]
+        assert sum("alert" in str(changes[one]) for one in (page.notice, page.video_notice)) == 1
+
+
+def test_a_word_that_the_model_does_not_know_makes_its_answer_uncertain(make_demo, video):
+    demo = make_demo("open_ended")
+    answers, _, _ = demo.answer(read_request(video, "what is red ?\nwhat coloür ?", "", None, 0, 5, 5), 5.0)
+    assert answers.count("Uncertain") == 1 and "coloür" in answers.split("Uncertain")[1]
+    assert demo.vocabulary == list(VOCABULARY.values())
+    assert make_demo("count").vocabulary == []
+
+
+def test_the_page_begins_with_three_examples(make_demo, small_data):
+    demo = make_demo("count", "open_ended", "multiple_choice")
+    assert {example.task for example in demo.starters} == {"count", "open_ended", "multiple_choice"}
+    assert [example.task for example in make_demo("count").starters] == ["count"]
+    demo = make_demo("count", examples=load_examples(small_data))
+    assert [example.name for example in demo.starters] == ["v0.mp4", "v1.mp4", "v2.mp4"]
+    page = Page(demo, "checkpoint")
+    changes = page._show_example(1)
+    assert changes[page.video].endswith("v1.mp4") and changes[page.empty].visible is False
+
+
+def test_a_format_that_browsers_do_not_play_is_shown_by_a_copy(make_demo, write_video, tmp_path):
+    page = Page(make_demo("count"), "checkpoint")
+    changes = page._show(str(write_video(tmp_path / "film.avi", codec="mpeg4")))
+    assert "copy.mp4" in changes[page.player]
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of `#rrggbb` by WCAG 2."""
+    parts = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+def mixed(color: str, share: float, ground: str) -> str:
+    """What CSS makes of a color that is partly transparent over another."""
+    parts = [(int(color[i : i + 2], 16), int(ground[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(share * over + (1 - share) * under):02x}" for over, under in parts)
+
+
+def contrast(*colors: str) -> float:
+    dark, light = sorted(map(luminance, colors))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["", "_dark"])
+def test_texts_stand_out_from_what_is_behind_them(mode):
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    theme = page_theme()
+
+    def color(name: str) -> str:
+        value = getattr(theme, name + mode) or getattr(theme, name)
+        while value.startswith("*"):
+            name = value[1:]
+            value = getattr(theme, name + mode, None) or getattr(theme, name)
+        return {"white": "#ffffff", "black": "#000000"}.get(value, value)
+
+    ground, ink = color("body_background_fill"), color("body_text_color")
+    faint = mixed(ink, 0.75, ground)  # --faint of drawing.css
+    (strong,) = re.findall(r"--strong: (#\w+)", STYLE.read_text())
+    (other,) = re.findall(r"--other: (#\w+)", STYLE.read_text())
+    pairs = [(ink, ground), (faint, ground), (ink, mixed(strong, 0.7, ground))]  # the last: the strongest affinity
+    pairs += [(color("button_primary_text_color"), color("button_primary_background_fill"))]
+    pairs += [(color("button_primary_text_color"), color("button_primary_background_fill_hover"))]
+    pairs += [(color("button_secondary_text_color"), color("button_secondary_background_fill"))]
+    pairs += [(color("input_placeholder_color"), color("input_background_fill"))]
+    pairs += [(color("body_text_color_subdued"), ground), (color("block_info_text_color"), ground)]
+    pairs += [(color("block_label_text_color"), color("block_label_background_fill"))]
+    pairs += [(color("block_title_text_color"), color("block_background_fill"))]
+    assert [pair for pair in pairs if contrast(*pair) < 4.5] == []
+    assert min(contrast(bar, ground) for bar in (strong, other)) >= 3  # of graphics
 
 
 def test_other_failures_keep_their_trace_on_the_server(caplog):
@@ -137,6 +229,11 @@ def test_other_failures_keep_their_trace_on_the_server(caplog):
 
 def test_examples_come_from_a_folder_or_from_questions(small_data, tmp_path):
     assert [example.name for example in load_examples(small_data)] == [f"v{number}.mp4" for number in range(4)]
+    (small_data / "again").mkdir()
+    (small_data / "again" / "v0.mp4").write_bytes((small_data / "v0.mp4").read_bytes())
+    (small_data / "._v0.mp4").write_bytes(b"of a file manager")
+    names = [example.name for example in load_examples(small_data)]
+    assert sorted(names) == ["again/v0.mp4", *(f"v{number}.mp4" for number in range(4))]
     rows = load_examples(small_data / "rows.jsonl")
     assert rows[0].name == "v0.mp4: what colour ?" and rows[0].video == str(small_data / "v0.mp4")
     assert next(row.candidates for row in rows if row.task == "multiple_choice") == ("cat", "dog", "jump")
@@ -153,6 +250,7 @@ def test_adapters_are_loaded_with_their_heads(make_demo, video, tmp_path):
 
     demo = make_demo("open_ended")
     model = demo.answerer.model
+    model.save_pretrained(tmp_path / "checkpoint")
     model.name_or_path = str(tmp_path / "checkpoint")
     adapted = add_lora(model, rank=2)
     for parameter in adapted.parameters():
@@ -165,7 +263,7 @@ def test_adapters_are_loaded_with_their_heads(make_demo, video, tmp_path):
     expected = adapted.eval()(**inputs).logits.softmax(dim=1).max().item()
     assert loaded(video=video, question="what is it ?")[0]["score"] == pytest.approx(expected, abs=1e-5)
     request = read_request(video, "what is it ?", "", "open_ended", 0, 5, 5)
-    assert "Soft label Q" in Demo(loaded, []).look_inside(request)
+    assert "soft label</abbr> Q" in Demo(loaded, []).look_inside(request)
 
 
 def test_a_checkpoint_that_is_not_there_gets_a_sentence(tmp_path):
@@ -188,15 +286,11 @@ def address(make_demo):
     page.blocks.close()
 
 
-def test_uploads_are_limited_in_size(address):
-    def upload(size: int) -> httpx.Response:
-        return httpx.post(f"{address}/gradio_api/upload", files={"files": ("video.mp4", b"0" * size)})
+def test_the_server_limits_uploads_hands_out_nothing_else_and_fetches_nothing_for_a_user(address, tmp_path):
+    for size, status in ((1_000, 200), (100_000, 413)):
+        sent = httpx.post(f"{address}/gradio_api/upload", files={"files": ("video.mp4", b"0" * size)})
+        assert sent.status_code == status
 
-    assert upload(1_000).status_code == 200
-    assert upload(100_000).status_code == 413
-
-
-def test_the_server_hands_out_nothing_else_and_fetches_nothing_for_a_user(address, tmp_path):
     (tmp_path / "other.mp4").write_bytes(b"not for the page")
     for path in ("/etc/passwd", tmp_path / "other.mp4"):
         assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404)
@@ -240,10 +334,11 @@ def test_a_video_language_model_answers_and_says_what_is_not_shown(video, tmp_pa
     model.save_pretrained(tmp_path / "checkpoint")
     processor.save_pretrained(tmp_path / "checkpoint")
     demo = Demo(load_answerer(tmp_path / "checkpoint"), [])
-    assert demo.kinds == ["open_ended", "count"]
+    assert demo.kinds == {"open_ended": "in its own words", "count": "with a number"} and demo.vocabulary == []
     request = read_request(video, "what ?", "cat, dog", None, 0, 5.0, 5.0)
     answers, timeline, warning = demo.answer(request, 5.0)
     assert "cat" in answers and "dog" in answers and "<image" in timeline and warning == ""
-    assert "SiaSamRea's own network only" in html.unescape(demo.look_inside(request))
+    inside = demo.look_inside(request)
+    assert inside.count("<div>from ") > 2 and inside.count("cat") >= 3 and "other starts give" in inside
     counted = read_request(video, "how many ?", "", "count", 0, 5.0, 5.0)
     assert "how many ?" in demo.answer(counted, 5.0)[0]

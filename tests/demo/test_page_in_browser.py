@@ -66,15 +66,19 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     def upload(path: Path) -> None:
         see("#upload input[type=file]").send_keys(str(path))
 
-    # A question before there is a video.
-    see("#ask").click()
-    see("#notice [role=alert]", "There is no video to ask about")
+    # A question before there is a video: the sentence is beside the video. The keyboard's place is seen.
+    see("#questions textarea").send_keys(drawing.Keys.CONTROL, drawing.Keys.ENTER)
+    see("#video-notice [role=alert]", "There is no video to ask about")
+    see("#empty", "v0.mp4: what colour ?")
+    see("#questions textarea").send_keys(drawing.Keys.TAB)
+    outline = "const style = getComputedStyle(document.activeElement); return [style.outlineStyle, style.outlineWidth]"
+    assert browser.execute_script(outline) == ["solid", "3px"]
 
     # A broken file, then one that is too large.
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video" * 100)
     upload(broken)
-    see("#notice [role=alert]", "The video broken.mp4 cannot be read: ")
+    see("#video-notice [role=alert]", "The video broken.mp4 cannot be read: ")
     see("#upload button[aria-label=Clear]").click()
     large = tmp_path / "large.mp4"
     large.write_bytes(b"0" * 2_000_000)
@@ -87,8 +91,9 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     see("#span .ends", "to 5.00 s")
     see("#ask").click()
     see("#notice [role=alert]", "There is no question")
+    assert not any(one.is_displayed() for one in browser.find_elements("css selector", "#empty"))
     write(see("#questions textarea"), "what is it ?\nwhat is red ?")
-    see("#ask").click()
+    see("#questions textarea").send_keys(drawing.Keys.CONTROL, drawing.Keys.ENTER)
     see("#timeline svg")
     see("#answers .question", "what is it ?")
     questions = [one.text for one in browser.find_elements("css selector", "#answers .question")]
@@ -107,6 +112,13 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     assert len(browser.find_elements("css selector", "#inside .clip")) == 2 * 3
     assert len(browser.find_elements("css selector", "#inside .pair")) == 2 * 4
     see("#inside", "other starts give the same answer")
+    assert "based on" in see("#inside abbr", "anchor clip").get_attribute("title")
+
+    # A telephone: nothing but the wide drawings, which scroll by themselves, is wider than the page.
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     # A span of the video.
     write(see("#start input[type=number]"), "2")
@@ -118,7 +130,8 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     write(see("#end input[type=number]"), "1")
     see("#questions textarea").click()
     see("#ask").click()
-    see("#notice [role=alert]", "The span from 2 s to 1 s does not fit")
+    see("#video-notice [role=alert]", "The span from 2 s to 1 s does not fit")
+    assert not browser.find_elements("css selector", "#answers .answer")
 
     # Candidates, which the checkpoint has no head for.
     write(see("#end input[type=number]"), "5")
@@ -143,7 +156,7 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     assert [message for message in errors if not any(part in message for part in refused)] == []
     asked = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
     asked = [one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"]
-    ours = (address, "data:", "blob:", "chrome:")
+    ours = (address, "data:", "blob:", "chrome")
     assert [url for url in asked if not url.startswith(ours)] == []
     assert any(url.startswith(address) for url in asked)
 

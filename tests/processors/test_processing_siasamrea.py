@@ -113,6 +113,11 @@ def test_an_unknown_argument_is_refused_and_nested_ones_reach_their_part(process
     assert batch["input_ids"].shape == (1, 4) and batch["pixel_values_videos"].shape[1] == 2
 
 
+def test_words_that_are_spelled_or_unknown_are_named(processor):
+    assert processor.unknown_words("What is the colour of the cats? ½ jump") == ["colour", "of", "½"]
+    assert processor.unknown_words("what is the man doing?") == []
+
+
 def test_copies_pickles_and_threads(processor):
     """Threads that ask for different lengths get what each asked for; a fast tokenizer shares its truncation."""
     long = "what is the cat doing ? " * 8
