@@ -1,4 +1,4 @@
-"""Tiny random video-language models of five families, with their processors, made without a hub."""
+"""Tiny random video-language models of some families, with their processors, made without a hub."""
 
 from collections.abc import Callable
 
@@ -143,6 +143,83 @@ def internvl() -> tuple[PreTrainedModel, ProcessorMixin]:
     return T.InternVLForConditionalGeneration(config), processor
 
 
+def qwen3_5() -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Linear attention, whose state cannot be copied with gradients."""
+    size = {"shortest_edge": 2 * 32 * 32, "longest_edge": 16 * 64 * 64}
+    video_processor = T.Qwen3VLVideoProcessor(size=size, cap_pixels_per_frame=True)
+    classes = (T.Qwen3VLProcessor, video_processor, T.Qwen3_5Config, T.Qwen3_5ForConditionalGeneration)
+    rope = {"mrope_interleaved": True, "partial_rotary_factor": 1.0}
+    linear = {"linear_key_head_dim": 16, "linear_value_head_dim": 16, "linear_num_key_heads": 2}
+    head = {"head_dim": 16, "layer_types": ["linear_attention", "full_attention"], "linear_num_value_heads": 4}
+    video = "<|vision_start|><|video_pad|><|vision_end|>"
+    return qwen(16, {"num_position_embeddings": 64}, video, classes, rope, head | linear)
+
+
+def cosmos3_edge() -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Wants metadata and the types of tokens, which its processor has to be asked for."""
+    tokenizer = byte_tokenizer(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", *TURN])
+    processor = T.Cosmos3EdgeProcessor(
+        T.Cosmos3EdgeImageProcessor(),
+        tokenizer,
+        T.Cosmos3EdgeVideoProcessor(),
+        chat_template=TEMPLATE.replace("VIDEO", "<|vision_start|><|video_pad|><|vision_end|>"),
+    )
+    names = {"image": "<|image_pad|>", "video": "<|video_pad|>"}
+    names |= {"vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>"}
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
+    config = T.Cosmos3EdgeConfig(
+        **{f"{name}_token_id": tokenizer.convert_tokens_to_ids(token) for name, token in names.items()},
+        projector_hidden_size=48,
+        text_config=language(tokenizer, head_dim=16, rope_parameters=rope),
+        vision_config=VISION,
+    )
+    return T.Cosmos3EdgeForConditionalGeneration(config), processor
+
+
+def video_llama_3() -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Takes no `logits_to_keep`."""
+    tokenizer = byte_tokenizer(["<|image_pad|>", "<|video_pad|>", *TURN])
+    processor = T.VideoLlama3Processor(
+        T.VideoLlama3ImageProcessor(),
+        tokenizer,
+        T.VideoLlama3VideoProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 16 * 56 * 56}),
+        chat_template=TEMPLATE.replace("VIDEO", "<|video_pad|>"),
+    )
+    config = T.VideoLlama3Config(
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        vision_config=VISION | {"patch_size": 14},
+        text_config=language(tokenizer, model_type="qwen2"),
+    )
+    return T.VideoLlama3ForConditionalGeneration(config), processor
+
+
+def gemma4() -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Caps the logits behind its output layer, and attends within a window."""
+    names = {"image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>"}
+    names |= {"audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>"}
+    tokenizer = byte_tokenizer([*names.values(), "<|video|>", *TURN], **names)
+    processor = T.Gemma4Processor(
+        T.Gemma4AudioFeatureExtractor(),
+        T.Gemma4ImageProcessor(),
+        tokenizer,
+        T.Gemma4VideoProcessor(max_soft_tokens=70),
+        chat_template=TEMPLATE.replace("VIDEO", "<|video|>"),
+    )
+    text = {"head_dim": 16, "sliding_window": 32, "final_logit_softcapping": 2.0}
+    text |= {"vocab_size_per_layer_input": len(tokenizer), "hidden_size_per_layer_input": 16}
+    heads = {"num_key_value_heads": 2, "head_dim": 16, "position_embedding_size": 1024}
+    config = T.Gemma4Config(
+        audio_config=None,
+        **{f"{name}_id": tokenizer.convert_tokens_to_ids(names[name]) for name in list(names)[:5]},
+        eoa_token_index=tokenizer.convert_tokens_to_ids(names["eoa_token"]),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video|>"),
+        text_config=language(tokenizer, layer_types=["sliding_attention", "full_attention"], **text),
+        vision_config=VISION | heads,
+    )
+    return T.Gemma4ForConditionalGeneration(config), processor
+
+
 FAMILIES: dict[str, Callable[[], tuple[PreTrainedModel, ProcessorMixin]]] = {
     "smolvlm": smolvlm,
     "qwen2_5_vl": qwen2_5_vl,
@@ -150,10 +227,12 @@ FAMILIES: dict[str, Callable[[], tuple[PreTrainedModel, ProcessorMixin]]] = {
     "llava_onevision": llava_onevision,
     "internvl": internvl,
 }
+# Each has a way of its own that one of the five has not.
+ODD_FAMILIES = {"qwen3_5": qwen3_5, "cosmos3_edge": cosmos3_edge, "video_llama_3": video_llama_3, "gemma4": gemma4}
 
 
 def tiny(family: str) -> tuple[PreTrainedModel, ProcessorMixin]:
     """A model of a family with the same weights at every call, in evaluation mode, and its processor."""
     torch.manual_seed(0)
-    model, processor = FAMILIES[family]()
+    model, processor = (FAMILIES | ODD_FAMILIES)[family]()
     return model.eval(), processor

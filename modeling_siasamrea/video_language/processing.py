@@ -241,11 +241,12 @@ class VideoLanguageProcessor:
             padding=True,
             padding_side="left",
             add_special_tokens=self._adds_special_tokens(chats[0]),
+            return_mm_token_type_ids=True,  # some families fail without these and without metadata
             return_tensors="pt",
             videos_kwargs={
                 "do_sample_frames": False,
                 "video_metadata": [[of_video] for of_video in metadata],
-                "return_metadata": True,  # some families fail without it
+                "return_metadata": True,
             },
         )
         inputs.pop("video_metadata", None)

@@ -17,7 +17,8 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-_GOES_ON: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # by model, whether its cache may be used so
+# By model: whether its cache may be used so without gradients, and with them.
+_GOES_ON: WeakKeyDictionary[nn.Module, dict[bool, bool]] = WeakKeyDictionary()
 
 
 def plain_model(model: nn.Module) -> PreTrainedModel:
@@ -61,8 +62,14 @@ def run_model(
         arguments[cache_name] = cache
     states = []
     with before(plain.get_output_embeddings(), lambda layer, given: states.append(given)):
-        output = model(**inputs, **arguments)
+        output = model(**_accepted(plain, inputs), **arguments)
     return output.logits[:, -kept:], states[-1][:, -kept:], getattr(output, cache_name, None) if use_cache else None
+
+
+def _accepted(plain: PreTrainedModel, inputs: BatchFeature | dict[str, Any]) -> dict[str, Any]:
+    """Leaves out the types of tokens, which processors are asked for, where the model does not take them."""
+    takes_types = "mm_token_type_ids" in inspect.signature(type(plain).forward).parameters
+    return {name: value for name, value in inputs.items() if takes_types or name != "mm_token_type_ids"}
 
 
 def longer(inputs: BatchFeature, ids: torch.Tensor) -> BatchFeature:
@@ -102,50 +109,56 @@ def following(inputs: BatchFeature, tails: torch.Tensor, position: torch.Tensor 
     return made
 
 
-def repeated(cache: Any, rows: int) -> Any:
-    """Returns a copy of the cache of one row for several."""
-    cache = copy.deepcopy(cache)
+def repeated(cache: Any, rows: int, copied: bool = True) -> Any:
+    """Repeats the cache of one row for several; what has gradients cannot be copied, and is used once."""
+    cache = copy.deepcopy(cache) if copied else cache
     if rows > 1:
         cache.reorder_cache(torch.zeros(rows, dtype=torch.long))
     return cache
 
 
-@torch.no_grad()
 def goes_on(model: nn.Module, inputs: BatchFeature, ids: torch.Tensor) -> bool:
     r"""
-    Finds out, once per model, whether going on from a copied cache gives the logits of the whole prompt.
+    Finds out, once per model, whether going on from a copied cache gives the logits of the whole prompt; where
+    gradients are enabled, also whether there are any.
 
     Args:
         model (`nn.Module`): The model.
         inputs ([`BatchFeature`]): The inputs of one row.
         ids (`torch.LongTensor` of shape `(length,)`): Tokens of text that follow.
     """
-    model = plain_model(model)
-    if model not in _GOES_ON:
+    model, gradients = plain_model(model), torch.is_grad_enabled()
+    verdicts = _GOES_ON.setdefault(model, {})
+    if gradients not in verdicts:
         training, dtypes = model.training, []
         model.eval()
         handle = model.get_output_embeddings().register_forward_hook(
             lambda *of_layer: dtypes.append(of_layer[2].dtype)
         )
         try:
-            whole, *_ = run_model(model, longer(inputs, ids), len(ids))
+            with torch.no_grad():
+                whole, *_ = run_model(model, longer(inputs, ids), len(ids))
             *_, cache = run_model(model, inputs, 1, use_cache=True)
+            cache = repeated(cache, 2, copied=not gradients)
             twice = following(inputs, ids.expand(2, -1), next_position(model, inputs, ids))
-            parts, *_ = run_model(model, twice, len(ids), repeated(cache, 2), use_cache=True)
+            parts, *_ = run_model(model, twice, len(ids), cache, use_cache=True)
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            if gradients and trained:
+                torch.autograd.grad(parts.float().mean(), trained, allow_unused=True)
             # As a share of the logits' spread; rounding explains less than these bounds.
-            difference = ((parts[1] - whole[0]).norm() / (whole[0] - whole[0].mean()).norm()).item()
-            _GOES_ON[model] = difference < (1e-4 if dtypes[0] == torch.float32 else 0.05)
+            difference = ((parts[1].detach() - whole[0]).norm() / (whole[0] - whole[0].mean()).norm()).item()
+            verdicts[gradients] = difference < (1e-4 if dtypes[0] == torch.float32 else 0.05)
         except Exception as error:  # a family's own way with its cache: whatever it raises, the plain way works
-            _GOES_ON[model], difference = False, error
+            verdicts[gradients], difference = False, error
         finally:
             handle.remove()
             model.train(training)
-        if not _GOES_ON[model]:
+        if not verdicts[gradients]:
             logger.warning(
                 f"The cache of {type(model).__name__} cannot be shared by several questions ({difference}), so each "
                 "is answered from its whole prompt."
             )
-    return _GOES_ON[model]
+    return verdicts[gradients]
 
 
 def run_shared(
@@ -168,7 +181,7 @@ def run_shared(
         logits, states = map(torch.cat, zip(*rows))
         return logits, states
     *_, cache = run_model(model, inputs, 1, use_cache=True)
-    cache.reorder_cache(torch.zeros(len(tails), dtype=torch.long))
+    cache = repeated(cache, len(tails), copied=False)
     inputs = following(inputs, tails, next_position(model, inputs, tails[0]))
     return run_model(model, inputs, kept, cache, use_cache=True)[:2]
 
@@ -222,14 +235,17 @@ class KeptPrompt:
 
     def write(self, max_new_tokens: int, ends: Sequence[int]) -> tuple[list[int], float]:
         """Writes the most likely token again and again; returns the tokens and the logarithm of their probability."""
-        kept, tokens, log_p = self, [], 0.0
+        logits, position, cache = self.logits, self.position, repeated(self.cache, 1)
+        tokens, log_p = [], 0.0
         while True:
-            best = kept.logits[0].float().log_softmax(dim=0).max(dim=0)
+            best = logits[-1].float().log_softmax(dim=0).max(dim=0)
             tokens.append(best.indices.item())
             log_p += best.values.item()
             if tokens[-1] in ends or len(tokens) == max_new_tokens:
                 return tokens, log_p
-            kept = kept.then(best.indices[None])
+            inputs = following(self.inputs, best.indices[None, None], position)
+            (logits,), _, cache = run_model(self.model, inputs, 1, cache, use_cache=True)
+            position = None if position is None else position + 1
 
 
 class WholePrompt:
@@ -254,7 +270,10 @@ class WholePrompt:
         try:
             plain.generation_config = GenerationConfig()  # the model's own settings would change answers
             output = plain.generate(
-                **self.inputs, generation_config=greedy, return_dict_in_generate=True, output_logits=True
+                **_accepted(plain, self.inputs),
+                generation_config=greedy,
+                return_dict_in_generate=True,
+                output_logits=True,
             )
         finally:
             plain.generation_config = own

@@ -83,8 +83,9 @@ def written_in_full(model, processor, text: str, ends: list[int], number: int) -
     return processor.tokenizer.decode(ids, skip_special_tokens=True), score
 
 
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family, shared", [*((family, True) for family in [*FAMILIES, "qwen3_5", "cosmos3_edge"]), ("qwen2_5_vl", False)]
+)
 def test_answers_that_share_a_prompt_are_those_of_whole_prompts(family, shared, monkeypatch):
     model, processor = tiny(family)
     processor = VideoLanguageProcessor(processor, VideoLanguageSettings(max_new_tokens=5))
@@ -92,9 +93,10 @@ def test_answers_that_share_a_prompt_are_those_of_whole_prompts(family, shared, 
     torch.nn.init.normal_(head, std=0.5)  # so that answers are of some likelihood
     head.data[256:] = 0.0  # and of no special token, such as a video's
     asked = asked_of(processor)
-    assert shared_prompts.goes_on(model, asked["inputs"], asked["prompts"][0])
+    with torch.no_grad():
+        assert shared_prompts.goes_on(model, asked["inputs"], asked["prompts"][0])
     if not shared:
-        monkeypatch.setitem(shared_prompts._GOES_ON, model, False)
+        monkeypatch.setitem(shared_prompts._GOES_ON, model, {False: False})
     model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0, no_repeat_ngram_size=1)
     answered = answer_questions(model, processor, asked, rows_at_a_time=2)
     scored = [(*QUESTIONS[0].candidates,), ("red",), ()]
@@ -122,7 +124,8 @@ def test_an_answer_ends_with_its_end():
     model, processor = tiny("qwen3_vl")
     processor = VideoLanguageProcessor(processor, VideoLanguageSettings(max_new_tokens=4))
     asked = asked_of(processor, QUESTIONS[1:2])
-    shared_prompts.goes_on(model, asked["inputs"], asked["prompts"][0])
+    with torch.no_grad():
+        shared_prompts.goes_on(model, asked["inputs"], asked["prompts"][0])
     letter, end = processor.tokenizer("x")["input_ids"][0], processor.tokenizer.eos_token_id
     steps = iter([letter, letter, letter, end])  # the prompt's end, where the right answer is scored, and two steps
     runs = []
@@ -150,16 +153,16 @@ def test_a_family_whose_cache_cannot_be_copied_answers_from_whole_prompts(fault,
     before = answer_questions(model, processor, asked)
     del shared_prompts._GOES_ON[model]
 
-    def repeated(cache, rows, copied=shared_prompts.repeated):
+    def repeated(cache, rows, copied=True, repeat=shared_prompts.repeated):
         if fault == "raises":
             raise AttributeError("no reorder_cache")
-        cache = copied(cache, rows)
+        cache = repeat(cache, rows)
         cache.layers[0].keys.mul_(1.5)
         return cache
 
     monkeypatch.setattr(shared_prompts, "repeated", repeated)
     answered = answer_questions(model, processor, asked)
-    assert not shared_prompts._GOES_ON[model]
+    assert shared_prompts._GOES_ON[model] == {False: False}
     for (scores, text, _), (expected, other, _) in zip(answered, before):
         torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
         assert text == other
