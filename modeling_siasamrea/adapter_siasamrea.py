@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -46,10 +47,13 @@ def load_adapter(model_class: type[PreTrainedModel], adapter: str | Path, *args,
 
     Raises:
         `OSError`: If the base model's folder is gone.
+        `ValueError`: If the adapter names no base model, or its weights are not tensors alone.
     """
     # By name: Transformers asks for what the files of a checkpoint import, and most have no use for peft.
     peft = import_module("peft")
     base = peft.PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
+    if not isinstance(base, str) or not base:
+        raise ValueError(f"The adapter {adapter} must name its base model in adapter_config.json; it names {base!r}.")
     if Path(base).is_absolute() and not Path(base).exists():
         moved = [folder / Path(base).name for folder in (Path(adapter), Path(adapter).parent)]
         base = next((str(folder) for folder in moved if folder.is_dir()), None)
@@ -62,7 +66,10 @@ def load_adapter(model_class: type[PreTrainedModel], adapter: str | Path, *args,
             pass
     # Heads of another shape than the base model's come whole with the adapter.
     model = model_class.from_pretrained(base, *args, config=config, **kwargs | {"ignore_mismatched_sizes": True})
-    return peft.PeftModel.from_pretrained(model, str(adapter))
+    try:
+        return peft.PeftModel.from_pretrained(model, str(adapter))
+    except UnpicklingError as error:
+        raise ValueError(f"The weights of the adapter {adapter} cannot be read as tensors alone.") from error
 
 
 __all__ = ["adapter_source", "load_adapter"]

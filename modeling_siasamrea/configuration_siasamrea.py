@@ -252,6 +252,8 @@ class SiaSamReaConfig(PreTrainedConfig):
         Makes the configuration of a dictionary, with `kwargs` over it. Fields of version 0.2.0 that no longer exist
         are left out.
         """
+        if not isinstance(config_dict, dict):
+            raise ValueError(f"A configuration must be a JSON object of fields; got {config_dict!r:.60}.")
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
@@ -262,7 +264,7 @@ class SiaSamReaConfig(PreTrainedConfig):
         did_you_mean("SiaSamReaConfig", kwargs, names, cutoff=0.8)
         for name, value in RETIRED.items():
             if value not in (None, config_dict.get(name, value)):
-                logger.warning(f"{name}={config_dict[name]} has no effect in training any more.")
+                logger.warning_once(f"{name}={config_dict[name]} has no effect in training any more.")
         if "id2label" in kwargs:
             kwargs.setdefault("label2id", {answer: int(index) for index, answer in kwargs["id2label"].items()})
         # A file may also hold what Transformers has set on a configuration, such as `use_cache`.

@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import torch.distributed as dist
@@ -207,6 +208,10 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
             )
         except SafetensorError as error:
             raise ValueError(f"The weights of {source} are damaged or not whole: {error}. Copy them again.") from None
+        except UnpicklingError as error:
+            raise ValueError(f"The weights of {source} cannot be read as tensors alone.") from error
+        except (IndexError, KeyError) as error:  # of an index that names no files
+            raise ValueError(f"The weights of {source} cannot be found by their index: {error}.") from error
         check_weights(model, source)
         network = "" if model.base_model is model else f"{cls.base_model_prefix}."
         missing = sorted(name for name in info["missing_keys"] if name.startswith(network))

@@ -1,5 +1,6 @@
 """`pipeline("video-question-answering")`: answers about a video."""
 
+import numbers
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -57,9 +58,10 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = False
 
-    def __new__(cls, model: PreTrainedModel, *args, **kwargs) -> "VideoQuestionAnsweringPipeline":
+    def __new__(cls, model: PreTrainedModel | None = None, *args, **kwargs) -> "VideoQuestionAnsweringPipeline":
         """The pipeline that fits the model: video-language models have one of their own, in the installed package."""
-        if cls is VideoQuestionAnsweringPipeline and model.config.model_type != "siasamrea":
+        # Without a model when a pipeline is copied or unpickled, of which the class is known.
+        if cls is VideoQuestionAnsweringPipeline and model is not None and model.config.model_type != "siasamrea":
             if cls.for_other_models is None:
                 raise ValueError(
                     f"The pipeline answers with SiaSamRea models; install the package `siasamrea` to use it with a "
@@ -203,6 +205,12 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         return {"videos": videos, "texts": texts, "questions": batch.questions}
 
     def _forward(self, features: dict[str, Any]) -> list[tuple[Questions, torch.Tensor]]:
+        if self.model.training:  # left so by its owner, who gets it back as it was
+            self.model.eval()
+            try:
+                return self._forward(features)
+            finally:
+                self.model.train()
         outputs = []
         for questions, text in zip(features["questions"], features["texts"]):
             # Only the videos that these questions ask about.
@@ -245,7 +253,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
 
 def _check_whole(what: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{what} must be 1 or more; got {value!r}.")
 
 

@@ -155,7 +155,7 @@ def _read(request: Any, name: str) -> VideoQuestionRequest:
         )
     if task is not None and not isinstance(task, str):
         raise _RequestError(f"the task must be a name, not {_shown(task)}")
-    start, end = _seconds("start", request.get("start")), _seconds("end", request.get("end"))
+    start, end = (_seconds(name, _plain(request.get(name))) for name in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise _RequestError(f"the span ends at {end:g} s, which is not after its start at {start or 0:g} s")
     question = _plain(request["question"])

@@ -1,6 +1,8 @@
 """The configuration: what it refuses, and that it comes back from a folder as it went."""
 
 import json
+import os
+import pickle
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
@@ -127,3 +129,20 @@ def test_the_default_is_clipberts_resnet_and_the_papers_numbers():
     config = SiaSamReaConfig()
     assert config.vision_config.downsample_in_bottleneck
     assert (config.num_clips, config.alpha, config.omega) == (9, 1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("pytorch_model.bin", pickle.dumps({"weight": os.system})),
+        ("model.safetensors.index.json", b'{"metadata": {}, "weight_map": {"a": "../../../etc/passwd"}}'),
+        ("model.safetensors.index.json", b"{}"),
+        ("adapter_config.json", b'{"peft_type": "LORA", "base_model_name_or_path": null}'),
+    ],
+)
+def test_hostile_files_get_a_sentence(tmp_path, tiny_config, name, content):
+    SiaSamReaForVideoQuestionAnswering(tiny_config()).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises((ValueError, OSError), match=str(tmp_path)):
+        SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path)

@@ -1,8 +1,12 @@
 """The pipeline on small models and videos: what it answers, and how often it decodes and encodes."""
 
+import copy
 import io
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -206,6 +210,36 @@ def test_a_worker_process_decodes(answer, videos):
     expected = answer(requests)
     assert answer(requests, num_workers=2) == expected
     assert list(answer(iter(requests), num_workers=1)) == expected
+
+
+def best_scores(answers) -> list[float]:
+    return [best["score"] for best, *_ in answers]
+
+
+def test_pickled_copied_and_in_threads_the_answers_stay(answer, videos):
+    requests = [OPEN | {"video": video} for video in videos]
+    expected = pytest.approx(best_scores(answer(requests)), abs=1e-6)
+    for again in (pickle.loads(pickle.dumps(answer)), copy.deepcopy(answer)):
+        assert best_scores(again(requests)) == expected
+    with ThreadPoolExecutor(4) as threads:
+        for answers in threads.map(lambda _: answer(requests), range(8)):
+            assert best_scores(answers) == expected
+
+
+def test_a_model_in_training_mode_answers_in_evaluation_mode(answer, videos):
+    request = OPEN | {"video": videos[0]}
+    expected = answer(request)
+    for module in answer.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    answer.model.train()
+    assert answer(request) == expected and answer.model.training
+
+
+def test_numpy_scalars_are_numbers_and_texts(answer, videos):
+    expected = answer(video=videos[0], question="what?", candidates=["cat", "dog"], start=1.0, top_k=1)
+    given = {"question": np.str_("what?"), "candidates": np.array(["cat", "dog"]), "start": np.array(1.0)}
+    assert answer(video=videos[0], **given, top_k=np.int64(1), batch_size=np.int64(1)) == expected
 
 
 def test_what_is_given_at_construction_counts_and_may_be_overridden(folder, videos):
