@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyarrow import fs, parquet, table
 
+from ..training.start import explained, refuse_missing_folder
+from ..video_language.loading import is_video_language_model
 from .answer_requests import answer_requests, read_request, span_of, together, without_answers
 
 
@@ -91,9 +93,15 @@ def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, ac
         `Counter`: `answers` in the folder, and how many of them are `errors`.
 
     Raises:
-        `ValueError`: If the folder has files that are no answers.
+        `ValueError`: If there is no such model, or the folder has files that are no answers.
     """
     import ray
+
+    with explained(f"The checkpoint {model} cannot be loaded"):  # before it is sent to the actors
+        refuse_missing_folder(model)
+        is_video_language_model(model)
+    if Path(model).exists():
+        model = str(Path(model).resolve())
 
     if not ray.is_initialized():
         ray.init(logging_level="warning", log_to_driver=False)

@@ -20,6 +20,7 @@ from .printing import one_line
 
 
 OF_ONE = ("question", "candidates", "start", "end", "task")
+SHOWN = 20  # answers of a vocabulary that are listed
 
 
 def load(model: str) -> Pipeline:
@@ -114,13 +115,28 @@ def answer_list(source: str, output: Path, model: str, top_k: int) -> None:
 def answer_one(given: argparse.Namespace) -> None:
     """Answers the question on the command line."""
     about = {name: getattr(given, name) for name in ("video", *OF_ONE) if getattr(given, name) is not None}
-    answers = load(given.model)(**about, top_k=given.top_k)
+    answerer = load(given.model)
+    answers = answerer(**about, top_k=given.top_k)
     if given.json:
         print(json.dumps(about | {"answer": answers[0]["answer"], "answers": answers}))
         return
     for answer in answers:
         score = f"\t{answer['score']:.3f}" if given.top_k > 1 and "score" in answer else ""
         print(f"{one_line(answer['answer'])}{score}")
+    if answerer.model.config.model_type == "siasamrea":
+        for hint in hints(answerer, given.question, is_open="score" in answers[0] and given.candidates is None):
+            print(hint, file=sys.stderr)
+
+
+def hints(answerer: Pipeline, question: str, is_open: bool) -> Iterator[str]:
+    """Says which words of a question the model does not know, and which answers an open-ended one is chosen from."""
+    unknown = answerer.processor.unknown_words(question)
+    if unknown:
+        yield one_line(f"The answer is uncertain: the model does not know the words {', '.join(unknown)}.")
+    if is_open:
+        answers = list(answerer.model.config.id2label.values())
+        more = f", ... ({len(answers)} in all)" if len(answers) > SHOWN else ""
+        yield one_line(f"The model chooses from the answers {', '.join(answers[:SHOWN])}{more}.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -184,7 +200,8 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--output is for a list of requests.")
     if given.engine == "ray" and (given.output is None or given.video == "-"):
         parser.error("--engine ray needs a file of requests and --output, a folder.")
-    if given.is_list and given.video.endswith(".jsonl") and not Path(given.video).is_file():
+    is_file = given.video.endswith((".jsonl", ".parquet")) and "://" not in given.video
+    if given.is_list and is_file and not Path(given.video).exists():
         parser.error(f"The list {given.video} does not exist.")
     if given.output is not None and Path(given.output).resolve() == Path(given.video).resolve():
         parser.error("--output is the list itself. Choose another --output.")

@@ -76,7 +76,9 @@ def kill(driver: subprocess.Popen) -> None:
 
 
 def start_driver(source: Path, output: Path, model: str) -> subprocess.Popen:
+    # On a busy machine Ray's workers start slowly; those that take long would be replaced, again and again.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+    environment |= {"RAY_worker_register_timeout_seconds": "600"}
     command = [sys.executable, "-c", DRIVER, str(source), str(output), model]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
