@@ -43,6 +43,9 @@ class VideoLanguageModelArguments:
             "aliases": ["--model"],
         },
     )
+    base_model: str | None = field(
+        default=None, metadata={"help": "The model that an adapter is over, instead of the one that it names."}
+    )
     method: dict | str | None = field(
         default=None,
         metadata={
@@ -83,13 +86,12 @@ def prepare_model(
     if Path(name_or_path).is_dir():
         name_or_path = str(Path(name_or_path).resolve())  # an adapter names it, and may be loaded from elsewhere
     whole = trains and arguments.full_training
-    model, processor = load_video_language_model(
-        name_or_path, dtype="float32" if whole else "auto", trainable=trains, **(arguments.method or {})
-    )
-    is_adapter = not isinstance(model, PreTrainedModel)
-    if whole and is_adapter:
+    dtype, settings = "float32" if whole else "auto", arguments.method or {}
+    model, processor = load_video_language_model(name_or_path, dtype, trains, arguments.base_model, **settings)
+    adapted = not isinstance(model, PreTrainedModel)
+    if whole and adapted:
         raise ValueError(f"{name_or_path} is an adapter; --full_training needs a model, such as the one it is over.")
-    if trains and not whole and not is_adapter:
+    if trains and not whole and not adapted:
         model = add_adapter(model, arguments.lora_rank, arguments.lora_target_modules)
     configure_family(processor.processor.video_processor, arguments.family_video_processor or {})
     return model, processor

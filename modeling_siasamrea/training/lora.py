@@ -85,9 +85,23 @@ def add_adapter(model: PreTrainedModel, rank: int, target_modules: list[str] | s
 
     Returns:
         `PeftModel`: the model with only those layers trainable.
+
+    Raises:
+        `ValueError`: If no layer has a name that is given.
     """
     from peft import LoraConfig, get_peft_model  # an optional dependency
 
+    names = [f".{name}" for name, _ in model.named_modules()]
+    given = [] if isinstance(target_modules, str) else target_modules or []
+    unknown = [target for target in given if not any(name.endswith(f".{target}") for name in names)]
+    if unknown:
+        linear = sorted(
+            {name.rsplit(".", 1)[-1] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+        )
+        raise ValueError(
+            f"lora_target_modules names no layer of this model by {', '.join(unknown)}; its linear layers end with "
+            f"{', '.join(linear)}."
+        )
     targets = target_modules or linear_layers(model, model.get_decoder())
     return get_peft_model(
         model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")

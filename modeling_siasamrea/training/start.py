@@ -24,8 +24,8 @@ from .lora import load_lora
 
 logger = logging.get_logger(__name__)
 
-# A folder or hub name that is none, files that are missing or damaged, fields and weights that do not fit.
-NOT_LOADED = (OSError, HFValidationError, SafetensorError, StrictDataclassError, RuntimeError, ValueError)
+# A folder or hub name that is none, files or packages that are missing, fields and weights that do not fit.
+NOT_LOADED = (OSError, HFValidationError, ImportError, SafetensorError, StrictDataclassError, RuntimeError, ValueError)
 
 
 @contextmanager

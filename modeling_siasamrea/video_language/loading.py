@@ -7,20 +7,20 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from ..configuration_siasamrea import SiaSamReaConfig
 from ..training.start import explained
-from .processing import VideoLanguageProcessor
+from .processing import VideoLanguageProcessor, base_model_of
 from .settings import optional_file
 
 
 def is_adapter(name_or_path: str | Path) -> bool:
-    """Whether a folder or hub name is that of an adapter of a video-language model: it has no configuration."""
+    """Returns whether a folder or hub name is an adapter of a video-language model, which has no configuration."""
     files = [optional_file(name_or_path, name) for name in ("adapter_config.json", "config.json")]
     return files[0] is not None and files[1] is None
 
 
 def is_video_language_model(name_or_path: str | Path) -> bool:
     r"""
-    Whether a folder or hub name is that of a video-language model, or an adapter of one, rather than a SiaSamRea
-    checkpoint.
+    Returns whether a folder or hub name is that of a video-language model, or an adapter of one, rather than a
+    SiaSamRea checkpoint.
 
     Raises:
         `OSError`: If it is neither.
@@ -31,7 +31,11 @@ def is_video_language_model(name_or_path: str | Path) -> bool:
 
 
 def load_video_language_model(
-    name_or_path: str | Path, dtype: str | torch.dtype = "auto", trainable: bool = False, **settings
+    name_or_path: str | Path,
+    dtype: str | torch.dtype = "auto",
+    trainable: bool = False,
+    base_model: str | None = None,
+    **settings,
 ) -> tuple[PreTrainedModel, VideoLanguageProcessor]:
     r"""
     Loads a model of `AutoModelForImageTextToText`, or an adapter over one, with its processor and settings.
@@ -40,6 +44,7 @@ def load_video_language_model(
         name_or_path (`str` or `Path`): Folder or hub name.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): Precision; the checkpoint's own by default.
         trainable (`bool`, *optional*, defaults to `False`): Whether an adapter's layers go on training.
+        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
         settings: Fields of [`VideoLanguageSettings`], over those saved beside the model.
 
     Returns:
@@ -51,13 +56,14 @@ def load_video_language_model(
     with explained(f"The video-language model {name_or_path} cannot be loaded"):
         if not is_video_language_model(name_or_path):
             raise ValueError("it is a SiaSamRea checkpoint, which `siasamrea train` trains.")
-        processor = VideoLanguageProcessor.from_pretrained(name_or_path, **settings)
-        if not is_adapter(name_or_path):
-            return AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype), processor
-        from peft import PeftConfig, PeftModel  # an optional dependency
-
-        base = PeftConfig.from_pretrained(str(name_or_path)).base_model_name_or_path
+        adapter = is_adapter(name_or_path)
+        base = (base_model or base_model_of(name_or_path)) if adapter else name_or_path
+        processor = VideoLanguageProcessor.from_pretrained(name_or_path, base if adapter else None, **settings)
         model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
+        if not adapter:
+            return model, processor
+        from peft import PeftModel  # an optional dependency
+
         return PeftModel.from_pretrained(model, str(name_or_path), is_trainable=trainable), processor
 
 

@@ -342,16 +342,19 @@ class VideoLanguageProcessor:
         self.settings.save_pretrained(folder)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **fields) -> "VideoLanguageProcessor":
+    def from_pretrained(
+        cls, name_or_path: str | Path, base_model: str | None = None, **fields
+    ) -> "VideoLanguageProcessor":
         r"""
         Loads the processor of a model, adapter or checkpoint, and the settings saved beside it.
 
         Args:
             name_or_path (`str` or `Path`): Folder or hub name.
+            base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
             fields: Fields of [`VideoLanguageSettings`], over those saved.
         """
         settings = VideoLanguageSettings.from_pretrained(name_or_path, **fields)
-        return cls(AutoProcessor.from_pretrained(processor_source(name_or_path)), settings)
+        return cls(AutoProcessor.from_pretrained(processor_source(name_or_path, base_model)), settings)
 
 
 def _common_length(ids: list[list[int]]) -> int:
@@ -365,13 +368,28 @@ def _opens_thought(prompt: str) -> bool:
     return bool(marks) and marks[-1] == ""
 
 
-def processor_source(name_or_path: str | Path) -> str:
-    """Where a processor lies: beside the model, or, for an adapter that has none, beside the model that it is over."""
-    adapter = optional_file(name_or_path, "adapter_config.json")
+def base_model_of(adapter: str | Path) -> str | None:
+    """
+    Returns the folder or hub name of the model that an adapter is over; `None` for what is no adapter.
+
+    Raises:
+        `ValueError`: If the adapter names no model, or a folder that is gone.
+    """
+    file = optional_file(adapter, "adapter_config.json")
+    if file is None:
+        return None
+    base = json.loads(Path(file).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ValueError(f"The adapter {adapter} names no base_model_name_or_path; give one as base_model.")
+    if Path(base).is_absolute() and not Path(base).exists():
+        raise ValueError(f"The model {base} that the adapter {adapter} is over is gone; give another as base_model.")
+    return base
+
+
+def processor_source(name_or_path: str | Path, base_model: str | None = None) -> str:
+    """Returns where a processor lies: beside the model, or beside the base model of an adapter that has none."""
     own = [optional_file(name_or_path, name) for name in ("processor_config.json", "preprocessor_config.json")]
-    if adapter is None or any(own):
-        return str(name_or_path)
-    return json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return str(name_or_path) if any(own) else base_model or base_model_of(name_or_path) or str(name_or_path)
 
 
-__all__ = ["Clip", "VideoLanguageProcessor", "processor_source"]
+__all__ = ["Clip", "VideoLanguageProcessor", "base_model_of"]

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from tiny_video_language_models import tiny
 
 from modeling_siasamrea.commands import siasamrea_command, train_vlm
-from modeling_siasamrea.video_language import VideoLanguageSettings
+from modeling_siasamrea.video_language import VideoLanguageSettings, add_adapter
+from modeling_siasamrea.video_language.loading import load_video_language_model
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,7 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
         ({"method": {"num_clip": 2}}, "num_clip"),
         ({"full_training": True, "lora_target_modules": ["q_proj"]}, "not both"),
         ({"lora_rank": 0}, "must be 1 or more"),
+        ({"lora_target_modules": ["q_proj", "nothing"]}, "by nothing; its linear layers end with"),
         ({"method": {"omega": 3.0}}, "omega"),
         ({"model_name_or_path": None}, "Which model"),
         ({"model_name_or_path": own_network}, "is a SiaSamRea checkpoint"),
@@ -86,6 +88,31 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
         with pytest.raises((SystemExit, ValueError)) as raised:
             train_vlm.main([write_config(**overrides)])
         assert said in str(raised.value) + capsys.readouterr().err
+
+
+def test_an_adapter_whose_base_has_moved_is_loaded_over_another(start, tmp_path):
+    model, _ = load_video_language_model(str(shutil.copytree(start, tmp_path / "base")))
+    adapter = tmp_path / "adapter"
+    add_adapter(model, 2).save_pretrained(adapter)
+    shutil.move(tmp_path / "base", tmp_path / "moved")
+    with pytest.raises(
+        ValueError, match=r"The model \S+base that the adapter \S+ is over is gone; give another as base_model"
+    ):
+        load_video_language_model(adapter)
+    moved, _ = load_video_language_model(adapter, base_model=str(tmp_path / "moved"))
+    assert type(moved.get_base_model()).__name__ == "Qwen3VLForConditionalGeneration"
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": null, "peft_type": "LORA"}')
+    with pytest.raises(ValueError, match="names no base_model_name_or_path"):
+        load_video_language_model(adapter)
+
+
+def test_a_checkpoint_that_needs_a_package_that_is_missing_is_a_sentence(start, tmp_path):
+    shutil.copytree(start, tmp_path / "quantized")
+    config = json.loads((tmp_path / "quantized" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "quantized" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"quantized cannot be loaded: .*bitsandbytes"):
+        load_video_language_model(tmp_path / "quantized")
 
 
 def test_a_run_that_goes_on_ends_with_the_same_adapter(write_config, tmp_path):
