@@ -120,7 +120,12 @@ def test_files_that_kill_a_worker_or_never_end_are_named_and_the_rest_is_checked
 def check_for_ever(started: Connection) -> None:
     check.check_video = dies_of_some
     videos = [check.Video(f"forever{number}.mp4", None) for number in range(2)]
-    threading.Timer(0.5, lambda: started.send([child.pid for child in multiprocessing.active_children()])).start()
+
+    def report() -> None:
+        wait_for(lambda: len(multiprocessing.active_children()) == 2, 60)
+        started.send([child.pid for child in multiprocessing.active_children()])
+
+    threading.Thread(target=report).start()
     list(check.check_videos(videos, workers=2))
 
 

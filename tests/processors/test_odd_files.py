@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from numbered_videos import CLOSED, FRAMES, check_every_frame, copy_packets, number, picture, write
 from PIL import Image
 
@@ -48,6 +49,20 @@ def test_pictures_that_a_container_gives_the_times_of_others_come_in_order(numbe
     assert (np.diff(metadata.times) >= 0).all() and metadata.intact
     for index in (0, 1, 2, 31, 32, 33):
         assert number(decode_frames(path, [index])[0][0]) == shown[index]
+
+
+def test_a_wrong_order_that_begins_late_is_noticed(tmp_path):
+    with av.open(str(tmp_path / "whole.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "bframes=2:b-adapt=0:keyint=60"})
+        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv420p"
+        for index in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
+            if index < 20:  # no B-pictures lie between pictures that are all coded by themselves
+                frame.pict_type = PictureType.I
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    shown = numbers(copy_packets(tmp_path / "whole.mp4", tmp_path / "copy.mkv", times_of_decoding))
+    assert shown == list(range(FRAMES))
 
 
 def test_a_decoder_that_declares_reordering_and_does_none_is_read_by_the_index(tmp_path):
