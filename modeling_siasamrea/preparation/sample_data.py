@@ -22,7 +22,6 @@ shape (question type `what`). Where the digit shows for less than the interval b
 miss it and a siamese clip see it; the studies of siamese sampling use this.
 """
 
-import argparse
 import hashlib
 import importlib.util
 import json
@@ -355,13 +354,3 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
         (output_dir / f"{split}.jsonl").write_text(text)
     description_file.write_text(json.dumps(description, indent=2) + "\n")  # last: it says that all is there
     return output_dir
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    for name, default in asdict(SampleData()).items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help="default: %(default)s")
-    arguments = vars(parser.parse_args(argv))
-    print(make_sample_data(arguments.pop("output"), **arguments))
