@@ -94,7 +94,11 @@ def build_model(
             model = SiaSamReaForVideoQuestionAnswering(SiaSamReaConfig(text_config=text_config, **fields))
         make_video_processor = SiaSamReaVideoProcessor
     start_counts_at_mean(model, rows)
-    settings.setdefault("num_clips", model.config.num_clips)
+    if settings.setdefault("num_clips", model.config.num_clips) != model.config.num_clips:
+        raise ValueError(
+            f"num_clips of the video processor must be the model's, {model.config.num_clips}; got "
+            f"{settings['num_clips']}. Give it to the model alone."
+        )
     return model, SiaSamReaProcessor(make_video_processor(**settings), tokenizer)
 
 
@@ -174,6 +178,7 @@ def load_model(
         )
     if "count" in new_heads:
         start_counts_at_mean(model, rows)
+    processor.video_processor.num_clips = model.config.num_clips  # the configuration has the say
     return model, processor
 
 

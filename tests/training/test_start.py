@@ -48,6 +48,17 @@ def test_a_task_without_a_head_gets_one_that_starts_from_the_mean_count(checkpoi
     torch.testing.assert_close(model.heads["open_ended"].state_dict(), saved.heads["open_ended"].state_dict())
 
 
+def test_the_number_of_clips_is_the_configuration_s(checkpoint, tiny_config):
+    _, processor = load_model(checkpoint, COUNTS, {"num_clips": 5})
+    assert processor.video_processor.num_clips == 5
+    fields = tiny_config().to_dict()
+    fields = {name: fields[name] for name in ("vision_config", "text_config", "num_clips")}
+    _, processor = build_model(COUNTS, config=fields)
+    assert processor.video_processor.num_clips == 3
+    with pytest.raises(ValueError, match="num_clips of the video processor"):
+        build_model(COUNTS, config=fields, video_processor={"num_clips": 4})
+
+
 def test_a_new_vocabulary_replaces_the_old_one_only_where_it_is_asked_for(checkpoint):
     rows = open_ended("owl", "owl", "cow", "ant")
     model, _ = load_model(checkpoint, rows)
