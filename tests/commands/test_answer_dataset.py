@@ -1,4 +1,4 @@
-"""Ray Data on two CPUs: an actor and the driver die, and each request has one answer, that of one process."""
+"""Answers by Ray: what its workers do, and on two CPUs that die, that each request has the answer of one process."""
 
 import json
 import os
@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from pyarrow import parquet
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
+from modeling_siasamrea.commands import answer_dataset
 from modeling_siasamrea.commands.answer_requests import answer_requests, read_request
 from modeling_siasamrea.commands.checkpoint import load_answerer
 
-
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
-pytest.importorskip("ray")
 
 QUESTIONS = 60  # about each video
 # Ray makes a cluster of two CPUs; its own sockets need a short path.
@@ -106,7 +106,9 @@ def actors(driver: subprocess.Popen) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.ray
 def test_an_actor_and_the_driver_die_and_each_request_has_the_answer_of_one_process(model, requests, start, tmp_path):
+    pytest.importorskip("ray")
     source, output = tmp_path / "requests.jsonl", tmp_path / "answers"
     source.write_text("\n".join(requests))
     driver = start(source, output, model)
@@ -137,3 +139,54 @@ def test_an_actor_and_the_driver_die_and_each_request_has_the_answer_of_one_proc
         return Counter(json.dumps(answer, sort_keys=True) for answer in of)
 
     assert texts(answers) == texts(expected)
+
+
+def test_requests_are_lines_or_columns_and_none_is_left_out():
+    text = {"text": np.array(['{"video": "a", "question": "?"}', " ", "{broken"], dtype=object)}
+    lines = answer_dataset._request_lines(text, answered=False)
+    assert lines["video"] == ["'a'", "None"] and lines["answered"] == [False, False]
+    assert json.loads(lines["line"][1]) == {"request": "{broken"}
+    columns = {"video": ["a", "b"], "question": ["?", None], "start": [1.5, float("nan")]}
+    columns["candidates"] = [np.array(["x", "y"], dtype=object), None]
+    batch = {name: np.array(values, dtype=object) for name, values in columns.items()}
+    first, second = map(json.loads, answer_dataset._request_lines(batch, answered=False)["line"])
+    assert first == {"video": "a", "question": "?", "start": 1.5, "candidates": ["x", "y"]} and second == {
+        "video": "b"
+    }
+
+
+def test_of_equal_requests_as_many_are_answered_as_lack_an_answer(tmp_path):
+    asked = []
+
+    def answerer(request, top_k):
+        requests = request if isinstance(request, list) else [request]
+        asked.extend(one["video"] for one in requests)
+        answers = [[{"answer": one["video"].upper(), "score": 1.0}] for one in requests]
+        return answers if isinstance(request, list) else answers[0]
+
+    worker = object.__new__(answer_dataset._Answerer)
+    worker.answerer, worker.top_k = answerer, 1
+    requests = {"text": np.array([json.dumps({"video": name, "question": "?"}) for name in "abaab"], dtype=object)}
+    lines = answer_dataset._request_lines(requests, answered=False)
+    (first, second) = worker({name: np.array(values, dtype=object) for name, values in lines.items()})
+    assert asked == ["a", "a", "a", "b", "b"] and first["answer"] == ["A"] * 3 and second["video"] == ["b"] * 2
+    assert json.loads(first["text"][0]) == {
+        "video": "a",
+        "question": "?",
+        "answer": "A",
+        "answers": [{"answer": "A", "score": 1.0}],
+    }
+    # Two of the answers are there already.
+    done = answer_dataset._request_lines(
+        {"text": np.array([first["text"][0], second["text"][0]], dtype=object)}, answered=True
+    )
+    asked.clear()
+    list(worker({name: np.array(lines[name] + done[name], dtype=object) for name in lines}))
+    assert asked == ["a", "a", "b"]
+    # A block has one name, whoever writes it, and both formats hold the lines.
+    block = {name: np.array(values, dtype=object) for name, values in first.items()}
+    for ending in ("jsonl", "parquet", "jsonl"):
+        counts = answer_dataset._write(block, tmp_path.as_uri(), ending)
+        assert counts == {"answers": [3], "errors": [0]}
+    (of_lines,), (of_parquet,) = tmp_path.glob("*.jsonl"), tmp_path.glob("*.parquet")
+    assert of_lines.read_text().splitlines() == first["text"] == parquet.read_table(of_parquet)["text"].to_pylist()
