@@ -19,7 +19,7 @@ TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location
 
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
-    """Rows of a split, see [`load_benchmark`]."""
+    """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     path = annotation_file(annotations, f"{short}_q.json")
     answer_path = path.with_name(re.sub(r"(?i)_q(?=\.json$)", "_a", path.name))

@@ -28,14 +28,14 @@ SPAN, CLIP_SPAN = re.compile(rf"\[{SECONDS}:{SECONDS}\]"), re.compile(rf"{SECOND
 
 
 def shuffled(candidates: list[str], correct: int, key: str) -> tuple[list[str], int]:
-    """The candidates in an order that depends on `key` alone, and the correct one's new place."""
+    """Shuffles the candidates in an order that depends on `key` alone, and gives the correct one's new place."""
     order = list(range(len(candidates)))
     random.Random(hashlib.blake2b(key.encode(), digest_size=8).digest()).shuffle(order)
     return [candidates[place] for place in order], order.index(correct)
 
 
 def read_first_release(path: Path, folder: VideoFolder, split: str) -> list[dict]:
-    """Rows of the comma-separated files."""
+    """Reads the comma-separated files."""
     rows = []
     for number, columns in enumerate(read_cells(path)):
         if len(columns) != 7:
@@ -63,7 +63,7 @@ def read_first_release(path: Path, folder: VideoFolder, split: str) -> list[dict
 
 
 def read_second_release(path: Path, folder: VideoFolder) -> list[dict]:
-    """Rows of VALUE's files, whose candidates are in random order already."""
+    """Reads VALUE's files, whose candidates are in random order already."""
     rows = []
     columns = ("a0", "a1", "a2", "a3", "answer_idx", "q", "qid", "ts", "vid_name")
     for number, row in enumerate(read_rows(path, *columns), start=1):
@@ -88,7 +88,7 @@ def read_second_release(path: Path, folder: VideoFolder) -> list[dict]:
 
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
-    """Rows of a split, see [`load_benchmark`]."""
+    """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     official = "test_public" if split == "test" else short
     names = [f"how2QA_{official}_release.csv", f"how2qa_{official}_release.jsonl", f"how2qa_{official}.jsonl"]

@@ -15,7 +15,7 @@ from .official_files import VideoFolder, annotation_file, clipbert_rows, open_en
 
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
-    """Rows of a split, see [`load_benchmark`]."""
+    """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     path, folder = annotation_file(annotations, f"{short}_qa.json", f"{short}.jsonl"), VideoFolder(videos)
     if path.suffix.lower() == ".jsonl":

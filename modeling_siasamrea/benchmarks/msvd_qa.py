@@ -17,7 +17,7 @@ from .official_files import VideoFolder, annotation_file, open_ended_rows, short
 
 
 def read_mapping(folder: Path) -> dict[str, str]:
-    """`vid{n}` to YouTube name, empty where the file is not there."""
+    """Reads the YouTube name of each `vid{n}`; empty if the file is not there."""
     path = folder / "youtube_mapping.txt"
     if not path.is_file():
         return {}
@@ -29,7 +29,7 @@ def read_mapping(folder: Path) -> dict[str, str]:
 
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
-    """Rows of a split, see [`load_benchmark`]."""
+    """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, f"{short_name(split)}_qa.json")
     mapping, folder = read_mapping(path.parent), VideoFolder(videos)
 

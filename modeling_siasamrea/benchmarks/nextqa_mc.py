@@ -17,7 +17,7 @@ from .official_files import VideoFolder, annotation_file, check_columns, short_n
 
 
 def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
-    """Rows of a split, see [`load_benchmark`]."""
+    """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     path, folder = annotation_file(annotations, f"{short}.csv", f"mc_{short}.csv"), VideoFolder(videos)
     official = list(read_csv(path))

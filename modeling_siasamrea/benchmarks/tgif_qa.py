@@ -42,12 +42,12 @@ CLIPBERT_TASKS = {
 
 
 def held_out(gif_name: str) -> bool:
-    """Whether a training GIF belongs to our validation split."""
+    """Tells whether a training GIF belongs to our validation split."""
     return int.from_bytes(hashlib.blake2b(f"tgif_qa/{gif_name}".encode(), digest_size=8).digest(), "big") % 10 == 0
 
 
 def read_rows(annotations: Path, videos: Path | None, split: str, name: str) -> tuple[list[dict], list[dict]]:
-    """The official rows of a split, and beside each what all tasks share; ClipBERT's rows come without the former."""
+    """Reads the official rows of a split, and what all tasks share; ClipBERT's files give the latter alone."""
     short = "test" if split == "test" else "train"
     path = annotation_file(
         annotations,
@@ -84,7 +84,7 @@ def read_rows(annotations: Path, videos: Path | None, split: str, name: str) -> 
 
 
 def load_choices(annotations: Path, videos: Path | None, split: str, name: str) -> list[dict]:
-    """Rows of the two multiple-choice tasks."""
+    """Reads the rows of the two multiple-choice tasks."""
     official, rows = read_rows(annotations, videos, split, name)
     for row, choices in zip(rows, official):
         row |= {"candidates": [choices[place] for place in CHOICES], "as_published": True}
@@ -93,17 +93,17 @@ def load_choices(annotations: Path, videos: Path | None, split: str, name: str) 
 
 
 def load_action_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
-    """Rows of the action task, see [`load_benchmark`]."""
+    """Reads the rows of the action task, see [`load_benchmark`]."""
     return load_choices(annotations, videos, split, "action")
 
 
 def load_transition_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
-    """Rows of the transition task, see [`load_benchmark`]."""
+    """Reads the rows of the transition task, see [`load_benchmark`]."""
     return load_choices(annotations, videos, split, "transition")
 
 
 def load_frameqa_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
-    """Rows of the frameqa task, see [`load_benchmark`]."""
+    """Reads the rows of the frameqa task, see [`load_benchmark`]."""
     official, rows = read_rows(annotations, videos, split, "frameqa")
     for row, given in zip(rows, official):
         row |= {"answer": given["answer"], "task": "open_ended", "question_type": FRAMEQA_TYPES[given["type"]]}
@@ -111,7 +111,7 @@ def load_frameqa_rows(annotations: Path, videos: Path | None, split: str) -> lis
 
 
 def load_count_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
-    """Rows of the count task, see [`load_benchmark`]."""
+    """Reads the rows of the count task, see [`load_benchmark`]."""
     official, rows = read_rows(annotations, videos, split, "count")
     for row, given in zip(rows, official):
         row |= {"answer": given["answer"], "task": "count"}

@@ -1,4 +1,4 @@
-"""Training rows without an answer, which only the siamese loss learns from: counted and named, left out or refused."""
+"""Training rows without an answer, which the siamese loss alone learns from: counts, leaves out or refuses them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +13,7 @@ NAMED = 3  # questions of a task
 
 
 def name_unlabelled(rows: Sequence[VideoQuestion]) -> str | None:
-    """How many rows have no answer, by task and with the first `question_id`s; `None` if each has one."""
+    """Says how many rows have no answer, by task and with the first `question_id`s; `None` if each has one."""
     unlabelled = [row for row in rows if row.answer is None]
     if not unlabelled:
         return None
@@ -29,7 +29,7 @@ def name_unlabelled(rows: Sequence[VideoQuestion]) -> str | None:
 
 def note_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> None:
     r"""
-    Says of training rows without an answer that they are trained on.
+    Warns that training rows without an answer are trained on.
 
     Args:
         rows (`Sequence[VideoQuestion]`): The training rows.
@@ -47,7 +47,7 @@ def note_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> None:
 
 def leave_out_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> list[VideoQuestion]:
     r"""
-    The training rows that a term of the loss learns from: without a siamese loss, those with an answer.
+    Keeps the training rows that a term of the loss learns from: without a siamese loss, those with an answer.
 
     Args:
         rows (`Sequence[VideoQuestion]`): The training rows.
@@ -59,7 +59,7 @@ def leave_out_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> list[Vi
     named = name_unlabelled(rows)
     if named is None or alpha:
         return list(rows)
-    logger.warning(f"Training: {named}. They are left out, for with alpha=0 nothing learns from them.")
+    logger.warning(f"Training: {named}. They are left out, because with alpha=0 nothing learns from them.")
     kept = [row for row in rows if row.answer is not None]
     if not kept:
         raise ValueError("No training row is left: none has an answer, and with alpha=0 there is no siamese loss.")
@@ -72,19 +72,18 @@ def refuse_unlabelled(rows: Sequence[VideoQuestion]) -> None:
     if named is not None:
         raise ValueError(
             f"Training: {named}. A video-language model learns from the tokens of the right answer, in both terms of "
-            "the loss, so each row needs one. Leave these rows out."
+            "the loss. Leave these rows out."
         )
 
 
 def refuse_heads_without_answers(rows: Sequence[VideoQuestion], tasks: Iterable[str]) -> None:
-    """Raises a `ValueError` if no row of a task has an answer: its new head would agree with itself, and no more."""
+    """Raises a `ValueError` if no row of a task has an answer: its new head would only learn to agree with itself."""
     for task in tasks:
         of_task = [row for row in rows if row.task == task]
         if of_task and all(row.answer is None for row in of_task):
             raise ValueError(
-                f"None of the {len(of_task)} training rows of the task {task!r} has an answer, and the model would "
-                "get a new head for them, which has nothing to learn from. Give some rows an answer, leave these out, "
-                "or start from a checkpoint that answers such questions."
+                f"None of the {len(of_task)} training rows of the task {task!r} has an answer, so a new head for it "
+                "has nothing to learn from. Give some an answer, leave them out, or start from a model of this task."
             )
 
 

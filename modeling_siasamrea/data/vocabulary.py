@@ -1,4 +1,4 @@
-"""Vocabularies made from training rows: the answers of the open-ended head, and the words of a new tokenizer."""
+"""Makes vocabularies from training rows: the answers of the open-ended head, and the words of a new tokenizer."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -31,14 +31,14 @@ WORDS = pre_tokenizers.Sequence(
 
 
 def _commonest_first(items: Iterable[str]) -> list[str]:
-    """Each distinct item once, by falling count; alphabetical where counts tie."""
+    """Sorts distinct items by falling count, alphabetically where counts tie."""
     return [item for item, _ in sorted(Counter(items).items(), key=lambda pair: (-pair[1], pair[0]))]
 
 
 def answer_vocabulary(questions: Iterable[VideoQuestion], size: int | None = 1000) -> list[str]:
     r"""
-    The answers an open-ended head chooses from: the commonest answers of the training rows. Of a row with several
-    right answers, each counts.
+    Collects the answers that an open-ended head chooses from: the commonest of the training rows. Each of several
+    right answers to a question counts.
 
     Args:
         questions (`Iterable[VideoQuestion]`): Training rows; those of other tasks are passed over.
@@ -54,8 +54,8 @@ def answer_vocabulary(questions: Iterable[VideoQuestion], size: int | None = 100
 
 def vocabulary_coverage(questions: Iterable[VideoQuestion], vocabulary: Iterable[str]) -> float:
     """
-    Share of open-ended rows with a right answer in the vocabulary, among those whose answer is known: the highest
-    accuracy a model can reach.
+    Computes the share of open-ended rows with a right answer in the vocabulary, among those whose answer is known: the
+    highest accuracy that a model can reach.
     """
     known = set(vocabulary)
     rights = [question.right_answers for question in questions if question.task == "open_ended" and question.answer]
@@ -66,8 +66,8 @@ def build_tokenizer(
     questions: Iterable[VideoQuestion], size: int = 2000, max_length: int = 64
 ) -> PreTrainedTokenizerFast:
     r"""
-    A small BERT tokenizer for training from random weights: the words of questions and candidates, and every character
-    in them, so that a new word is spelled instead of lost.
+    Builds a small BERT tokenizer for training from random weights: of the words of questions and candidates, and of
+    every character in them, so that a new word is spelled instead of lost.
 
     Two texts have the same ids only if they are equal after this: canonical decomposition (NFD), lower case, and
     space around punctuation and Chinese characters. Letters and marks of every script stay. A character that the

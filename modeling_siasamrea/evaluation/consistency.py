@@ -85,7 +85,8 @@ def accuracy_at_coverage(correct: Sequence[float], scores: Sequence[float | None
         percent (`int`): Share of the questions that are answered, rounded up to a whole question.
 
     Returns:
-        `float`: where equal scores leave open which questions these are, the mean over the choices (decision).
+        `float`: the accuracy; if equal scores leave open which questions are chosen, its mean over the choices
+        (decision).
     """
     correct = np.asarray(correct, dtype=float)
     scores = np.array([-np.inf if score is None else score for score in scores])
@@ -97,8 +98,8 @@ def accuracy_at_coverage(correct: Sequence[float], scores: Sequence[float | None
 
 def calibration_scores(correct: Sequence[float], scores: Sequence[float | None]) -> dict[str, float]:
     """
-    `expected_calibration_error` over the rows that have a score, and `accuracy_at_50_coverage`, `..._70_...` and
-    `..._90_...` over all; nothing where no row has a score, as with counts.
+    Computes `expected_calibration_error` over the rows that have a score, and `accuracy_at_50_coverage`, `..._70_...`
+    and `..._90_...` over all; nothing where no row has a score, as with counts.
     """
     scored = [row for row, score in enumerate(scores) if score is not None]
     if not scored:
@@ -112,7 +113,7 @@ def calibration_scores(correct: Sequence[float], scores: Sequence[float | None])
 
 def consensus_answer(answers: Sequence[Answer | None], scores: Sequence[float | None] | None = None) -> Answer | None:
     """
-    Chooses the answer that most starts give; of several, the one whose scores sum to more, then the one given first
+    Chooses the answer that most starts give; in a tie the one whose scores sum to more, then the one given first
     (decision: the first start is the centred anchor). `None` if no start has an answer.
     """
     votes = Counter(answer for answer in answers if answer is not None)

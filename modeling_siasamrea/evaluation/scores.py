@@ -35,7 +35,7 @@ def open_ended_scores(
     Args:
         predictions (`Sequence[str | None]`): The model's answers; `None` (an unreadable video) is wrong.
         answers (`Sequence[str | Sequence[str]]`):
-            The right answer of each question, or several, of which any is right.
+            The right answer of each question, or several that are all right.
         question_types (`Sequence[str | None]`, *optional*): Type of each question.
         vocabulary (`Iterable[str]`, *optional*): The answers the model can give.
 
