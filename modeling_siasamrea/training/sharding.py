@@ -29,10 +29,18 @@ def leave_process_group_at_exit() -> None:
 
 
 def choose_sharded_layers(plugin: FullyShardedDataParallelPlugin, model: nn.Module) -> None:
-    """Shards layer by layer; not BERT's embeddings as one, because accelerate shards the word embeddings as well."""
+    """
+    Shards layer by layer; not BERT's embeddings as one, because accelerate shards the word embeddings as well. Frozen
+    batch norms are not sharded: half precision would reach their weights, and not their statistics.
+    """
     if plugin.transformer_cls_names_to_wrap is None:
         there = {type(module).__name__ for module in model.modules()}
         plugin.transformer_cls_names_to_wrap = sorted(there.intersection(model._no_split_modules) - {"BertEmbeddings"})
+    if plugin.ignored_modules is None:
+        norms = (module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+        plugin.ignored_modules = [
+            norm for norm in norms if not any(parameter.requires_grad for parameter in norm.parameters())
+        ]
 
 
 def is_sharded(model: nn.Module) -> bool:

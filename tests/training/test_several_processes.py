@@ -126,20 +126,20 @@ def test_accumulated_batches_of_two_processes_equal_one_batch(run, small_data):
 
 
 def test_fsdp2_shards_saves_and_resumes_with_the_same_losses(run, tmp_path):
-    arguments = {"max_steps": 6, "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 3}
+    arguments = {"max_steps": 2, "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 1}
     whole, whole_weights = run(2, "whole", **arguments)
     sharded, sharded_weights = run(2, "sharded", fsdp=True, **arguments)
     assert not whole["shards"]
     local, full = sharded["shards"]["model.text_model.encoder.layer.0.attention.self.query.weight"]
     assert local == [full[0] // 2, full[1]]
-    assert len(sharded["shards"]) > 100
+    assert len(sharded["shards"]) > 60
     losses = [logs["loss"] for logs in steps(whole)]
     assert [logs["loss"] for logs in steps(sharded)] == pytest.approx(losses, rel=1e-5)
     for name, value in whole_weights.items():
         torch.testing.assert_close(sharded_weights[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
     # The checkpoint is whole, loads in one process, and carries the model's own code.
-    checkpoint = tmp_path / "sharded" / "checkpoint-3"
+    checkpoint = tmp_path / "sharded" / "checkpoint-1"
     assert (checkpoint / "configuration_siasamrea.py").is_file() and not list(checkpoint.glob("_fsdp*"))
     assert SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint).config.label2id == {"cat": 0, "dog": 1}
     resumed, resumed_weights = run(2, "resumed", resume=str(checkpoint), evaluate_first=True, fsdp=True, **arguments)
@@ -150,9 +150,7 @@ def test_fsdp2_shards_saves_and_resumes_with_the_same_losses(run, tmp_path):
 
 def test_fsdp2_in_half_precision(run):
     report, weights = run(2, "half", fsdp=True, bf16=True, max_steps=2, per_device_train_batch_size=2)
-    assert len(report["shards"]) > 100 and all(
-        value.dtype == torch.float32 for value in weights.values() if value.ndim
-    )
+    assert len(report["shards"]) > 60 and all(value.dtype == torch.float32 for value in weights.values() if value.ndim)
 
 
 def test_a_false_number_of_one_process_stops_both(run, small_data):
