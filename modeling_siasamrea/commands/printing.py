@@ -92,8 +92,8 @@ def verdict(scores: dict[str, float], baselines: dict[str, dict[str, float]]) ->
         return None
     return (
         f"The model has learned nothing from the videos: its accuracy is {scores['accuracy']:.3f}, and {blind:.3f} "
-        "without seeing them. Try more steps (--max_steps), another --learning_rate (5e-5 with pretrained encoders), "
-        "pretrained encoders if it started from random weights, and --model_config '{\"alpha\": 0}'."
+        "without seeing them. Try more steps (--max_steps), another --learning_rate (5e-5 suits pretrained encoders), "
+        "pretrained encoders if it started from random weights, and the anchor clip alone (alpha 0)."
     )
 
 
