@@ -131,7 +131,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
         Returns:
             `list[dict]` for a question, the best answer first: `answer` and `score`, its probability; for a count
-            `answer`, rounded and clipped to 1..10, and `value`, what the model said. Several questions, or a list of
+            `answer`, a whole number, and `value`, what the model said. Several questions, or a list of
             requests, get a list of such lists; a generator or data set gets an iterator over them. Requests that are
             given together, or read together, share the decoding of a video.
 

@@ -342,7 +342,9 @@ def _video_question(
         )
     start, end = _span(row.get("start"), row.get("end"), where)
     answers = _answers(row, task, candidates, from_csv, where)
-    count_range = _plain(row.get("count_range"))
+    count_range = _list_in(_plain(row.get("count_range")))
+    if count_range is not None and not (isinstance(count_range, list | tuple) and len(count_range) == 2):
+        raise ValueError(f"{where}: count_range must be [least, largest]; got {_shown(count_range)}.")
     answer = answers[0] if answers else None
     return VideoQuestion(
         video=kept_once(video),

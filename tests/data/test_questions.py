@@ -58,6 +58,7 @@ BAD_CELLS = {
         *(({**ROW, "end": bad}, "end") for bad in (math.nan, math.inf, -1, {"s": 1}, 0)),
         *(({**ROW, "evidence": bad}, "evidence") for bad in (3, [1, 2], [[1]], [[2, 1]], "[[1, 2, 3]]", "[")),
         *(({**CHOICE, "answer": bad}, "answer") for bad in (-1, 0.5, 10**400)),
+        *(({**COUNT, "count_range": bad}, "count_range") for bad in (3, [1], "1-10")),
     ],
     "candidates that no answer tells apart": [
         ({**CHOICE, "candidates": ["no", "yes", "no"]}, "candidates"),
