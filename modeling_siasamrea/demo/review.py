@@ -1,6 +1,5 @@
 """Draws the answers of a predictions file as one HTML file: wrong answers first, with the frames that were seen."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -9,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..data.tables import read_jsonl
+from ..evaluation.confusion import confusion_table
 from .drawing import STYLE, picture
 
 
 Line = dict[str, Any]
 SeenFrames = tuple[np.ndarray, np.ndarray]  # pictures (frames, height, width, 3) and their times in seconds
-
-COMMONEST = 10  # right answers that the confusion table has a row for
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -100,40 +98,23 @@ def by_error(lines: Sequence[Line]) -> list[Line]:
     return sorted(lines, key=lambda line: (order[line.get("correct")], -line.get("score", 0.0)))
 
 
-def draw_confusion(lines: Sequence[Line], most: int = COMMONEST) -> str:
-    r"""
-    Draws a table of the commonest right answers (rows) against the answers given to them.
-
-    Args:
-        lines (`Sequence[dict]`): Lines of a predictions file.
-        most (`int`, *optional*, defaults to 10): Right answers that have a row; the others are left out.
-
-    Returns:
-        `str`: HTML; empty where no right answer is known.
-    """
-    pairs = Counter((right_answers(line)[0], given_answer(line)) for line in lines if right_answers(line))
-    totals = Counter()
-    for (right, _), count in pairs.items():
-        totals[right] += count
-    rights = [right for right, _ in totals.most_common(most)]
-    given = Counter()
-    for (right, answer), count in pairs.items():
-        given[answer] += count * (right in rights)
-    columns = rights + [answer for answer, count in given.most_common() if count and answer not in rights][:most]
-    if not rights:
+def draw_confusion(lines: Sequence[Line]) -> str:
+    """Draws the counts of right answers (rows) against given ones; nothing where no right answer is known."""
+    names, counts = confusion_table(lines)
+    if not names:
         return ""
     rows = []
-    for right in rights:
+    for row, (name, of_row) in enumerate(zip(names, counts)):
         cells = []
-        for answer in columns:
-            share = pairs[right, answer] / totals[right]
-            colour = "var(--strong)" if answer == right else "var(--other)"
-            style = f"background: color-mix(in srgb, {colour} {80 * share:.0f}%, transparent)"
-            cells.append(f'<td style="{style}">{pairs[right, answer] or ""}</td>')
-        rows.append(f"<tr><th>{escape(right)}</th>{''.join(cells)}</tr>")
-    head = "<tr><th>right \\ given</th>" + "".join(f"<th>{escape(answer)}</th>" for answer in columns) + "</tr>"
-    title = f"<h3>Confusion: the {len(rights)} commonest right answers</h3>"
-    return f'{title}<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+        for column, count in enumerate(of_row):
+            colour = "var(--strong)" if row == column else "var(--other)"
+            share = 80 * count / max(sum(of_row), 1)
+            cells.append(
+                f'<td style="background: color-mix(in srgb, {colour} {share:.0f}%, transparent)">{count or ""}</td>'
+            )
+        rows.append(f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>")
+    head = "<tr><th>right \\ given</th>" + "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr>"
+    return f'<h3>Which answers are taken for which</h3><div class="wide"><table>{head}{"".join(rows)}</table></div>'
 
 
 def draw_review(
