@@ -57,6 +57,10 @@ def test_the_cache_keeps_what_was_asked_for_last(bucket, monkeypatch):
     (bucket / "d").write_bytes(b"d" * 10)
     content("d")
     assert sorted(path.read_bytes()[:1] for path in cached()) == [b"b", b"d"]
+    monkeypatch.setattr(video_store, "CACHE_BYTES", 5)  # what was asked for just now may still be read
+    (bucket / "e").write_bytes(b"e" * 10)
+    content("e")
+    assert len(cached()) == 3
 
 
 def test_limits_and_failures_leave_nothing(bucket, monkeypatch):
