@@ -13,6 +13,9 @@ from .questions import VideoQuestion
 from .workers import take_in_hand
 
 
+SUBSTITUTES = 100  # videos that are tried where no video of a batch can be read
+
+
 class VideoRequest(NamedTuple):
     """
     What a batch sampler asks of the data set: some questions about one video, and how to sample its frames.
@@ -132,38 +135,34 @@ class VideoQuestionDataset(Dataset):
 
     def __getitems__(self, requests: list[VideoRequest]) -> list[dict]:
         """
-        A batch. Where none of its videos can be read, the next readable one is added, so that every process of a
-        distributed run has something to compute at every step: in training one of the same kind, in evaluation one of
-        another kind if need be. Only an evaluation without one readable video has batches without one.
+        Returns a batch. Where none of a training batch's videos can be read, one of the same kind that can is added,
+        so that every process of a distributed run has something to compute at every step.
         """
         items = [self[request] for request in requests]
-        if all("error" in item for item in items):
-            items += self._substitute(requests, items[0]["error"])
+        if requests[0].epoch is not None and all("error" in item for item in items):
+            items.append(self._substitute(requests, items[0]["error"]))
         return items
 
-    def _substitute(self, requests: list[VideoRequest], first_error: str) -> list[dict]:
+    def _substitute(self, requests: list[VideoRequest], first_error: str) -> dict:
+        """Reads one of `SUBSTITUTES` videos that are spread evenly over the others of the kind."""
         failed = self.questions[requests[-1].rows[-1]]
-        training = requests[-1].epoch is not None
         groups = self.groups_of(failed.kind)
         position = groups.index(self.groups[failed.video_group])
-        groups = groups[position + 1 :] + groups[:position]
-        if not training:
-            groups += [rows for kind in self.kinds if kind != failed.kind for rows in self.groups_of(kind)]
+        others = groups[position + 1 :] + groups[:position]
+        tried = others[:: max(1, len(others) // SUBSTITUTES)]
         number = sum(len(request.rows) for request in requests)
-        for rows in groups:
+        for rows in tried:
             group = self.questions[rows[0]].video_group
             if group in self._unreadable_groups:
                 continue
             item = self[requests[-1]._replace(rows=tuple(rows[:number]))]
             if "error" not in item:
-                return [item]
+                return item
             self._unreadable_groups.add(group)
-        if training:
-            raise UnreadableVideoError(
-                f"None of the {len(groups) + 1} videos of the task {failed.task!r} can be read any more. The first "
-                f"failure: {first_error}"
-            )
-        return []
+        raise UnreadableVideoError(
+            f"None of {len(tried) + 1} videos of the task {failed.task!r} can be read any more. The first failure: "
+            f"{first_error}"
+        )
 
     def check_readable(self) -> dict[int, str]:
         r"""

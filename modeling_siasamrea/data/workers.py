@@ -4,20 +4,29 @@ import ctypes
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, is_dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset, get_worker_info
 from transformers import TrainingArguments
+from transformers.utils import logging
 
 
+logger = logging.get_logger(__name__)
+
+PREFIX = "siasamrea-workers-"  # of the folder of notes, before the number of the process
+SHARED_MEMORY = Path("/dev/shm")
+LITTLE_SHARED_MEMORY = 2**28  # bytes
 PR_SET_PDEATHSIG = 1  # of prctl, from linux/prctl.h
 
 
@@ -26,7 +35,15 @@ class LoaderWorkerError(RuntimeError):
 
 
 def worker_settings(args: TrainingArguments) -> dict[str, Any]:
-    """What a `DataLoader` is told about its workers."""
+    """The settings of a `DataLoader`'s workers. Says where the memory that they hand batches over in is small."""
+    if args.dataloader_num_workers and SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        if free < LITTLE_SHARED_MEMORY:
+            logger.warning(
+                f"{SHARED_MEMORY} has {free >> 20} MB free, in which workers hand over batches of frames. If they do "
+                "not fit, the run stops: give the container more (docker run --shm-size=8g), or use "
+                "--dataloader_num_workers 0."
+            )
     return {
         "num_workers": args.dataloader_num_workers,
         "pin_memory": args.dataloader_pin_memory,
@@ -35,6 +52,39 @@ def worker_settings(args: TrainingArguments) -> dict[str, Any]:
         "multiprocessing_context": args.dataloader_multiprocessing_context,
         "worker_init_fn": end_with_parent,
     }
+
+
+@dataclass
+class CollateInSharedMemory:
+    """
+    Makes a batch and, in a worker, puts it where the main process reads it. PyTorch does this in a thread, whose error
+    nobody sees where that memory is full: the main process would wait for ever.
+
+    Args:
+        collate (`Callable`): Makes the batch.
+    """
+
+    collate: Callable[[list], Any]
+
+    def __call__(self, items: list) -> Any:
+        """Collates items."""
+        batch = self.collate(items)
+        if get_worker_info() is not None:
+            _share(batch)
+        return batch
+
+
+def _share(value: Any) -> None:
+    """Moves all tensors in a batch to shared memory."""
+    if isinstance(value, torch.Tensor):
+        value.share_memory_()
+    elif isinstance(value, Mapping):
+        _share(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _share(part)
+    elif is_dataclass(value):
+        _share(vars(value))
 
 
 def take_in_hand(folder: Path | None, video: str) -> None:
@@ -58,16 +108,31 @@ def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
         yield
         return
     before = dataset.in_hand  # an evaluation within training may read the same data set
-    with tempfile.TemporaryDirectory(prefix="siasamrea-workers-", ignore_cleanup_errors=True) as folder:
+    _remove_left_folders()
+    prefix = f"{PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
         dataset.in_hand = Path(folder)
         try:
             yield
         except RuntimeError as error:
+            if "shared memory" in str(error) or "/dev/shm" in str(error):
+                raise LoaderWorkerError(
+                    f"{SHARED_MEMORY}, in which workers hand over batches of frames, is full: give the container more "
+                    "(docker run --shm-size=8g), or use --dataloader_num_workers 0."
+                ) from error
             if "DataLoader worker" not in str(error) or isinstance(error, LoaderWorkerError):
                 raise
             raise LoaderWorkerError(_sentence(Path(folder), str(error))) from error
         finally:
             dataset.in_hand = before
+
+
+def _remove_left_folders() -> None:
+    """Removes the notes of runs that were killed. Those of other users cannot be, and stay."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        process = folder.name.removeprefix(PREFIX).split("-")[0]
+        if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sentence(folder: Path, error: str) -> str:
@@ -106,6 +171,7 @@ def end_with_launcher() -> None:
 
 
 __all__ = [
+    "CollateInSharedMemory",
     "LoaderWorkerError",
     "end_with_launcher",
     "end_with_parent",

@@ -17,11 +17,19 @@ from transformers.utils import logging
 
 from ..data.batches import EvaluationBatchSampler, TrainingBatchSampler
 from ..data.dataset import VideoQuestionDataset
-from ..data.workers import naming_dead_workers, worker_settings
+from ..data.workers import CollateInSharedMemory, naming_dead_workers, worker_settings
 from ..evaluation.answers import EvaluationAnswers, metrics_of_user
 from ..modeling_siasamrea import check_weights
 from .arguments import VideoQuestionTrainingArguments, refuse_what_is_not_used
-from .checkpoints import checkpoint_to_resume, find_best_checkpoint, load_weights
+from .checkpoints import (
+    STATE_NAME,
+    checkpoint_to_resume,
+    find_best_checkpoint,
+    is_whole,
+    load_weights,
+    order_by_step,
+    run_in_folder,
+)
 from .finite_steps import FiniteSteps
 from .log import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog
 from .sharding import (
@@ -31,10 +39,13 @@ from .sharding import (
     name_as_before_sharding,
     shard_on_cpu,
     start_missing_states,
+    whole_weights,
 )
 
 
 logger = logging.get_logger(__name__)
+
+LOSS_OF_RUN = "LossOfRun"  # in the state of a checkpoint
 
 
 class VideoQuestionTrainer(Trainer):
@@ -92,6 +103,12 @@ class VideoQuestionTrainer(Trainer):
         self.batch_counts = True  # whether they count, see `get_batch_samples`
         self._substitutes_count = True
         self._truncated = 0
+        self._resumed_step = 0
+        self._loss_sum = torch.zeros((), device=args.device)  # of this process, since the run began or was resumed
+        self._loss_before = (
+            0.0,
+            0,
+        )  # sum over all processes and steps, up to the checkpoint that the run resumes from
         self.add_callback(_Run(self))
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -145,7 +162,7 @@ class VideoQuestionTrainer(Trainer):
         loader = DataLoader(
             dataset,
             batch_sampler=batch_sampler,
-            collate_fn=self.data_collator,
+            collate_fn=CollateInSharedMemory(self.data_collator),
             **worker_settings(self.args),
         )
         # The batches are dealt out already; accelerate must not do it again.
@@ -203,11 +220,32 @@ class VideoQuestionTrainer(Trainer):
         Raises:
             [`NonFiniteError`]: If a loss, scores, a gradient or weights are not finite numbers.
             [`LoaderWorkerError`]: If a worker process of the data loader died.
+            [`OutputFolderError`]: If the output folder cannot be written, or another run is writing into it.
         """
         checkpoint = checkpoint_to_resume(self.args.output_dir, resume_from_checkpoint)
-        self._skipped.start(resumed=checkpoint is not None)
-        with naming_dead_workers(self.train_dataset):
-            return super().train(resume_from_checkpoint=checkpoint, **kwargs)
+        state = TrainerState.load_from_json(str(Path(checkpoint) / STATE_NAME)) if checkpoint else TrainerState()
+        self._resumed_step = state.global_step
+        before = state.stateful_callbacks.get(LOSS_OF_RUN, {}).get("attributes", {})
+        self._loss_before = (before.get("total", 0.0), before.get("steps", 0))
+        self._loss_sum.zero_()
+        with run_in_folder(self.args.output_dir, self.args.should_save), naming_dead_workers(self.train_dataset):
+            self._skipped.start(resumed=checkpoint is not None)
+            output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
+        return output._replace(training_loss=output.metrics["train_loss"])
+
+    def set_initial_training_values(self, args: VideoQuestionTrainingArguments, dataloader: DataLoader) -> tuple:
+        """Counts epochs and steps; a run that is finished already has no epoch to train, and says so."""
+        epochs, *values, max_steps = super().set_initial_training_values(args, dataloader)
+        if 0 < max_steps <= self._resumed_step:
+            logger.warning(f"The run in {args.output_dir} is finished: it has taken {self._resumed_step} steps.")
+            epochs = 0
+        return epochs, *values, max_steps
+
+    def _loss_of_run(self) -> tuple[float, int]:
+        """Sum of the losses of all steps of the run, also before it was resumed, and their number."""
+        total, steps = self._loss_before
+        total += self.accelerator.reduce(self._loss_sum, reduction="mean").item()
+        return total, steps + self.state.global_step - self._resumed_step
 
     def _is_substitute(self, batch: dict[str, Any]) -> bool:
         """Whether a batch has other rows than those asked for, because none of these could be read."""
@@ -232,7 +270,9 @@ class VideoQuestionTrainer(Trainer):
         self._truncated += inputs["truncated"]
         self.rows = inputs["rows"]
         self.batch_counts = self._substitutes_count or not self._is_substitute(inputs)
-        return super().training_step(model, inputs, num_items_in_batch)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._loss_sum += loss
+        return loss
 
     def shares(
         self, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None
@@ -259,6 +299,9 @@ class VideoQuestionTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs, and with the training loss its parts, the reasoning's state and the number of rows left out."""
+        if "train_loss" in logs:  # Transformers' own is that of the steps since the run was resumed
+            total, steps = self._loss_of_run()
+            logs["train_loss"] = total / max(steps, 1)
         if "loss" in logs or "train_loss" in logs:
             logs |= self.training_log.means()
             skipped = self._skipped.write(self.train_dataset.questions)
@@ -280,8 +323,11 @@ class VideoQuestionTrainer(Trainer):
         if _internal_call:  # a checkpoint of the run, whose optimizer is saved next
             if self.args.should_save:
                 # It says that a checkpoint is whole, which this one is not while it is written over.
-                (folder / "trainer_state.json").unlink(missing_ok=True)
+                (folder / STATE_NAME).unlink(missing_ok=True)
+                order_by_step(self.args.output_dir)
             self.accelerator.wait_for_everyone()
+            total, steps = self._loss_of_run()
+            self.state.stateful_callbacks[LOSS_OF_RUN] = {"args": {}, "attributes": {"total": total, "steps": steps}}
             if self.is_fsdp_enabled:
                 start_missing_states(self.optimizer)
         if self.args.should_save:
@@ -309,6 +355,11 @@ class VideoQuestionTrainer(Trainer):
         check_weights(model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
+        if not is_whole(Path(self.state.best_model_checkpoint)):
+            best = self.state.best_model_checkpoint
+            logger.warning(f"The best checkpoint, {best}, is gone: the run ends with the weights of its last step.")
+            self.state.best_model_checkpoint = None
+            return
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         if sharded or not load_weights(self.model, self.state.best_model_checkpoint):
             super()._load_best_model()
@@ -324,8 +375,9 @@ class VideoQuestionTrainer(Trainer):
         """Evaluates; within training, a value that is not a finite number never makes the best checkpoint."""
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         name = "eval_" + (self.args.metric_for_best_model or "").removeprefix("eval_")
-        if self.is_in_train and metric_key_prefix == "eval" and name in metrics and not math.isfinite(metrics[name]):
-            logger.warning(f"{name} is {metrics[name]}: this step is not the best, whatever came before.")
+        value = metrics.get(name, math.nan if name.endswith("_loss") else None)  # no row had a loss, or a wrong name
+        if self.is_in_train and metric_key_prefix == "eval" and value is not None and not math.isfinite(value):
+            logger.warning(f"There is no finite {name} in this evaluation: its step is not the best.")
             metrics[name] = math.nan  # neither greater nor less than another
         return metrics
 
@@ -374,7 +426,7 @@ class VideoQuestionTrainer(Trainer):
         if unsharded:
             self.model.to(self.args.device)
             self.is_fsdp_enabled = False
-        with naming_dead_workers(dataset):
+        with naming_dead_workers(dataset), whole_weights(self.model):
             output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
         self.is_fsdp_enabled |= unsharded
         self.answers.gather()

@@ -1,10 +1,16 @@
-"""Which checkpoints of a run are whole: a kill or a full disk leaves the last one unfinished."""
+"""The checkpoints of a run: which are whole, which one it goes on from, and one run per folder."""
 
+import errno
 import json
+import os
 import re
-import zipfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.trainer_callback import TrainerState
@@ -14,20 +20,86 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "adapter_model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model_fsdp.bin",
-    "pytorch_model_fsdp_0",
-)
-OPTIMIZERS = ("optimizer.pt", "optimizer.bin", "optimizer_0")
+STATE_NAME = "trainer_state.json"  # of a checkpoint; the Trainer writes it last
+LOCK_NAME = "_run.lock"  # of the output folder; what begins with _ is not pushed to the hub
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class OutputFolderError(ValueError):
+    """Raised when the output folder of a run cannot be made or written, or another run is writing into it."""
+
+
+@contextmanager
+def run_in_folder(folder: str | Path, is_main_process: bool) -> Iterator[None]:
+    r"""
+    A context in which a run writes into its output folder. The main process keeps other runs out.
+
+    Args:
+        folder (`str` or `Path`): The output folder; made if it is not there.
+        is_main_process (`bool`): Whether this process locks the folder.
+
+    Raises:
+        [`OutputFolderError`]: If another run has the folder, or it cannot be made or written.
+    """
+    lock = FileLock(Path(folder) / LOCK_NAME, blocking=False)
+    try:
+        if is_main_process:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+    except Timeout:
+        raise OutputFolderError(
+            f"Another run is writing into {folder}: give this one an output_dir of its own."
+        ) from None
+    except NotImplementedError:
+        pass  # a file system without locks
+    except OSError as error:
+        raise OutputFolderError(f"The output folder {folder} cannot be written: {error.strerror}.") from None
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _is_not_written(error):
+            raise
+        raise OutputFolderError(
+            f"The run cannot write into {folder} ({' '.join(str(error).split())[:200]}). Its last whole checkpoint is "
+            "as it was."
+        ) from error
+    finally:
+        lock.release()
+
+
+def _is_not_written(error: Exception) -> bool:
+    """Whether an error says that a file could not be written; safetensors and torch have their own for a full disk."""
+    if isinstance(error, OSError):
+        return error.errno in NOT_WRITTEN
+    return re.search(r"No space left|os error (28|27|122)\b|PytorchStreamWriter failed", str(error)) is not None
+
+
+def checkpoints_of(output_dir: str | Path) -> dict[int, Path]:
+    """Lists the folders `checkpoint-<step>` of a run by their step, the newest last."""
+    steps = {}
+    for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        number = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)
+        if number is not None and folder.is_dir():
+            steps[int(number[1])] = folder
+    return dict(sorted(steps.items()))
+
+
+def order_by_step(output_dir: str | Path) -> None:
+    """
+    Makes later checkpoints the younger ones. Transformers deletes the oldest by their time of change, so after the
+    clock was set back it would delete each new one.
+    """
+    folders = list(checkpoints_of(output_dir).values())
+    times = [folder.stat().st_mtime for folder in folders]
+    now = time.time()
+    if times != sorted(times) or max(times, default=0) > now:
+        for age, folder in enumerate(reversed(folders), start=1):
+            os.utime(folder, (now - 2 * age, now - 2 * age))
 
 
 def last_whole_checkpoint(output_dir: str | Path, before: int | None = None) -> str | None:
     r"""
-    The newest checkpoint of a run that it can be resumed from; unfinished ones are named in a warning.
+    Finds the newest checkpoint that a run can be resumed from; unfinished ones are named in a warning.
 
     Args:
         output_dir (`str` or `Path`): The run's folder, with folders named `checkpoint-<step>`.
@@ -36,24 +108,18 @@ def last_whole_checkpoint(output_dir: str | Path, before: int | None = None) -> 
     Returns:
         `str`, *optional*: Its path; `None` if there is none.
     """
-    steps = {}
-    for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        number = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)
-        if number is not None and folder.is_dir():
-            steps[int(number[1])] = folder
-    for step in sorted(steps, reverse=True):
+    for step, folder in reversed(checkpoints_of(output_dir).items()):
         if before is not None and step >= before:
             continue
-        reason = what_is_unfinished(steps[step])
-        if reason is None:
-            return str(steps[step])
-        logger.warning(f"The checkpoint {steps[step]} is unfinished and is passed over: {reason}.")
+        if is_whole(folder):
+            return str(folder)
+        logger.warning(f"The checkpoint {folder} is passed over: it has no whole {STATE_NAME}, which is written last.")
     return None
 
 
 def checkpoint_to_resume(output_dir: str | Path, wanted: str | bool | None) -> str | None:
     r"""
-    The checkpoint that a run goes on from.
+    Finds the checkpoint that a run goes on from.
 
     Args:
         output_dir (`str` or `Path`): The run's folder.
@@ -78,75 +144,22 @@ def checkpoint_to_resume(output_dir: str | Path, wanted: str | bool | None) -> s
         return checkpoint
     if not Path(wanted).is_dir():
         raise ValueError(f"There is no checkpoint to resume from at {wanted}.")
-    reason = what_is_unfinished(Path(wanted))
-    if reason is None:
+    if is_whole(Path(wanted)):
         return str(wanted)
     number = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", Path(wanted).name)
     earlier = last_whole_checkpoint(Path(wanted).parent, before=int(number[1])) if number is not None else None
     if earlier is None:
-        raise ValueError(f"The checkpoint {wanted} is unfinished ({reason}), and there is no whole one before it.")
-    logger.warning(f"The checkpoint {wanted} is unfinished ({reason}): the run resumes from {earlier}.")
+        raise ValueError(f"The checkpoint {wanted} is unfinished, and there is no whole one before it.")
+    logger.warning(f"The checkpoint {wanted} is unfinished: the run resumes from {earlier}.")
     return earlier
 
 
-def what_is_unfinished(folder: Path) -> str | None:
-    """
-    What a checkpoint lacks to be resumed from; `None` if nothing. The Trainer writes `trainer_state.json` last. A
-    checkpoint of `save_only_model` has neither optimizer nor scheduler nor random states, and is whole without them.
-    """
-    names = {path.name for path in folder.iterdir()}
-    if "trainer_state.json" not in names:
-        return "it has no trainer_state.json, which is written last"
-    if names.isdisjoint(WEIGHTS):
-        return "it has no weights"
-    has_optimizer, has_scheduler = not names.isdisjoint(OPTIMIZERS), "scheduler.pt" in names
-    random_states = {name for name in names if re.fullmatch(r"rng_state(_\d+)?\.pth", name)}
-    for there, what in (
-        (has_optimizer, "optimizer state"),
-        (has_scheduler, "scheduler.pt"),
-        (random_states, "rng_state"),
-    ):
-        if not there and (has_optimizer or has_scheduler or random_states):
-            return f"it has no {what}"
-    if "rng_state.pth" not in random_states and random_states != {
-        f"rng_state_{process}.pth" for process in range(len(random_states))
-    }:
-        return "the random state of a process is missing"
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not _is_whole(path):
-            return f"{path.name} ends early or is damaged"
-    if "model.safetensors.index.json" in names:
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-        missing = sorted(set(index["weight_map"].values()) - names)
-        if missing:
-            return f"it has no {missing[0]}"
-    return None
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file of a checkpoint has its end; its values are not read."""
-    if path.suffix in (".pt", ".pth", ".bin"):
-        return zipfile.is_zipfile(path)  # its directory stands at the end
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end, also one of FSDP or DeepSpeed."""
     try:
-        if path.suffix == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
-        if path.suffix == ".safetensors":
-            return _is_whole_safetensors(path)
-    except ValueError:
+        return "global_step" in json.loads((checkpoint / STATE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
-    return True
-
-
-def _is_whole_safetensors(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if 8 + length > size:
-            return False
-        tensors = json.loads(file.read(length))
-    ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
-    return size == 8 + length + max(ends, default=0)
 
 
 def load_weights(model: nn.Module, checkpoint: str) -> bool:
@@ -164,21 +177,25 @@ def load_weights(model: nn.Module, checkpoint: str) -> bool:
 
 
 def find_best_checkpoint(state: TrainerState, output_dir: str | Path) -> None:
-    """Finds the best checkpoint of a resumed run, whose folder may have been moved; forgets one that is gone."""
-    if not state.best_global_step or state.best_model_checkpoint is not None:
+    """Finds the best checkpoint of a run, whose folder may have been moved; forgets one that is gone."""
+    if not state.best_global_step:
         return
     best = Path(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
-    if best.is_dir() and what_is_unfinished(best) is None:
+    if is_whole(best):
         state.best_model_checkpoint = str(best)
     else:
         logger.warning(f"The best checkpoint so far, {best}, is gone: the best of those to come will be kept.")
-        state.best_metric = state.best_global_step = None
+        state.best_metric = state.best_global_step = state.best_model_checkpoint = None
 
 
 __all__ = [
+    "OutputFolderError",
     "checkpoint_to_resume",
+    "checkpoints_of",
     "find_best_checkpoint",
+    "is_whole",
     "last_whole_checkpoint",
     "load_weights",
-    "what_is_unfinished",
+    "order_by_step",
+    "run_in_folder",
 ]

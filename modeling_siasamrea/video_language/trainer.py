@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
-from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
@@ -17,7 +16,6 @@ from ..data.unlabelled_rows import refuse_unlabelled
 from ..siamese_reasoning import average_affinity
 from ..training.arguments import VideoQuestionTrainingArguments
 from ..training.base_trainer import VideoQuestionTrainer
-from ..training.sharding import whole_weights
 from .data import VideoLanguageDataCollator, in_precision
 from .generation import ROWS_AT_A_TIME, answer_questions, normalize_answer, parse_count
 from .modeling import AnswerReasoningOutput, reason_over_clips
@@ -166,11 +164,6 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         return (loss, outputs) if return_outputs else loss
 
     # Evaluation
-
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """See [`VideoQuestionTrainer.evaluation_loop`]; processes run the model as often as their questions need."""
-        with whole_weights(self.model):
-            return super().evaluation_loop(*args, **kwargs)
 
     def answer(self, model: nn.Module, inputs: dict[str, Any]) -> None:
         """Notes the answers of an evaluation batch: from each anchor start, then to shuffled frames."""

@@ -67,5 +67,18 @@ def test_other_training_arguments_are_refused(make_trainer, tmp_path):
 
     with pytest.raises(ValueError, match="args must be SiaSamReaTrainingArguments; got TrainingArguments"):
         SiaSamReaTrainer(make_trainer().model, TrainingArguments(output_dir=str(tmp_path), use_cpu=True))
-    with pytest.raises(ValueError, match="does not use batch_eval_metrics"):
-        make_trainer(batch_eval_metrics=True)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"batch_eval_metrics": True},
+        {"include_for_metrics": ["loss"]},
+        {"prediction_loss_only": True},
+        {"dataloader_drop_last": True},
+        {"train_sampling_strategy": "group_by_length"},
+    ],
+)
+def test_arguments_without_an_effect_are_refused(make_trainer, given):
+    with pytest.raises(ValueError, match=next(iter(given))):
+        make_trainer(**given)

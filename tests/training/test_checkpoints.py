@@ -1,16 +1,20 @@
 """A run resumes from its last whole checkpoint, whatever a kill or a full disk left of the one after it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from tiny_video_language_models import FAMILIES, tiny
+from transformers import TrainerCallback
 
-from modeling_siasamrea.training.checkpoints import last_whole_checkpoint, load_weights, what_is_unfinished
+from modeling_siasamrea.training.checkpoints import OutputFolderError, is_whole, last_whole_checkpoint, load_weights
 
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "warmup_steps": 0, "lr_scheduler_type": "constant"}
@@ -28,29 +32,70 @@ def cut(path: Path, share: float = 0.5) -> None:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
 
 
-DAMAGES = {
-    "model.safetensors": (cut, "model.safetensors ends early"),
-    "optimizer.pt": (cut, "optimizer.pt ends early"),
-    "scheduler.pt": (cut, "scheduler.pt ends early"),
-    "rng_state.pth": (cut, "rng_state.pth ends early"),
-    "trainer_state.json": (cut, "trainer_state.json ends early"),
-    "training_args.bin": (cut, "training_args.bin ends early"),
-    "config.json": (lambda path: path.write_bytes(b""), "config.json ends early"),
-}
-
-
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_file_that_ends_early_or_is_missing(trained, name):
+def test_the_file_that_is_written_last_says_whether_a_checkpoint_is_whole(trained):
     whole, last = trained / "checkpoint-2", trained / "checkpoint-4"
     assert last_whole_checkpoint(trained) == str(last)
-    damage, sentence = DAMAGES[name]
-    damage(last / name)
-    assert sentence in what_is_unfinished(last)
+    cut(last / "trainer_state.json")
     assert last_whole_checkpoint(trained) == str(whole)
-    if name not in ("training_args.bin", "config.json"):
-        (last / name).unlink()
-        assert what_is_unfinished(last).startswith("it has no")
-        assert last_whole_checkpoint(trained) == str(whole)
+    (last / "trainer_state.json").unlink()
+    assert last_whole_checkpoint(trained) == str(whole)
+
+
+@pytest.mark.parametrize("steps", [4, 3])
+def test_a_finished_run_trains_no_further(make_trainer, trained, caplog, steps):
+    before = json.loads((trained / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+    again = make_trainer(max_steps=steps, **SAVING)
+    output = again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 4 and f"The run in {trained} is finished" in caplog.text
+    losses = [logs["loss"] for logs in before if "loss" in logs]
+    assert output.training_loss == output.metrics["train_loss"] == pytest.approx(sum(losses) / 4)
+    saved = type(again.model).from_pretrained(trained / "checkpoint-4").state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in again.model.state_dict().items())
+
+
+def test_the_training_loss_of_a_resumed_run_is_that_of_all_its_steps(make_trainer, trained):
+    straight = make_trainer(max_steps=6, output="straight", **SAVING | {"save_strategy": "no"}).train()
+    resumed = make_trainer(max_steps=6, logging_steps=5, **SAVING)
+    assert resumed.train(resume_from_checkpoint=True).training_loss == pytest.approx(straight.training_loss, rel=1e-5)
+
+
+def test_the_oldest_checkpoint_is_deleted_by_its_step_when_the_clock_was_set_back(make_trainer, trained):
+    ahead = time.time() + 3600
+    for name in ("checkpoint-2", "checkpoint-4"):
+        os.utime(trained / name, (ahead, ahead))
+        ahead -= 60
+    make_trainer(max_steps=8, save_total_limit=1, **SAVING).train(resume_from_checkpoint=True)
+    assert [folder.name for folder in trained.glob("checkpoint-*")] == ["checkpoint-8"]
+
+
+def test_a_folder_has_one_run(make_trainer, trained):
+    with FileLock(trained / "_run.lock"), pytest.raises(OutputFolderError, match=f"Another run .* {trained}"):
+        make_trainer(max_steps=1).train()
+    make_trainer(max_steps=1).train()
+
+
+def test_a_folder_that_cannot_be_made_is_named(make_trainer, trained):
+    trainer = make_trainer(max_steps=1)
+    trainer.args.output_dir = str(trained / "skipped_videos.jsonl" / "run")
+    with pytest.raises(OutputFolderError, match=r"skipped_videos.jsonl/run cannot be written: Not a directory"):
+        trainer.train()
+
+
+def test_a_best_checkpoint_that_was_deleted_leaves_the_last_weights(make_trainer, tmp_path, caplog):
+    class Deletes(TrainerCallback):
+        def on_log(self, args, state, control, logs, **_):
+            if state.global_step == 4:
+                shutil.rmtree(tmp_path / "out" / "checkpoint-2", ignore_errors=True)
+
+    scores = iter([1.0, 0.0])
+    settings = {"compute_metrics": lambda _: {"mine": next(scores)}, "callbacks": [Deletes()]}
+    best = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "save_total_limit": 1}
+    best |= {"metric_for_best_model": "mine", "greater_is_better": True}
+    trainer = make_trainer(max_steps=4, trainer=settings, **best, **SAVING)
+    trainer.train()
+    assert "checkpoint-2, is gone" in caplog.text
+    saved = type(trainer.model).from_pretrained(tmp_path / "out" / "checkpoint-4").state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in trainer.model.state_dict().items())
 
 
 def test_there_may_be_no_checkpoint(tmp_path):
@@ -66,20 +111,20 @@ def test_a_run_resumes_from_the_last_whole_checkpoint_and_says_so(make_trainer, 
     monkeypatch.setattr("modeling_siasamrea.training.checkpoints.logger.warning", said.append)
     straight = make_trainer(max_steps=6, output="straight", **SAVING)
     straight.train()
-    cut(trained / "checkpoint-4" / "optimizer.pt")
+    cut(trained / "checkpoint-4" / "trainer_state.json")
     resumed = make_trainer(max_steps=6, **SAVING)
     resumed.train(resume_from_checkpoint=wanted if wanted is True else str(trained / wanted))
     assert [logs["step"] for logs in resumed.state.log_history if "loss" in logs] == [1, 2, 3, 4, 5, 6]
     for name, value in straight.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], value)
-    assert any("checkpoint-4" in line and "optimizer.pt ends early" in line for line in said)
+    assert any("checkpoint-4" in line for line in said)
     assert last_whole_checkpoint(trained) == str(trained / "checkpoint-6")
 
 
 def test_nothing_whole_to_resume_from(make_trainer, trained):
     shutil.rmtree(trained / "checkpoint-2")
     (trained / "checkpoint-4" / "trainer_state.json").unlink()
-    with pytest.raises(ValueError, match="checkpoint-4 is unfinished .* and there is no whole one before it"):
+    with pytest.raises(ValueError, match="checkpoint-4 is unfinished"):
         make_trainer(max_steps=5).train(resume_from_checkpoint=str(trained / "checkpoint-4"))
     anew = make_trainer(max_steps=1)
     anew.train(resume_from_checkpoint=True)
@@ -94,7 +139,7 @@ def test_a_checkpoint_of_the_model_alone_is_whole(make_trainer):
     trainer = make_trainer(max_steps=2, save_only_model=True, **SAVING)
     trainer.train()
     checkpoint = Path(trainer.args.output_dir) / "checkpoint-2"
-    assert not (checkpoint / "optimizer.pt").exists() and what_is_unfinished(checkpoint) is None
+    assert not (checkpoint / "optimizer.pt").exists() and is_whole(checkpoint)
 
 
 def test_a_checkpoint_that_is_written_over_is_not_whole_meanwhile(make_trainer, trained, monkeypatch):
@@ -104,9 +149,9 @@ def test_a_checkpoint_that_is_written_over_is_not_whole_meanwhile(make_trainer, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(trainer, "_save_scaler", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputFolderError, match=f"{trained} .*No space left"):
         trainer.train()
-    assert what_is_unfinished(trained / "checkpoint-2") == "it has no trainer_state.json, which is written last"
+    assert not is_whole(trained / "checkpoint-2")
     assert last_whole_checkpoint(trained) == str(trained / "checkpoint-4")
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import ConcatDataset, Subset
 from transformers import TrainerCallback
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.data.dataset import VideoQuestionDataset
 from modeling_siasamrea.data.questions import load_video_questions
 from modeling_siasamrea.processors.siamese_sampling import sample_clips
+from modeling_siasamrea.processors.video_source import VideoDecodingError
 from modeling_siasamrea.training.trainer import SiaSamReaTrainer
 
 
@@ -138,6 +140,31 @@ def test_evaluation_takes_the_loss_of_the_answers_that_are_known(make_trainer):
     del trainer.eval_dataset.questions[1]
     known = VideoQuestionDataset(trainer.eval_dataset.questions, trainer.processing_class)
     assert mixed == pytest.approx(trainer.evaluate(known)["eval_loss"], rel=1e-5)
+
+
+def test_an_evaluation_without_a_loss_has_none_and_is_never_the_best(make_trainer, monkeypatch, caplog):
+    steps = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(readable_open_ended, load_best_model_at_end=True, **steps)
+    read = VideoQuestionDataset._read
+
+    def outage(self, *arguments):
+        if trainer.state.global_step == 2:
+            raise VideoDecodingError("the storage is gone")
+        return read(self, *arguments)
+
+    monkeypatch.setattr(VideoQuestionDataset, "_read", outage)
+    trainer.train()
+    assert trainer.state.best_global_step == 1 and trainer.state.best_metric > 0
+    scores = trainer.evaluate()
+    assert "eval_loss" not in scores and scores["eval_unreadable"] == scores["eval_questions"] == 9
+    assert "There is no finite eval_loss" in caplog.text
+
+
+def test_other_data_sets_get_a_sentence(make_trainer):
+    dataset = make_trainer().train_dataset
+    for other in (Subset(dataset, [0]), ConcatDataset([dataset, dataset])):
+        with pytest.raises(ValueError, match=type(other).__name__):
+            make_trainer(trainer={"train_dataset": other})
 
 
 def test_two_accumulated_batches_of_four_equal_one_of_eight(make_trainer):
