@@ -149,7 +149,7 @@ def test_an_evaluation_without_a_loss_has_none_and_is_never_the_best(make_traine
 
     def outage(self, *arguments):
         if trainer.state.global_step == 2:
-            raise VideoDecodingError("the storage is gone")
+            raise VideoDecodingError("v.mp4", "the storage is gone")
         return read(self, *arguments)
 
     monkeypatch.setattr(VideoQuestionDataset, "_read", outage)
