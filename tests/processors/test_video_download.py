@@ -80,7 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send_drip(self, headers):
         self.wfile.write(b"HTTP/1.0 200 OK\r\n" if headers else b"HTTP/1.0 200 OK\r\n\r\n")
-        for _ in range(100):
+        for _ in range(600):
             self.wfile.write(b"x")
             time.sleep(0.05)
 
@@ -188,15 +188,15 @@ def test_chunks(server):
 def test_bad_servers(server, path, said):
     start = time.monotonic()
     with pytest.raises(VideoDecodingError, match=said) as caught:
-        content(f"{server.address}/{path}", max_bytes=100_000, max_seconds=0.5)
-    assert time.monotonic() - start < 5 and "\n" not in str(caught.value)
+        content(f"{server.address}/{path}", max_bytes=100_000, max_seconds=0.5 if path.startswith("drip") else 30)
+    assert time.monotonic() - start < 25 and "\n" not in str(caught.value)
 
 
 def test_what_comes_with_a_redirect_is_not_read(server, monkeypatch):
     monkeypatch.setattr(
         Handler, "send_to", lambda self, address: (self.head(302, Location="/film"), self.send_endless(""))
     )
-    assert content(f"{server.address}/to=", max_bytes=100_000, max_seconds=5) == b"film"
+    assert content(f"{server.address}/to=", max_bytes=100_000, max_seconds=30) == b"film"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_what_comes_with_a_redirect_is_not_read(server, monkeypatch):
 )
 def test_bad_addresses(address, said):
     with pytest.raises(VideoDecodingError, match=said):
-        content(address, max_seconds=5)
+        content(address, max_seconds=30)
 
 
 def stand_in(monkeypatch, places: list[str]) -> list[str]:
