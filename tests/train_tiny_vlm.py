@@ -12,14 +12,15 @@ from modeling_siasamrea.video_language.trainer import VideoLanguageTrainer, Vide
 
 
 def train_in_two(colours: str, output: str, settings: dict, arguments: dict, fsdp: bool = False) -> None:
-    """Trains on the open-ended questions (sharded: on choices), answers all and writes both into the output folder."""
+    """Trains on the open-ended questions (sharded: on choices), answers them all and writes both into the output folder."""
     model, processor = tiny("qwen3_vl")
     processor = VideoLanguageProcessor(processor, VideoLanguageSettings(num_clips=3, max_new_tokens=8, **settings))
-    rows = load_video_questions(Path(colours) / "rows.jsonl", colours)
     task = "multiple_choice" if fsdp else "open_ended"
-    train = [row for row in rows if row.task == task and "v6" not in row.video]
+    rows = [row for row in load_video_questions(Path(colours) / "rows.jsonl", colours) if row.task == task]
+    train = [row for row in rows if "v6" not in row.video]
     defaults = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "save_strategy": "no"}
-    defaults |= {"max_steps": 1 if fsdp else 3, "per_device_train_batch_size": 2, "fsdp": fsdp}
+    defaults |= {"max_steps": 1 if fsdp else 2, "per_device_train_batch_size": 2, "fsdp": fsdp}
+    defaults |= {"per_device_eval_batch_size": 3}  # so that the processes have other numbers of questions
     trainer = VideoLanguageTrainer(
         model,
         VideoLanguageTrainingArguments(output_dir=output, **(defaults | arguments)),

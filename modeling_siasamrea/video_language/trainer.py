@@ -109,7 +109,8 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Of the prompts and answers of all clips, as Transformers estimates it."""
         model = self.accelerator.unwrap_model(self.model)
-        tokens = sum(clip["input_ids"].numel() for part in inputs["parts"] for clip in part["clips"])
+        clips = [clip for part in inputs["parts"] for clip in part["clips"]]
+        tokens = sum(clip[name].numel() for clip in clips for name in ("input_ids", "tails") if name in clip)
         return 6 * tokens * model.num_parameters(exclude_embeddings=True)
 
     # Training

@@ -131,8 +131,8 @@ def test_training_evaluating_and_what_is_logged(make_trainer):
 def test_a_tiny_model_learns_four_colours(make_trainer):
     trainer = make_trainer(
         lambda question: question.task == "multiple_choice" and "v6" not in question.video,
-        settings={"num_clips": 2, "multiple_choice": "letters"},
-        max_steps=60,
+        settings={"alpha": 0, "multiple_choice": "letters"},
+        max_steps=40,
         learning_rate=6e-3,
         per_device_train_batch_size=4,
         logging_steps=20,
@@ -245,7 +245,7 @@ def test_a_fully_trained_checkpoint_loads_with_transformers_alone(make_trainer):
 
 def test_two_processes_train_as_one(make_trainer, tmp_path, colours, gloo_pair):
     adaptive = {"frames_per_clip": "adaptive"}  # so that the processes run the model different numbers of times
-    alone = make_trainer(open_ended, settings=adaptive, max_steps=3, per_device_train_batch_size=4, **SGD)
+    alone = make_trainer(open_ended, settings=adaptive, max_steps=2, per_device_train_batch_size=4, **SGD)
     alone.train()
     gloo_pair.run("train_tiny_vlm", "train_in_two", str(colours), str(tmp_path / "two"), adaptive, SGD)
 
@@ -253,21 +253,22 @@ def test_two_processes_train_as_one(make_trainer, tmp_path, colours, gloo_pair):
     for name, value in parameters(alone).items():
         torch.testing.assert_close(dict(two.named_parameters())[name], value, rtol=1e-3, atol=1e-5)
     predictions, history = json.loads((tmp_path / "two" / "report.json").read_text())
-    assert len(predictions) == 24 and sum("error" in line for line in predictions) == 3
+    assert len(predictions) == 8 and sum("error" in line for line in predictions) == 1
     for name in ("loss", "anchor_accuracy/open_ended", "soft_label_entropy/open_ended"):
         logged = [[logs[name] for logs in of_run if name in logs] for of_run in (history, alone.state.log_history)]
-        assert len(logged[0]) == 3 and logged[0] == pytest.approx(logged[1], rel=1e-3)
+        assert len(logged[0]) == 2 and logged[0] == pytest.approx(logged[1], rel=1e-3)
 
 
 def test_fsdp_evaluates_choices_with_other_numbers_of_questions_in_each_process(tmp_path, colours, gloo_pair):
     method = {"frames_per_clip": 4}
     gloo_pair.run("train_tiny_vlm", "train_in_two", str(colours), str(tmp_path / "two"), method, SGD, True)
     predictions, _ = json.loads((tmp_path / "two" / "report.json").read_text())
-    assert len(predictions) == 24 and sum("error" in line for line in predictions) == 3
+    assert len(predictions) == 8 and sum("error" in line for line in predictions) == 1
 
 
 def test_several_starts_and_shuffled_frames_are_answered(make_trainer):
-    trainer = make_trainer(eval_offsets=3)
+    some = {"open0", "open1", "open6"}
+    trainer = make_trainer(lambda question: question.question_id in some, eval_offsets=3)
     batch = next(iter(trainer.get_eval_dataloader()))
     passes = batch["parts"][0]["passes"]
     pixels = [asked["inputs"]["pixel_values_videos"] for asked in passes]
@@ -280,7 +281,8 @@ def test_several_starts_and_shuffled_frames_are_answered(make_trainer):
         assert "error" in line or line["answers"][0] == line["prediction"]
     assert 0 <= output.metrics["test_flip_rate"] <= 1
     assert {"test_consensus_accuracy", "test_shuffled_accuracy", "test_accuracy_standard_error"} <= set(output.metrics)
-    centred = make_trainer().predict(trainer.eval_dataset).predictions
+    trainer.args.eval_offsets = 1
+    centred = trainer.predict(trainer.eval_dataset).predictions
     assert [line["prediction"] for line in centred] == [line["prediction"] for line in output.predictions]
 
 
