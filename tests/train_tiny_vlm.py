@@ -12,7 +12,7 @@ from modeling_siasamrea.video_language.trainer import VideoLanguageTrainer, Vide
 
 
 def train_in_two(colours: str, output: str, settings: dict, arguments: dict, fsdp: bool = False) -> None:
-    """Trains on the open-ended questions (sharded: on choices), answers them all and writes both into the output folder."""
+    """Trains on open-ended questions, or sharded on choices, answers them and writes both into the output folder."""
     model, processor = tiny("qwen3_vl")
     processor = VideoLanguageProcessor(processor, VideoLanguageSettings(num_clips=3, max_new_tokens=8, **settings))
     task = "multiple_choice" if fsdp else "open_ended"
