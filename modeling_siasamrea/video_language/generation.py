@@ -62,13 +62,15 @@ def answer_questions(
         answer with the token that ends it, not divided by its length (decision: so it is the logarithm of a
         probability); the text that the model writes, and its probability, or `None`.
     """
-    shared = read_prompt(model, asked["inputs"], asked["prompts"][0])
+    first = asked["prompts"][0]
+    # An only question's prompt is read as a whole, and nothing of it is left.
+    shared = read_prompt(model, asked["inputs"], first if len(first) else asked["inputs"]["input_ids"][0, -4:])
     ends = _end_tokens(model, processor)
     answered = []
     for prompt, answers, lengths, writes in zip(
         *(asked[name] for name in ("prompts", "answers", "lengths", "writes"))
     ):
-        kept = shared.then(prompt)
+        kept = shared.then(prompt) if len(prompt) else shared
         scores = prompt.new_zeros(len(answers), dtype=torch.float)
         for first in range(0, len(answers), rows_at_a_time):
             places = slice(first, first + rows_at_a_time)

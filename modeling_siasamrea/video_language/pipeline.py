@@ -61,11 +61,11 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
 
     @property
     def tasks(self) -> list[str]:
-        """The kinds of questions that the model answers: all."""
+        """Returns the tasks that the model answers: all."""
         return list(TASKS)
 
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
-        """The task asked for, or the one that the request leaves open."""
+        """Returns the task that is asked for, or the one that the request leaves open."""
         fitting = [name for name in self.tasks if (name == "multiple_choice") == (candidates is not None)]
         if task is not None and task not in fitting:
             raise ValueError(
@@ -109,7 +109,7 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
         return [(place, _best(question, answered, top_k)) for place, question, answered in outputs]
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
-        """Saves the model, its processor and the settings; no code, for the model loads with Transformers alone."""
+        """Saves the model, its processor and the settings; no code, because Transformers alone loads it."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 

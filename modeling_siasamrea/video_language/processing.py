@@ -313,13 +313,13 @@ class VideoLanguageProcessor:
         ids = [[self.token_ids(chat) for chat in of_question] for of_question in chats]
         start = self._start_of_rest(ids)
         rest = ids[0][0][start:]
-        if rest != whole[-len(rest) :]:  # the processor changes more than the video's place
+        if rest != whole[len(whole) - len(rest) :]:  # the processor changes more than the video's place
             ids = [[self._inputs([chat], [clip])["input_ids"][0].tolist() for chat in part] for part in chats]
             start = self._start_of_rest(ids)
             rest = ids[0][0][start:]
         for name, value in inputs.items():
             if isinstance(value, torch.Tensor) and value.shape == (1, len(whole)):
-                inputs[name] = value[:, : -len(rest)]
+                inputs[name] = value[:, : len(whole) - len(rest)]
         tails = [[torch.tensor(chat[start:]) for chat in of_question] for of_question in ids]
         return {
             "inputs": inputs,
@@ -330,9 +330,9 @@ class VideoLanguageProcessor:
 
     @staticmethod
     def _start_of_rest(ids: list[list[list[int]]]) -> int:
-        """Returns where chats begin to differ; each keeps one token at least."""
+        """Returns where chats begin to differ; of several questions each keeps one token at least."""
         every = [chat for of_question in ids for chat in of_question]
-        return min(_common_length(every), min(map(len, every)) - 1)
+        return min(_common_length(every), min(map(len, every)) - (len(ids) > 1))
 
     # Files
 

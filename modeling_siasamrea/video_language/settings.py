@@ -1,4 +1,4 @@
-"""What changes an answer of a video-language model and is not in it: sampling, method and wording, in one file."""
+"""Settings of a video-language model that its own files do not hold: sampling, method and wording."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ SAMPLING = ("num_clips", "frames_per_clip", "min_frames", "max_frames", "samplin
 
 
 def optional_file(name_or_path: str | Path, file: str) -> str | None:
-    """The path of a file of a folder or hub repository (offline, of its copy here); `None` where there is none."""
+    """Returns the path of a file in a folder or hub repository (offline, in the cache); `None` if there is none."""
     optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     return cached_file(str(name_or_path), file, **optional)
 
@@ -41,8 +41,8 @@ def optional_file(name_or_path: str | Path, file: str) -> str | None:
 @dataclasses.dataclass
 class VideoLanguageSettings:
     r"""
-    Siamese sampling and reasoning over a video-language model, and how questions are put to it. Saved beside each
-    adapter or checkpoint as `siamese_reasoning.json`.
+    Holds the settings of siamese sampling and reasoning over a video-language model, and the wording of its prompts.
+    They are saved beside each adapter or checkpoint as `siamese_reasoning.json`.
 
     Args:
         num_clips (`int`, *optional*, defaults to 4):
@@ -54,25 +54,25 @@ class VideoLanguageSettings:
             `"knowledge"`: equations 1 and 2. `"average"`: the paper's "w/ SKR".
         reasoning_weights (`str`, *optional*, defaults to `"uniform"`):
             W1 and W2 of equations 3 to 5. Decision: fixed, `"uniform"` or `"anchor"`; learned ones would be parameters
-            of ours in a model that is to load without us.
+            that Transformers alone could not load.
         supervised_clips (`str`, *optional*, defaults to `"anchor"`):
-            What the ground-truth loss is taken on: `"anchor"`, or `"all"` clips (with `alpha=0` the baseline of equal
-            compute).
+            Clips that the ground-truth loss is computed on: `"anchor"`, or `"all"` (with `alpha=0` the baseline of
+            equal compute).
         frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
-            Frames of a clip, or one a second from `min_frames` to `max_frames`. A fixed number lets clips of different
-            videos share a forward pass.
+            Frames per clip, or one per second from `min_frames` to `max_frames`. A fixed number lets clips of
+            different videos share a forward pass.
         min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
         max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
         sampling (`str`, *optional*, defaults to `"siamese"`): `"siamese"`, `"copies"`,
             `"random_windows"` or `"dense"`, see [`SiaSamReaVideoProcessor`].
         window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals.
-        fps (`float`, *optional*, defaults to 1.0): Frames a second of a clip of `"random_windows"`.
+        fps (`float`, *optional*, defaults to 1.0): Frames per second of a clip of `"random_windows"`.
         multiple_choice (`str`, *optional*, defaults to `"likelihood"`):
             `"likelihood"`: the answer is the candidate's text, and the most likely one is chosen. `"letters"`: the
             answer is its letter. Either way the question lists the candidates (decision).
         prompts (`dict[str, str]`, *optional*):
-            What is asked, by the names `"open_ended"`, `"count"`, `"likelihood"` and `"letters"`, with `{question}`
-            and in the last two `{candidates}`. Those not given are ours (decision).
+            The wording, by the names `"open_ended"`, `"count"`, `"likelihood"` and `"letters"`, with `{question}`
+            and in the last two `{candidates}`; other braces are text. Missing names have a default (decision).
         max_new_tokens (`int`, *optional*, defaults to 32): Longest generated answer in tokens (decision).
 
     Raises:
@@ -111,25 +111,25 @@ class VideoLanguageSettings:
                 raise ValueError(f"The prompt {name!r} must say where {' and '.join(missing)} goes; got {prompt!r}.")
 
     def prompt(self, task: str) -> str:
-        """The wording of a task's questions."""
+        """Returns the wording of a task's questions."""
         return self.prompts[self.multiple_choice if task == "multiple_choice" else task]
 
     def method(self) -> SiaSamReaConfig:
-        """The fields of siamese sampling and reasoning, as the small network's configuration checks and names them."""
+        """Returns the fields of siamese reasoning as a configuration, which checks them."""
         return SiaSamReaConfig(**{name: getattr(self, name) for name in METHOD})
 
     @property
     def siamese_clips_trained(self) -> bool:
-        """Whether training runs the siamese clips at all."""
+        """Returns whether training runs the siamese clips at all."""
         return self.method().siamese_clips_trained
 
     @property
     def tasks(self) -> list[str]:
-        """A video-language model answers questions of every task."""
+        """Returns every task, because a video-language model answers all."""
         return list(TASKS)
 
     def video_sampler(self) -> SiaSamReaVideoProcessor:
-        """What samples the clips."""
+        """Returns the video processor that samples the clips."""
         return SiaSamReaVideoProcessor(**{name: getattr(self, name) for name in SAMPLING})
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -141,14 +141,14 @@ class VideoLanguageSettings:
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **fields) -> "VideoLanguageSettings":
         r"""
-        Reads the settings beside a model; one that has none, such as a model nobody fine-tuned, gets the defaults.
+        Reads the settings beside a model; a model without such a file gets the defaults.
 
         Args:
             name_or_path (`str` or `Path`): Folder or hub name of the model or adapter.
             fields: Settings over those of the file; `prompts` are merged.
 
         Raises:
-            `ValueError`: If the file is not one of settings, or a field does not exist.
+            `ValueError`: If the file is not JSON, or a field does not exist.
         """
         path = optional_file(name_or_path, SETTINGS_NAME)
         try:

@@ -23,7 +23,7 @@ from .processing import VideoLanguageProcessor
 from .settings import VideoLanguageSettings
 
 
-# Answers and scores of each pass, the loss, and whether all is finite: what [`EvaluationAnswers.note`] takes of a row.
+# What [`EvaluationAnswers.note`] takes for a row: answers and scores of each pass, the loss, whether all is finite.
 Noted = tuple[Sequence[str | int | float | None], Sequence[float | None], float, bool]
 
 
@@ -102,12 +102,12 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         return torch.tensor([len(batch["rows"])] * 2)
 
     def _parts(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
-        """The parts of a batch, pixels in the model's precision."""
+        """Returns the parts of a batch, with pixels in the model's precision."""
         dtype = self.accelerator.unwrap_model(self.model).dtype
         return [in_precision(part, dtype) for part in inputs["parts"]]
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Of the prompts and answers of all clips, as Transformers estimates it."""
+        """Estimates the operations of a step from the tokens of all clips, as Transformers does."""
         model = self.accelerator.unwrap_model(self.model)
         clips = [clip for part in inputs["parts"] for clip in part["clips"]]
         tokens = sum(clip[name].numel() for clip in clips for name in ("input_ids", "tails") if name in clip)
@@ -116,7 +116,7 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
     # Training
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of one task; a `ValueError` if a row has no answer, for its tokens are what is learned."""
+        """Makes batches of one task; a `ValueError` if a row has no answer, because its tokens are the labels."""
         if self.train_dataset is not None:
             refuse_unlabelled(self.train_dataset.questions)
         return super().get_train_dataloader()
@@ -129,7 +129,7 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, list[AnswerReasoningOutput]]:
         r"""
-        Equation 8: L = L_gt + alpha L_siamese (paper), both means over questions.
+        Computes equation 8: L = L_gt + alpha L_siamese (paper), both means over questions.
 
         Args:
             model (`nn.Module`): The model, wrapped or not.
@@ -204,8 +204,8 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
 
 def written_answer(question: VideoQuestion, text: str) -> str | float | None:
     """
-    A generated answer as the annotations would write it: an open-ended one that differs from a right answer in case or
-    in a full stop alone is spelled like it, and a count is the first number of what was generated (decision).
+    Returns a generated answer as the annotations would write it: an open-ended one that differs from a right answer in
+    case or in a full stop alone is spelled like it, and a count is the first number that was generated (decision).
     """
     if question.task == "count":
         return parse_count(text)
