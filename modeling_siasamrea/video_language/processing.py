@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2.meta
 import torch
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 from transformers.utils import logging
@@ -17,15 +18,12 @@ from .settings import VideoLanguageSettings, optional_file
 
 logger = logging.get_logger(__name__)
 
-Clip = tuple[
-    torch.Tensor, list[float], float
-]  # frames as uint8, the time of each, the length of the span sampled from
+# Frames as uint8, the time of each, and the length of the span that they were sampled from.
+Clip = tuple[torch.Tensor, list[float], float]
 TICKS = 1000  # per second; frames are numbered by their time, because families write index / fps into the prompt
 THOUGHT = re.compile(r"[<◁\[]\|?(/?)(?:think|thinking|thought|reasoning)\|?[>▷\]]", re.IGNORECASE)
-SWITCH = re.compile(
-    r"\b(?:enable_|use_)?(?:think|thinking|reasoning)\b"
-)  # a template's variable that turns thoughts off
-PROBE = "Answer"
+SWITCH = re.compile(r"(?:enable_|use_)?(?:think|thinking|reasoning)")  # of a template, to turn thoughts off
+PROBE = "Answer"  # a question and an answer that show how the template writes them
 
 
 class VideoLanguageProcessor:
@@ -144,9 +142,10 @@ class VideoLanguageProcessor:
     def _learn_template(self) -> None:
         """Finds out how the chat template writes an answered turn: as the prompt, the answer and its end."""
         name = f"The chat template of this {type(self.processor).__name__}"
-        # A model that thinks first would need hundreds of tokens for an answer of one word.
-        self._switches = dict.fromkeys(sorted(set(SWITCH.findall(str(self.processor.chat_template)))), False)
+        self._switches: dict[str, bool] = {}
         try:
+            # A model that thinks first would need hundreds of tokens for an answer of one word.
+            self._switches = dict.fromkeys(_switches(self.processor.chat_template), False)
             prompt, of_two_videos = self._render(PROBE), self._render(PROBE, videos=2)
         except Exception as error:  # what a template or its absence raises is the family's own
             if self.processor.chat_template is None:
@@ -360,6 +359,14 @@ class VideoLanguageProcessor:
 def _common_length(ids: list[list[int]]) -> int:
     """Returns the number of tokens that all begin with."""
     return next((place for place, pair in enumerate(zip(*ids)) if len(set(pair)) > 1), min(map(len, ids)))
+
+
+def _switches(template: str | dict[str, str] | None) -> list[str]:
+    """Returns the variables of a chat template that turn thoughts on or off."""
+    template = template.get("default", "") if isinstance(template, dict) else template or ""
+    without_masks = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)  # a tag of Transformers
+    parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(without_masks)
+    return sorted(name for name in jinja2.meta.find_undeclared_variables(parsed) if SWITCH.fullmatch(name))
 
 
 def _opens_thought(prompt: str) -> bool:

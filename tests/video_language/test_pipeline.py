@@ -116,6 +116,7 @@ def test_a_model_that_takes_no_videos_is_refused(tmp_path):
         pipeline("video-question-answering", model=model, processor=processor)
 
 
+@pytest.mark.end_to_end
 def test_a_model_in_the_hubs_cache_answers_without_a_network(tmp_path, video):
     repository = tmp_path / "hub" / "models--maker--model"
     saved("qwen3_vl", repository / "snapshots" / ("0" * 40))

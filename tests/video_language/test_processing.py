@@ -8,6 +8,7 @@ import torch
 from tiny_video_language_models import FAMILIES, tiny
 from tokenizers.processors import TemplateProcessing
 from transformers import BertTokenizerFast, ViTImageProcessor
+from transformers.utils import logging
 
 from modeling_siasamrea.data.questions import VideoQuestion
 from modeling_siasamrea.video_language import SETTINGS_NAME, VideoLanguageProcessor, VideoLanguageSettings
@@ -108,7 +109,9 @@ SWITCHED = "{% if thinking is defined and thinking is false %}<think></think>{% 
         (TURNS.replace("THOUGHT", "").replace("OPENED", ""), "assistant\n", "red<|im_end|>"),
     ],
 )
-def test_a_chat_is_the_prompt_the_answer_and_its_end(template, prompt_end, written):
+def test_a_chat_is_the_prompt_the_answer_and_its_end(template, prompt_end, written, monkeypatch):
+    warned = []
+    monkeypatch.setattr(logging.get_logger("transformers.processing_utils"), "warning", warned.append)
     family = tiny("qwen3_vl")[1]
     family.chat_template = template
     processor = VideoLanguageProcessor(family, VideoLanguageSettings())
@@ -119,6 +122,7 @@ def test_a_chat_is_the_prompt_the_answer_and_its_end(template, prompt_end, writt
         [{"rows": (0,), "questions": [OPEN], "clips": [(frames(), [0.0, 1.0, 2.0, 3.0], 4.0)], "training": True}]
     )["parts"]
     assert processor.tokenizer.decode(part["labels"][part["labels"] != -100]) == written
+    assert not warned  # of arguments that the template does not know
 
 
 def test_a_prompt_that_opens_a_thought_is_said_once(caplog):
