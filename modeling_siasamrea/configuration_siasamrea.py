@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -245,6 +246,15 @@ class SiaSamReaConfig(PreTrainedConfig):
     @staticmethod
     def _is_transformers_own(name: str) -> bool:
         return name.startswith("_") or hasattr(PreTrainedConfig, name) or name in WRITTEN
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Reads a configuration file, whose content must be a JSON object."""
+        try:
+            return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        except TypeError as error:
+            name = Path(pretrained_model_name_or_path) / "config.json"
+            raise ValueError(f"{name} must hold a JSON object of fields: {error}.") from None
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> "SiaSamReaConfig":

@@ -1,5 +1,6 @@
 """SiaSamRea: the ClipBERT network with siamese reasoning over the clips of a video."""
 
+import json
 import math
 import os
 import shutil
@@ -152,6 +153,21 @@ def check_weights(model: nn.Module, source: str | os.PathLike) -> None:
             )
 
 
+def check_index(folder: Path) -> None:
+    """Raises a `ValueError` unless the index of weights in several files, where one is used, names files beside it."""
+    for index in folder.glob("*.index.json"):
+        if index.with_name(index.name.removesuffix(".index.json")).exists():
+            continue  # the weights are in one file
+        try:
+            content = json.loads(index.read_bytes())
+            files = {(folder / name).name: name for name in content["weight_map"].values()}
+            sound = isinstance(content["metadata"], dict) and all(name == file for file, name in files.items())
+        except (ValueError, TypeError, KeyError, AttributeError):
+            sound, files = False, {}
+        if not files or not sound:
+            raise ValueError(f"{index} must name in weight_map, for each weight, a file of its own folder.")
+
+
 class SiaSamReaPreTrainedModel(PreTrainedModel):
     """Loading, saving and initialising of SiaSamRea models."""
 
@@ -202,6 +218,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         """
         wants_info = kwargs.pop("output_loading_info", False)
         source = pretrained_model_name_or_path or "the state dictionary"
+        check_index(Path(source, kwargs.get("subfolder") or ""))
         try:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
@@ -210,8 +227,6 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
             raise ValueError(f"The weights of {source} are damaged or not whole: {error}. Copy them again.") from None
         except UnpicklingError as error:
             raise ValueError(f"The weights of {source} cannot be read as tensors alone.") from error
-        except (IndexError, KeyError) as error:  # of an index that names no files
-            raise ValueError(f"The weights of {source} cannot be found by their index: {error}.") from error
         check_weights(model, source)
         network = "" if model.base_model is model else f"{cls.base_model_prefix}."
         missing = sorted(name for name in info["missing_keys"] if name.startswith(network))

@@ -4,6 +4,7 @@ import numbers
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -23,6 +24,10 @@ from .requests_siasamrea import (
     read_request,
     request_batches,
 )
+
+
+# The mode of a model, training or evaluation, is one for all threads: one thread at a time.
+_answering = Lock()
 
 
 class VideoQuestionAnsweringPipeline(Pipeline):
@@ -205,20 +210,22 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         return {"videos": videos, "texts": texts, "questions": batch.questions}
 
     def _forward(self, features: dict[str, Any]) -> list[tuple[Questions, torch.Tensor]]:
-        if self.model.training:  # left so by its owner, who gets it back as it was
+        with _answering:
+            training = self.model.training  # as its owner left it, who gets it back so
             self.model.eval()
             try:
-                return self._forward(features)
+                return [
+                    (questions, self._logits(features["videos"], questions, text))
+                    for questions, text in zip(features["questions"], features["texts"])
+                ]
             finally:
-                self.model.train()
-        outputs = []
-        for questions, text in zip(features["questions"], features["texts"]):
-            # Only the videos that these questions ask about.
-            used, video_index = text.pop("video_index").unique(return_inverse=True)
-            videos = {name: value[used] for name, value in features["videos"].items()}
-            logits = self.model(**videos, **text, video_index=video_index, task=questions.task).logits
-            outputs.append((questions, logits))
-        return outputs
+                self.model.train(training)
+
+    def _logits(self, videos: Mapping[str, torch.Tensor], questions: Questions, text: Any) -> torch.Tensor:
+        """Scores `(questions, classes)`; only the videos that these questions ask about are encoded."""
+        used, video_index = text.pop("video_index").unique(return_inverse=True)
+        videos = {name: value[used] for name, value in videos.items()}
+        return self.model(**videos, **text, video_index=video_index, task=questions.task).logits
 
     def postprocess(
         self, outputs: list[tuple[Questions, torch.Tensor]], top_k: int = 5

@@ -78,6 +78,7 @@ assert not [name for name in heavy if name in sys.modules]
 """
 
 
+@pytest.mark.end_to_end
 def test_importing_the_package_changes_nothing_of_the_process():
     output = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True)
     assert output.returncode == 0, output.stderr
@@ -113,6 +114,7 @@ def test_a_checkpoint_of_version_0_2_0_answers_as_before(old_checkpoint, expecte
     assert_equal_numbers(script.answers(str(old_checkpoint)), expected)
 
 
+@pytest.mark.end_to_end
 def test_checkpoints_answer_where_the_package_is_not_installed(old_checkpoint, expected, tmp_path):
     """The old checkpoint by the old code in its folder, and the same one saved again, by today's."""
     answerer = pipeline("video-question-answering", model=str(old_checkpoint))

@@ -136,7 +136,10 @@ def test_the_default_is_clipberts_resnet_and_the_papers_numbers():
     [
         ("pytorch_model.bin", pickle.dumps({"weight": os.system})),
         ("model.safetensors.index.json", b'{"metadata": {}, "weight_map": {"a": "../../../etc/passwd"}}'),
-        ("model.safetensors.index.json", b"{}"),
+        ("model.safetensors.index.json", b"[]"),
+        ("model.safetensors.index.json", b'{"metadata": {}, "weight_map": {"a": null}}'),
+        ("model.safetensors.index.json", b'{"metadata": null, "weight_map": {"a": "b.safetensors"}}'),
+        ("config.json", b"null"),
         ("adapter_config.json", b'{"peft_type": "LORA", "base_model_name_or_path": null}'),
     ],
 )
@@ -144,5 +147,6 @@ def test_hostile_files_get_a_sentence(tmp_path, tiny_config, name, content):
     SiaSamReaForVideoQuestionAnswering(tiny_config()).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / name).write_bytes(content)
-    with pytest.raises((ValueError, OSError), match=str(tmp_path)):
+    named = tmp_path / name if name.endswith((".index.json", "config.json")) and "adapter" not in name else tmp_path
+    with pytest.raises((ValueError, OSError), match=str(named)):
         SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path)

@@ -2,7 +2,10 @@
 
 import copy
 import io
+import json
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import datasets
@@ -212,6 +215,37 @@ def test_a_worker_process_decodes(answer, videos):
     assert list(answer(iter(requests), num_workers=1)) == expected
 
 
+SPAWNED = """
+import multiprocessing, sys
+
+import modeling_siasamrea
+from transformers import pipeline
+
+if __name__ == "__main__":
+    answer = pipeline("video-question-answering", model=sys.argv[1])
+    requests = [{"video": video, "question": "what is it?", "task": "open_ended"} for video in sys.argv[2:]]
+    scores = []
+    for method in ("fork", "forkserver", "spawn"):
+        multiprocessing.set_start_method(method, force=True)
+        scores.append([best["score"] for best, *_ in answer(requests, num_workers=1)])
+    print(scores)
+"""
+
+
+@pytest.mark.end_to_end
+def test_workers_answer_however_they_are_started(answer, folder, videos, tmp_path):
+    """macOS and Windows start processes by spawn, Python 3.14 by forkserver."""
+    (tmp_path / "script.py").write_text(SPAWNED)
+    output = subprocess.run(
+        [sys.executable, tmp_path / "script.py", folder, *videos], capture_output=True, text=True, timeout=300
+    )
+    assert output.returncode == 0, output.stderr
+    assert "to instantiate a model of type" not in output.stdout + output.stderr
+    expected = best_scores(answer([OPEN | {"video": video} for video in videos]))
+    for scores in json.loads(output.stdout.splitlines()[-1]):
+        assert scores == pytest.approx(expected, abs=1e-5)
+
+
 def best_scores(answers) -> list[float]:
     return [best["score"] for best, *_ in answers]
 
@@ -233,7 +267,9 @@ def test_a_model_in_training_mode_answers_in_evaluation_mode(answer, videos):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5
     answer.model.train()
-    assert answer(request) == expected and answer.model.training
+    with ThreadPoolExecutor(4) as threads:  # none leaves the model in training mode for another
+        assert all(answers == expected for answers in threads.map(lambda _: answer(request), range(8)))
+    assert answer.model.training
 
 
 def test_numpy_scalars_are_numbers_and_texts(answer, videos):
