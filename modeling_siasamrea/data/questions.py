@@ -337,9 +337,8 @@ def _video_question(
     if task not in TASKS:
         raise ValueError(f"{where}: task must be one of {', '.join(TASKS)}; got {task!r}.")
     if (task == "multiple_choice") != (candidates is not None):
-        raise ValueError(
-            f"{where}: candidates go with the task multiple_choice, and with no other; its task is {task}."
-        )
+        given = "none" if candidates is None else len(candidates)
+        raise ValueError(f"{where}: candidates belong to the task multiple_choice alone; got {given} for {task}.")
     start, end = _span(row.get("start"), row.get("end"), where)
     answers = _answers(row, task, candidates, from_csv, where)
     count_range = _list_in(_plain(row.get("count_range")))

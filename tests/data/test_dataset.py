@@ -80,17 +80,17 @@ def test_a_number_is_a_candidate_index_and_a_text_is_a_candidate():
         ([], "no rows"),
         ([{"video": "a", "answer": "b"}], "column question is missing"),
         ([{**ROW, "question": ""}], "row 1: question is empty"),
-        ([{**ROW, "answer": None}, ROW], "row 1: the answer is empty"),
-        ([ROW, {**ROW, "candidates": ["dog", "cow"]}], r"row 2: the answer 'cat' is neither one of the candidates"),
-        ([{**ROW, "candidates": ["cat", "cow"], "answer": 2}], "neither one of the candidates"),
+        ([{**ROW, "answer": None}, ROW], "row 1: answer"),
+        ([ROW, {**ROW, "candidates": ["dog", "cow"]}], "row 2: answer .*'cat'"),
+        ([{**ROW, "candidates": ["cat", "cow"], "answer": 2}], "answer .*got 2"),
         ([{**ROW, "candidates": ["cat"]}], "two or more"),
-        ([{**ROW, "candidates": "cat, dog"}], "JSON list"),
+        ([{**ROW, "candidates": "cat, dog"}], "candidates .*cat, dog"),
         ([{**ROW, "task": "riddle"}], "task must be one of"),
-        ([{**ROW, "task": "multiple_choice"}], "has no candidates"),
+        ([{**ROW, "task": "multiple_choice"}], "candidates .*none"),
         ([{**ROW, "task": "count"}], "must be a number"),
         ([{**ROW, "start": 3, "end": 2}], "end must be after start"),
         ([{**ROW, "start": "soon"}], "start must be a time in seconds"),
-        ([{**ROW, "question_id": 7}, {**ROW, "question_id": "7"}], "'7' is there twice"),
+        ([{**ROW, "question_id": 7}, {**ROW, "question_id": "7"}], "question_id .*'7'"),
     ],
 )
 def test_bad_rows_are_refused_with_a_sentence(rows, sentence):
@@ -102,7 +102,7 @@ def test_a_missing_file_and_a_broken_line_are_named(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         load_video_questions(tmp_path / "none.jsonl")
     (tmp_path / "rows.jsonl").write_text(json.dumps(ROW) + "\n{broken\n")
-    with pytest.raises(ValueError, match="line 2: not a JSON object"):
+    with pytest.raises(ValueError, match="line 2"):
         load_video_questions(tmp_path / "rows.jsonl")
 
 
