@@ -21,6 +21,7 @@ def adapter_source(name: Any, adapter_kwargs: dict[str, Any] | None = None) -> s
     """
     if name is None:
         return None
+    # An Auto class gives the base model's name instead of the adapter's, and tells the adapter's in no public way.
     source = (adapter_kwargs or {}).get("_adapter_model_path", name)
     folder = Path(source)
     if folder.is_dir():

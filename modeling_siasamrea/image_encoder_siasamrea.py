@@ -4,16 +4,12 @@ import inspect
 
 import torch
 from torch import nn
-from transformers import AutoBackbone, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, AutoModel
 
 from .configuration_siasamrea import SiaSamReaConfig
 
 
-def image_encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The class that encodes images for `config`: its backbone where Transformers has one, else its base model."""
-    auto_class = AutoBackbone if config.model_type in MODEL_FOR_BACKBONE_MAPPING_NAMES else AutoModel
-    return auto_class._model_mapping[type(config)]
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def given_clips(
@@ -46,11 +42,13 @@ class SiaSamReaImageEncoder(nn.Module):
     def __init__(self, config: SiaSamReaConfig):
         super().__init__()
         self.config = config
-        encoder_class = image_encoder_class(config.vision_config)
-        if not (encoder_class._supports_sdpa or encoder_class._supports_flash_attn):
-            # A convolutional encoder has no attention; what is asked for concerns the text model.
-            config.vision_config._attn_implementation = "eager"
-        self.encoder = encoder_class._from_config(config.vision_config)
+        # A backbone gives a feature map; the other image encoders have a base model only.
+        auto_class = AutoBackbone if type(config.vision_config) in MODEL_FOR_BACKBONE_MAPPING else AutoModel
+        try:
+            self.encoder = auto_class.from_config(config.vision_config)
+        except ValueError:
+            # A convolutional encoder has no attention; the implementation that is asked for concerns the text model.
+            self.encoder = auto_class.from_config(config.vision_config, attn_implementation="eager")
         if config.vision_config.model_type == "timm_wrapper" and self._has_patches():
             raise ValueError(
                 f"Transformers' TimmWrapperModel gives no map of features for {config.vision_config.architecture!r}. "
@@ -80,7 +78,7 @@ class SiaSamReaImageEncoder(nn.Module):
         return channels
 
     def _batch_norms(self) -> list[nn.Module]:
-        return [module for module in self.encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        return [module for module in self.encoder.modules() if isinstance(module, BATCH_NORMS)]
 
     def _freeze(self) -> None:
         frozen = self._batch_norms() if self.config.freeze_batch_norm else []

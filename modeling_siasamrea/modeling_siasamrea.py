@@ -12,17 +12,12 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModel, PreTrainedModel, initialization
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, initialization
+from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.bert.modeling_bert import (
-    BertLayer,
-    BertLMPredictionHead,
-    BertPreTrainingHeads,
-    BertSelfAttention,
-)
-from transformers.utils import ModelOutput
-from transformers.utils.generic import can_return_tuple
+from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
+from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .adapter_siasamrea import adapter_source, load_adapter
@@ -180,6 +175,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["BertLayer", "ResNetStage"]
+    # Transformers' own way to `output_attentions`, which BERT's encoder gives in no other; not documented.
     _can_record_outputs = {"hidden_states": BertLayer, "attentions": BertSelfAttention}
     # The loss is a mean over the questions of a batch, not a sum to be divided by a count from the Trainer.
     accepts_loss_kwargs = False
@@ -190,7 +186,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         if isinstance(module, SiameseReasoning) and self.config.reasoning_weights == "learned":
             initialization.zeros_(module.w1_logits)
             initialization.zeros_(module.w2_logits)
-        elif isinstance(module, BertLMPredictionHead):
+        elif isinstance(module, SiaSamReaMaskedWordsHead):
             initialization.zeros_(module.bias)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -602,6 +598,24 @@ class SiaSamReaForPreTrainingOutput(ModelOutput):
     matching_logits: torch.FloatTensor | None = None
 
 
+class SiaSamReaMaskedWordsHead(nn.Module):
+    """BERT's masked-language head, under BERT's parameter names."""
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.transform = nn.ModuleDict(
+            {"dense": nn.Linear(width, width), "LayerNorm": nn.LayerNorm(width, eps=config.layer_norm_eps)}
+        )
+        self.activation = ACT2FN[config.hidden_act]
+        self.decoder = nn.Linear(width, config.vocab_size)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # tied to the decoder's
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        """Words `(texts, length, width)` to scores `(texts, length, vocab_size)`."""
+        return self.decoder(self.transform.LayerNorm(self.activation(self.transform.dense(words))))
+
+
 class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
     """
     The ClipBERT network with BERT's two pretraining heads, for pairs of a picture (or one clip of a video) and a text.
@@ -620,7 +634,11 @@ class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
     def __init__(self, config: SiaSamReaConfig):
         super().__init__(config)
         self.model = SiaSamReaModel(config)
-        self.cls = BertPreTrainingHeads(config.text_config)
+        heads = {
+            "predictions": SiaSamReaMaskedWordsHead(config.text_config),
+            "seq_relationship": nn.Linear(config.text_config.hidden_size, 2),
+        }
+        self.cls = nn.ModuleDict(heads)
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -678,7 +696,8 @@ class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
             **kwargs,
         )
         words = outputs.last_hidden_state[:, : input_ids.shape[1]]  # (texts, length, hidden_size)
-        prediction_logits, matching_logits = self.cls(words, outputs.pooler_output[:, 0])
+        prediction_logits = self.cls.predictions(words)
+        matching_logits = self.cls.seq_relationship(outputs.pooler_output[:, 0])
         masked_words_loss = matching_loss = None
         if labels is not None:
             losses = nn.functional.cross_entropy(
