@@ -1,4 +1,4 @@
-"""The wheel and the sdist do the whole job outside the clone."""
+"""The wheel does the whole job outside the clone."""
 
 import os
 import subprocess
@@ -17,10 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def distributions(tmp_path_factory) -> dict[str, Path]:
-    """The wheel and the sdist, built from what is committed or would be."""
-    pytest.importorskip("build", reason="the distributions are built with `build`")
-    folder = tmp_path_factory.mktemp("distributions")
+def environment(tmp_path_factory) -> Path:
+    """An environment with the wheel, built through the sdist, and with the packages it needs from this one."""
+    pytest.importorskip("build", reason="the wheel is built with `build`")
+    folder = tmp_path_factory.mktemp("release")
+    # What is committed, or would be.
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -36,26 +37,16 @@ def distributions(tmp_path_factory) -> dict[str, Path]:
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(folder / "clone")]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
-    return {suffix: next(folder.glob(f"*{suffix}")) for suffix in (".whl", ".tar.gz")}
-
-
-@pytest.fixture(scope="module")
-def environment(distributions, tmp_path_factory) -> Path:
-    """An environment with the wheel, and with the packages it needs from this one."""
-    folder = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    python = folder / "bin" / "python"
-    packages = Path(
-        subprocess.check_output(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
-        ).strip()
-    )
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "environment")], check=True)
+    python = folder / "environment" / "bin" / "python"
+    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = Path(subprocess.check_output(ask, text=True).strip())
     # A path in a .pth file brings packages along, but not the editable installation of the clone.
     other = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(torch.__file__).parents[1])}
     (packages / "others.pth").write_text("\n".join(sorted(other)) + "\n")
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--force-reinstall", "-q"]
-    subprocess.run([*command, "--no-index", str(distributions[".whl"])], check=True)
-    return folder
+    subprocess.run([*command, "--no-index", str(next(folder.glob("*.whl")))], check=True)
+    return folder / "environment"
 
 
 def siasamrea(environment: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
