@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import logging
 from transformers.utils.type_validators import interval
 
@@ -50,6 +49,10 @@ PIPELINE_FILES = ("pipeline_siasamrea.py", "requests_siasamrea.py")
 # Fields of version 0.2.0, with the value that every model has now. None of them changed an answer.
 RETIRED = {"affinity_temperature": 1.0, "fold_batch_norm": None, "siamese_bfloat16": False, "siamese_chunk_size": None}
 # Names in configuration files that are no attributes of Transformers' base class.
+ENCODERS = {
+    "vision_config": {"model_type": "resnet", "downsample_in_bottleneck": True},
+    "text_config": {"model_type": "bert"},
+}
 WRITTEN = ("attn_implementation", "auto_map", "custom_pipelines", "name_or_path", "quantization_config", "torch_dtype")
 
 
@@ -187,12 +190,7 @@ class SiaSamReaConfig(PreTrainedConfig):
     ```"""
 
     model_type = "siasamrea"
-    sub_configs_defaults = {
-        "vision_config": SubConfigSpec(
-            config_class=AutoConfig, model_type="resnet", init_kwargs={"downsample_in_bottleneck": True}
-        ),
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
-    }
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}
     keys_to_ignore_at_inference = [
         "clip_logits",
         "clip_features",
@@ -235,6 +233,11 @@ class SiaSamReaConfig(PreTrainedConfig):
             self.id2label = {index: answer for answer, index in self.label2id.items()}
         if self.id2label is not None:
             _check_answers(self.id2label)
+        for name, default in ENCODERS.items():
+            given = getattr(self, name)
+            if given is None or isinstance(given, dict):
+                fields_of_encoder = {**default} if given is None else {"model_type": default["model_type"], **given}
+                setattr(self, name, AutoConfig.for_model(**fields_of_encoder))
         super().__post_init__(**kwargs)
         if self.label2id is None:
             self.label2id = {answer: index for index, answer in self.id2label.items()}
