@@ -44,6 +44,7 @@ SHORT_QUICKSTART = f"""{SHORT_RUN} --dataloader_num_workers 0 --sample_data
     '{{"train_videos": 4, "validation_videos": 2, "test_videos": 2}}' --output_dir outputs/short
     --train_file outputs/short_data/train.jsonl --validation_file outputs/short_data/validation.jsonl
     --test_file outputs/short_data/test.jsonl --video_folder outputs/short_data"""
+COMMAND_OF_SCRIPT = {"examples/run_videoqa.py": "train", "examples/run_videoqa_vlm.py": "train-vlm"}
 # What is added to a command that has these words, so that it ends within seconds.
 SHORTER = {
     "examples/configs/quickstart.json": SHORT_QUICKSTART,
@@ -153,7 +154,10 @@ def run(words: list[str], example: Callable) -> None:
         assert siasamrea_command.main(words[1:]) in (0, None), shlex.join(words)
     else:
         assert words[0] == "python" and words[1].startswith("examples/"), f"unknown command: {shlex.join(words)}"
-        example(Path(words[1]).stem).main(words[2:])
+        if words[1] in COMMAND_OF_SCRIPT:
+            assert siasamrea_command.main([COMMAND_OF_SCRIPT[words[1]], *words[2:]]) in (0, None), shlex.join(words)
+        else:
+            example(Path(words[1]).stem).main(words[2:])
 
 
 @pytest.mark.parametrize(("language", "block"), blocks())

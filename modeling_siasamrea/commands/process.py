@@ -34,7 +34,7 @@ def keep_freed_memory(at_most: int = 2**30) -> None:
     Args:
         at_most (`int`, *optional*, defaults to 1 GiB): Most bytes that are kept free at the end of the heap.
 
-    Origin: decision, measured by `python examples/benchmark.py memory_reuse`.
+    Origin: decision, measured by `examples/benchmark.py memory_reuse` of version 0.2.0.
     """
     if sys.platform != "linux" or SET_BY_USERS & os.environ.keys():
         return

@@ -57,7 +57,8 @@ def speed_up_on_cpu(model: nn.Module) -> None:
     >>> speed_up_on_cpu(model)
     ```
 
-    Origin: decision, measured by `examples/benchmark.py`; ClipBERT runs each batch norm as a pass of its own.
+    Origin: decision, measured by `examples/research/benchmark.py fast_paths`; ClipBERT runs each batch norm as a pass
+    of its own.
     """
     encoders = [module for module in model.modules() if isinstance(module, SiaSamReaImageEncoder)]
     for layer in (layer for encoder in encoders if encoder.config.freeze_batch_norm for layer in encoder.modules()):

@@ -137,7 +137,7 @@ def load_model(
         if model_type != SiaSamReaConfig.model_type:
             raise ValueError(
                 f"it is not a SiaSamRea checkpoint: its model type is {model_type!r}. For video-language models "
-                "there is `siasamrea train_vlm`."
+                "there is `siasamrea train-vlm`."
             )
         old = SiaSamReaConfig.from_pretrained(name_or_path)
         processor = SiaSamReaProcessor.from_pretrained(name_or_path)
