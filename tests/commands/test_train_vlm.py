@@ -49,7 +49,12 @@ def test_a_run_writes_an_adapter_and_its_reports(write_config, small_data, tmp_p
     assert all("v2.mp4" in line for line in skipped)
     card = (folder / "README.md").read_text()
     assert "| num_clips | 2 |" in card and "LoRA adapter" in card and "library_name: peft" in card
-    assert "| letters |" in card and "ocabulary" not in card and "| open_ended_accuracy |" in card and "{{" not in card
+    assert (
+        "| letters |" in card
+        and "ocabulary" not in card
+        and "| accuracy (mean over tasks) |" in card
+        and "{{" not in card
+    )
     # The adapter answers the same when it is evaluated on its own.
     again = train_vlm.main(
         [
