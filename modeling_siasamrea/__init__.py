@@ -14,8 +14,9 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .auto_classes import AutoFastVideoQuestionAnswering, AutoVideoLanguageModel
 from .configuration_siasamrea import SiaSamReaConfig
-from .conversion.for_cpus import AutoFastVideoQuestionAnswering, speed_up_on_cpu
+from .conversion.for_cpus import speed_up_on_cpu
 from .modeling_siasamrea import (
     SiaSamReaForPreTraining,
     SiaSamReaForVideoQuestionAnswering,
@@ -25,7 +26,6 @@ from .modeling_siasamrea import (
 from .pipeline_siasamrea import VideoQuestionAnsweringPipeline
 from .processors.processing_siasamrea import SiaSamReaProcessor
 from .processors.video_processing_siasamrea import SiaSamReaVideoProcessor
-from .video_language.loading import AutoVideoLanguageModel
 
 
 __version__ = version("siasamrea")

@@ -1,7 +1,6 @@
 """SiaSamRea: the ClipBERT network with siamese reasoning over the clips of a video."""
 
 import json
-import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -419,8 +418,12 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         self.heads = nn.ModuleDict({task: answer_head(config, task) for task in config.tasks})
         if config.alpha > 0:
             self.siamese_reasoning = SiameseReasoning(config)
-        self.passes = 1
-        self.set_siamese_chunk_size(1)
+        # In a step of several passes running statistics move as far as in one of the anchor alone (decision): nine
+        # passes of the same videos would leave little but the last step's, and evaluation would suffer.
+        passes = config.num_clips if config.siamese_clips_trained else 1
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.momentum = 1 - (1 - module.momentum) ** (1 / passes)
         self.post_init()
 
     @classmethod
@@ -439,22 +442,6 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         model = load_adapter(cls, adapter, *args, **kwargs).merge_and_unload()
         model.name_or_path = adapter  # what an adapter over this model has to name
         return model.eval()
-
-    def set_siamese_chunk_size(self, size: int) -> None:
-        r"""
-        Sets how many siamese clips run in one pass: 1 needs the least memory, more can be faster on a GPU.
-
-        Running statistics of batch norms move as far in a step of several passes as in one of the anchor alone
-        (decision): nine passes of the same videos would leave little but the last step's, and evaluation would suffer.
-
-        Args:
-            size (`int`): The clips of a pass.
-        """
-        passes = 1 + math.ceil((self.config.num_clips - 1) / size) if self.config.siamese_clips_trained else 1
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.momentum = 1 - (1 - module.momentum) ** (self.passes / passes)
-        self.siamese_chunk_size, self.passes = size, passes
 
     def _task(self, task: str | None, has_candidates: bool) -> str:
         if task is None and len(self.heads) == 1:
@@ -530,7 +517,7 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         clips = videos.split(1, dim=1)[:1]  # the anchor
         siamese = videos[:, 1:]
         if siamese.shape[1] and (self.config.siamese_clips_trained or not self.training):
-            clips += siamese.split(self.siamese_chunk_size, dim=1)
+            clips += siamese.split(1, dim=1)  # one after another, which needs the least memory
 
         # Siamese clips first: what they need in memory is free again when the anchor's graph is built.
         scores = []
@@ -538,8 +525,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         supervised = self.config.supervised_clips != "anchor"
         needed = supervised or (self.config.alpha > 0 and self.config.detach == "none")
         with torch.set_grad_enabled(torch.is_grad_enabled() and needed and self.training):
-            for chunk in clips[1:]:
-                scores.append(self._clip_scores(self.model(**{name: chunk}, **text), task))
+            for clip in clips[1:]:
+                scores.append(self._clip_scores(self.model(**{name: clip}, **text), task))
             if scores and self.training and not torch.is_grad_enabled():
                 # Autocast keeps the weights it has cast without gradient; the anchor needs its own.
                 torch.clear_autocast_cache()

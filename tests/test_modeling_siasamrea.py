@@ -93,7 +93,6 @@ def test_memory_of_the_graph_does_not_grow_with_siamese_clips(make_model):
 def test_without_gradient_the_siamese_clips_give_the_same_numbers(make_model):
     reference = make_model(detach="none").train()(**batch())
     model = make_model().train()
-    model.set_siamese_chunk_size(2)
     outputs = model(**batch())
     torch.testing.assert_close(outputs.soft_labels, reference.soft_labels, atol=1e-5, rtol=1e-4)
     assert outputs.clip_logits[:, 0].requires_grad and reference.clip_logits[:, 1:].requires_grad

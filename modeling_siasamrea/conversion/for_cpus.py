@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from transformers import AutoModelForVisualQuestionAnswering, PreTrainedModel
 
 from ..image_encoder_siasamrea import SiaSamReaImageEncoder
 
@@ -77,15 +76,4 @@ def speed_up_on_cpu(model: nn.Module) -> None:
             children["activation"].inplace = True
 
 
-class AutoFastVideoQuestionAnswering(AutoModelForVisualQuestionAnswering):
-    """Loads the models of `pipeline("video-question-answering", model="folder")`."""
-
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs) -> PreTrainedModel:
-        """Loads a model and makes it faster, see [`speed_up_on_cpu`]."""
-        model = AutoModelForVisualQuestionAnswering.from_pretrained(*args, **kwargs)
-        speed_up_on_cpu(model)
-        return model
-
-
-__all__ = ["AutoFastVideoQuestionAnswering", "speed_up_on_cpu"]
+__all__ = ["speed_up_on_cpu"]

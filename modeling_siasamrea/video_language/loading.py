@@ -67,15 +67,4 @@ def load_video_language_model(
         return PeftModel.from_pretrained(model, str(name_or_path), is_trainable=trainable), processor
 
 
-class AutoVideoLanguageModel(AutoModelForImageTextToText):
-    """Names an adapter's model after the adapter; `pipeline()` itself tells only of the model that it is over."""
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, *args, **kwargs) -> PreTrainedModel:
-        """Loads a model, or an adapter over the model that it names."""
-        model = AutoModelForImageTextToText.from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model.name_or_path = str(pretrained_model_name_or_path)
-        return model
-
-
-__all__ = ["AutoVideoLanguageModel", "is_adapter", "is_video_language_model", "load_video_language_model"]
+__all__ = ["is_adapter", "is_video_language_model", "load_video_language_model"]
