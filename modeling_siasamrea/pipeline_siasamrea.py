@@ -26,7 +26,7 @@ from .requests_siasamrea import (
 )
 
 
-# The mode of a model, training or evaluation, is one for all threads: one thread at a time.
+# All threads share the mode of a model, training or evaluation, so they run it one after another.
 _answering = Lock()
 
 
@@ -64,8 +64,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     _load_feature_extractor = False
 
     def __new__(cls, model: PreTrainedModel | None = None, *args, **kwargs) -> "VideoQuestionAnsweringPipeline":
-        """The pipeline that fits the model: video-language models have one of their own, in the installed package."""
-        # Without a model when a pipeline is copied or unpickled, of which the class is known.
+        """Returns the pipeline for the model; video-language models have their own, in the installed package."""
+        # A pipeline that is copied or unpickled has its class already, and comes without a model.
         if cls is VideoQuestionAnsweringPipeline and model is not None and model.config.model_type != "siasamrea":
             if cls.for_other_models is None:
                 raise ValueError(
@@ -110,16 +110,16 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         r"""
         Answers one question, several about one video, or many requests.
 
-        What is given here counts for each request that does not say otherwise, and so does what was given to
-        `pipeline(...)` (all but `task`, which is the pipeline's own there).
+        Arguments given here, or to `pipeline(...)`, are the defaults of every request. In `pipeline(...)`, however,
+        `task` is the name of the pipeline.
 
         Args:
             inputs (*optional*):
                 A request: a `dict` with the keyword arguments below. Or a list or tuple of requests; or a generator,
-                an iterator or a data set of requests, of which each is read when its answer is asked for. Where a
-                question is given besides, videos may stand for requests.
+                an iterator or a data set of requests, each read when its answer is needed. If `question` is given too,
+                these may be videos.
             question (`str` or `list[str]`): The question, or several about this video.
-            candidates (`list[str]`, or one such list a question, *optional*): Two answers or more to choose from.
+            candidates (`list[str]`, or one such list per question, *optional*): At least two answers to choose from.
             video:
                 A file (`str` or `Path`), an http(s) address, the bytes of a file, a file object, a dictionary with
                 `path` and `bytes`, a `(frames, height, width, 3)` array, images, or the paths of the frames.
@@ -128,21 +128,21 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             task (`str`, *optional*):
                 `"open_ended"`, `"multiple_choice"` or `"count"`. By default multiple choice when there are candidates,
                 otherwise the only other task the model has a head for.
-            top_k (`int`, *optional*, defaults to 5): The most answers returned for a question.
+            top_k (`int`, *optional*, defaults to 5): The maximum number of answers per question.
             batch_size (`int`, *optional*, defaults to 1):
-                Videos of one pass through the model; of a generator or data set, also the requests read at a time.
-            num_workers (`int`, *optional*, defaults to 0): Processes that decode, at most one for a generator.
+                Videos per forward pass; for a generator or data set, also the requests that are read at a time.
+            num_workers (`int`, *optional*, defaults to 0): Processes that decode; at most one for a generator.
             download_limits (`dict`, *optional*): `max_bytes`, `max_seconds`, `public_only`, see [`DownloadLimits`].
 
         Returns:
             `list[dict]` for a question, the best answer first: `answer` and `score`, its probability; for a count
             `answer`, a whole number, and `value`, what the model said. Several questions, or a list of
             requests, get a list of such lists; a generator or data set gets an iterator over them. Requests that are
-            given together, or read together, share the decoding of a video.
+            read together share the decoding of a video.
 
         Raises:
             [`VideoDecodingError`]: If a video cannot be read.
-            `ValueError`: If a request is not right, or asks what the model has no head for; says which of them.
+            `ValueError`: If a request is invalid, or needs a head that the model does not have.
         """
         if batch_size is None:
             batch_size = 1 if self._batch_size is None else self._batch_size
@@ -164,17 +164,17 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         return answers if isinstance(inputs, (list, tuple)) else answers[0]
 
     def _answers(self, batches: Iterable[RequestBatch], parameters: dict[str, Any]) -> Iterator:
-        """The answers of the requests in the batches, in the requests' order; nothing is read before the first."""
+        """Iterates over the answers in the order of the requests; reads nothing before the first is needed."""
         if batches:
             yield from answers_in_order(super().__call__(batches, **parameters))
 
     @property
     def tasks(self) -> list[str]:
-        """The kinds of questions that the model answers."""
+        """The tasks that the model has heads for."""
         return self.model.config.tasks
 
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
-        """The head that answers: the one asked for, or the one that the request leaves open."""
+        """Returns the task that is asked for or, if none is, the only one that fits."""
         heads = self.tasks
         fitting = [head for head in heads if (head == "multiple_choice") == (candidates is not None)]
         if task is not None:
@@ -211,7 +211,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
     def _forward(self, features: dict[str, Any]) -> list[tuple[Questions, torch.Tensor]]:
         with _answering:
-            training = self.model.training  # as its owner left it, who gets it back so
+            training = self.model.training
             self.model.eval()
             try:
                 return [
@@ -230,7 +230,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     def postprocess(
         self, outputs: list[tuple[Questions, torch.Tensor]], top_k: int = 5
     ) -> list[tuple[Place, list[dict[str, Any]]]]:
-        """The best answers of each question, with the place where they belong."""
+        """Returns the best answers of each question, with their place."""
         return [
             pair
             for questions, logits in outputs

@@ -25,7 +25,7 @@ class VideoQuestionRequest:
         start (`float`, *optional*): Start of the span asked about, in seconds.
         end (`float`, *optional*): End of the span asked about, in seconds.
         task (`str`, *optional*): The task asked for.
-        several (`bool`): Whether the answer is a list of one answer a question.
+        several (`bool`): Whether the answer is a list with one answer per question.
     """
 
     name: str
@@ -40,7 +40,7 @@ class VideoQuestionRequest:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an answer belongs: to a question of a request, which may have several."""
+    """The position of an answer: number of the request, and of the question within it."""
 
     request: int
     question: int
@@ -49,7 +49,7 @@ class Place:
 
 @dataclass
 class Questions:
-    """Questions of one task with the same number of candidates; `video_index` says which video each asks about."""
+    """Questions that the model answers together: one task, and the same number of candidates."""
 
     task: str
     texts: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Questions:
 
 @dataclass
 class RequestBatch:
-    """Videos that are decoded together, each once, with all questions about them."""
+    """Videos that are decoded in one batch, each once, and all questions about them."""
 
     videos: list[Any]
     starts: list[float | None]
@@ -69,13 +69,13 @@ class RequestBatch:
 
 
 def is_video(inputs: Any) -> bool:
-    """Whether something is one video rather than several requests: what is iterable and yet one thing."""
+    """Returns whether the input is one video, not a collection of requests."""
     single = isinstance(inputs, (str, bytes, bytearray, memoryview, os.PathLike))
     return single or callable(getattr(inputs, "read", None)) or isinstance(getattr(inputs, "ndim", None), int)
 
 
 def with_encoded_videos(inputs: Any) -> Any:
-    """A data set of `datasets` with its videos as paths or bytes, which are decoded here; anything else as it is."""
+    """Turns off the decoding of video columns in a data set of `datasets`; the pipeline decodes itself."""
     if type(inputs).__module__.split(".")[0] == "datasets":
         for column, feature in (inputs.features or {}).items():
             if type(feature).__name__ == "Video":
@@ -84,7 +84,7 @@ def with_encoded_videos(inputs: Any) -> Any:
 
 
 def each(inputs: Any) -> Iterator[Any]:
-    """What is in a data set, a generator or another iterable, one by one."""
+    """Iterates over a data set, a generator or another iterable."""
     inputs = with_encoded_videos(inputs)
     if isinstance(inputs, Sized) and callable(getattr(inputs, "__getitem__", None)):
         return (inputs[index] for index in range(len(inputs)))
@@ -100,11 +100,11 @@ def each(inputs: Any) -> Iterator[Any]:
 
 def as_request(item: Any, defaults: Mapping[str, Any]) -> Any:
     r"""
-    A request completed by what is given for all.
+    Completes a request with the fields that are given for all requests.
 
     Args:
-        item: A request, or a video where the question is given for all.
-        defaults (`Mapping`): Fields that the request may leave out.
+        item: A request, or a video if the question is given for all requests.
+        defaults (`Mapping`): The fields that are given for all requests.
     """
     is_request = isinstance(item, Mapping) and not (item and set(item) <= {"path", "bytes"})
     if is_request:
@@ -114,12 +114,12 @@ def as_request(item: Any, defaults: Mapping[str, Any]) -> Any:
 
 def read_request(request: Any, number: int | None = None) -> VideoQuestionRequest:
     r"""
-    Reads a request and checks all of it that can be checked without opening the video.
+    Reads and checks a request, without opening the video.
 
     Args:
         request (`Mapping`): `video` and `question`, and any of `candidates`, `start`, `end`, `task`.
-            A field that is `None` is not there.
-        number (`int`, *optional*): Its number among others, from 0, for the error.
+            A field that is `None` counts as missing.
+        number (`int`, *optional*): Its number in a list, from 0, for error messages.
 
     Returns:
         [`VideoQuestionRequest`]
@@ -166,7 +166,7 @@ def _read(request: Any, name: str) -> VideoQuestionRequest:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays and columns as lists of what is in them."""
+    """Converts arrays and columns to lists."""
     if callable(getattr(value, "tolist", None)):  # NumPy, torch and pandas
         return value.tolist()
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping, set, frozenset)):
@@ -180,7 +180,7 @@ def _shown(value: Any) -> str:
 
 
 def _texts(what: str, texts: Any) -> list[str]:
-    """A list of texts that are not blank."""
+    """Checks a list of texts, none of which may be blank."""
     if not isinstance(texts, list):
         raise _RequestError(f"a {what} must be text, or a list of texts, not {_shown(texts)}")
     if not texts:
@@ -206,7 +206,7 @@ def _seconds(name: str, value: Any) -> float | None:
 
 
 def _candidates(candidates: Any, questions: list[str], several: bool) -> list[list[str] | None]:
-    """The candidates of each question: those given for it, or those given for all."""
+    """Returns the candidates of each question, given per question or once for all."""
     if candidates is None:
         return [None] * len(questions)
     if not isinstance(candidates, list):
@@ -241,13 +241,13 @@ def request_batches(
     task_of: Callable[[str | None, list[str] | None], str],
 ) -> Iterator[RequestBatch]:
     r"""
-    Puts requests into batches. Those about the same span of the same video share it.
+    Groups requests into batches. Requests about the same span of a video share its decoding.
 
     Args:
-        requests: The requests, in any iterable.
-        batch_size (`int`): The most videos of a batch.
-        window (`int`, *optional*): Requests read at a time; all by default.
-        task_of (`Callable`): The task of a question, from the one asked for and the candidates.
+        requests (`Iterable`): The requests.
+        batch_size (`int`): The maximum number of videos per batch.
+        window (`int`, *optional*): Number of requests that are read at a time; all by default.
+        task_of (`Callable`): Returns the task of a question from the requested task and the candidates.
 
     Yields:
         [`RequestBatch`]
@@ -286,7 +286,7 @@ def _batch(
 
 
 def _identity(video: Any) -> Any:
-    """Equal for the same video: a path by its text, bytes by what they are, other things by their place in memory."""
+    """Returns a key that is equal for the same path, the same bytes, or the same object."""
     if isinstance(video, (str, os.PathLike)):
         return os.fspath(video)
     if isinstance(video, bytes):
@@ -300,13 +300,13 @@ def _identity(video: Any) -> Any:
 
 def answers_in_order(answers: Iterable[list[tuple[Place, Any]]]) -> Iterator[Any]:
     r"""
-    The answers of the requests, in the requests' order, each as soon as it is whole.
+    Iterates over the answers in the order of the requests, each as soon as it is complete.
 
     Args:
-        answers: For each batch, the answers with their places.
+        answers (`Iterable`): Per batch, the answers with their places.
 
     Yields:
-        The answer of a request with one question, or the list of those of a request with several.
+        The answer of a request, or a list of answers if the request has several questions.
     """
     waiting: dict[int, Any] = {}
     following = 0
@@ -323,11 +323,11 @@ def answers_in_order(answers: Iterable[list[tuple[Place, Any]]]) -> Iterator[Any
 
 class AnswerStream(Iterator):
     r"""
-    Answers that are made when they are asked for.
+    Iterates over answers that are computed on demand.
 
     Args:
         answers (`Iterator`): The answers.
-        inputs: What they are made from; its length, if it has one, is theirs.
+        inputs: The requests, whose length it has.
     """
 
     def __init__(self, answers: Iterator[Any], inputs: Any):
