@@ -4,12 +4,12 @@ import argparse
 import dataclasses
 import json
 import os
+import string
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.conversations import as_messages
 from ..data.questions import VideoQuestion, load_video_questions
 from .parser import parser_for
 from .printing import one_line
@@ -56,6 +56,31 @@ def as_row(question: VideoQuestion) -> dict[str, Any]:
     return row
 
 
+def as_messages(question: VideoQuestion) -> dict[str, Any]:
+    r"""
+    Writes a row as other trainers of video-language models read it: `messages`, `videos` and `id`.
+
+    Candidates are written below the question as options, and the answer is then its letter.
+
+    Raises:
+        `ValueError`: If the row has no answer, or what such a row cannot hold: a part of the video, or its bytes.
+    """
+    where = f"The row {question.question_id!r}"
+    if question.answer is None or question.video_bytes is not None or (question.start, question.end) != (None, None):
+        raise ValueError(f"{where} must have an answer, and a whole video by its path, to be written as messages.")
+    text, answer = question.question, str(question.answer)
+    if question.candidates is not None:
+        if len(question.candidates) > len(string.ascii_uppercase):
+            raise ValueError(f"{where} must have at most 26 candidates; it has {len(question.candidates)}.")
+        letters = string.ascii_uppercase
+        text += "".join(f"\n{letters[place]}. {option}" for place, option in enumerate(question.candidates))
+        answer = letters[question.answer]
+    elif question.task == "count":
+        answer = f"{question.answer:g}"
+    messages = [{"role": "user", "content": f"<video>{text}"}, {"role": "assistant", "content": answer}]
+    return {"id": question.question_id, "messages": messages, "videos": [question.video]}
+
+
 def rows_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
     Checks annotation rows and writes them to one JSONL file.
@@ -77,4 +102,4 @@ def rows_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-__all__ = ["main"]
+__all__ = ["as_messages", "main"]

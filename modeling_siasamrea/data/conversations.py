@@ -1,13 +1,10 @@
-"""Conversations about videos, as tools for video-language models keep them: reads them as rows, and writes them."""
+"""Conversations about videos, as tools for video-language models keep them: reads them as rows."""
 
 import re
 import string
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-
-if TYPE_CHECKING:
-    from .questions import VideoQuestion
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])(?:\.|\)|:)\s*(?=\S)")
@@ -129,33 +126,7 @@ def option_index(answer: str, options: list[str], where: str) -> int:
     return named.pop()
 
 
-def as_messages(question: "VideoQuestion") -> dict[str, Any]:
-    r"""
-    Writes a row as other trainers of video-language models read it: `messages`, `videos` and `id`.
-
-    Candidates are written below the question as options, and the answer is then its letter.
-
-    Raises:
-        `ValueError`: If the row has no answer, or what such a row cannot hold: a part of the video, or its bytes.
-    """
-    where = f"The row {question.question_id!r}"
-    if question.answer is None or question.video_bytes is not None or (question.start, question.end) != (None, None):
-        raise ValueError(f"{where} must have an answer, and a whole video by its path, to be written as messages.")
-    text, answer = question.question, str(question.answer)
-    if question.candidates is not None:
-        if len(question.candidates) > len(string.ascii_uppercase):
-            raise ValueError(f"{where} must have at most 26 candidates; it has {len(question.candidates)}.")
-        letters = string.ascii_uppercase
-        text += "".join(f"\n{letters[place]}. {option}" for place, option in enumerate(question.candidates))
-        answer = letters[question.answer]
-    elif question.task == "count":
-        answer = f"{question.answer:g}"
-    messages = [{"role": "user", "content": f"<video>{text}"}, {"role": "assistant", "content": answer}]
-    return {"id": question.question_id, "messages": messages, "videos": [question.video]}
-
-
 __all__ = [
-    "as_messages",
     "is_conversation",
     "option_index",
     "options_of",

@@ -141,9 +141,9 @@ def _why_not_frozen(image_encoder: SiaSamReaImageEncoder) -> str | None:
 
 def _differs_in_training(module: nn.Module) -> bool:
     """Whether a module is a batch norm, or drops something: by a layer of its own, or by a share that it holds."""
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
         return True
-    if isinstance(module, nn.modules.dropout._DropoutNd):
+    if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout):
         return module.p > 0
     shares = [value for name, value in vars(module).items() if "drop" in name]
     return any(isinstance(share, float) and share > 0 for share in shares)
