@@ -22,7 +22,7 @@ import torch
 from transformers import AutoTokenizer, EvalPrediction, Trainer, TrainingArguments, set_seed
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForPreTraining, SiaSamReaProcessor, SiaSamReaVideoProcessor
-from modeling_siasamrea.commands.arguments import read_arguments
+from modeling_siasamrea.commands.arguments import JsonObject, read_arguments
 from modeling_siasamrea.commands.process import run_command
 from modeling_siasamrea.commands.run import make_output_folder
 from modeling_siasamrea.data.captions import Caption, CaptionDataset, PretrainingCollator, load_captions
@@ -46,9 +46,11 @@ class PretrainingArguments:
     model_name_or_path: str | None = field(default=None, metadata={"help": "A checkpoint to go on from."})
     vision_model: str | None = field(default=None, metadata={"help": "A pretrained image encoder."})
     text_model: str | None = field(default=None, metadata={"help": "A pretrained BERT and its tokenizer."})
-    model_config: dict | str | None = field(default=None, metadata={"help": "Fields of SiaSamReaConfig as JSON."})
+    model_config: dict | str | None = field(
+        default=None, metadata={"help": "Fields of SiaSamReaConfig as JSON.", "action": JsonObject}
+    )
     video_processor: dict | str | None = field(
-        default=None, metadata={"help": "Settings of SiaSamReaVideoProcessor as JSON."}
+        default=None, metadata={"help": "Settings of SiaSamReaVideoProcessor as JSON.", "action": JsonObject}
     )
     max_text_length: int = field(default=20, metadata={"help": "Longest text in tokens. ClipBERT: 20."})
     mask_probability: float = field(default=0.15, metadata={"help": "Share of masked words. ClipBERT: 0.15."})

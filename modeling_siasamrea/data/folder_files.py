@@ -9,14 +9,14 @@ from pathlib import Path
 def walk_files(folder: str | Path, suffixes: Collection[str]) -> Iterator[str]:
     """
     Yields the paths of the files of a folder and its subfolders that have one of `suffixes` (lower case), sorted in
-    each folder. Linked folders are read like others, each folder once.
+    each folder. Linked folders are read like others, each folder once. macOS's hidden `._` twins are left out.
     """
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if os.path.realpath(os.path.join(parent, name)) not in seen)
         seen |= {os.path.realpath(parent), *(os.path.realpath(os.path.join(parent, name)) for name in folders)}
         for file in sorted(files):
-            if os.path.splitext(file)[1].lower() in suffixes:
+            if os.path.splitext(file)[1].lower() in suffixes and not file.startswith("._"):
                 yield os.path.join(parent, file)
 
 

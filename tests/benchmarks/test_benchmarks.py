@@ -148,7 +148,7 @@ def test_tgif_tasks_train_together(run, tmp_path, benchmark):
 @pytest.mark.parametrize("name", ["tgif_joint", *(name for name in LOADERS if (CONFIGS / f"{name}.json").is_file())])
 def test_each_recipe_has_a_card(name):
     card = ModelCard.load(CARDS / f"{name}.md")
-    assert card.data.license == "apache-2.0" and card.data.pipeline_tag == "visual-question-answering"
+    assert card.data.license is None and card.data.pipeline_tag == "visual-question-answering"
     assert "not yet trained" in card.text
     for heading in ("Task", "Data", "Metric", "Hyperparameters", "The paper's number"):
         assert f"**{heading}" in card.text or f"## {heading}" in card.text, heading

@@ -315,6 +315,7 @@ def start(settings: dict, output: Path, *launcher: str, **arguments) -> subproce
     return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.end_to_end
 def test_two_processes_share_a_store(settings, tmp_path, store):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     arguments = {"ddp_backend": "gloo", "per_device_train_batch_size": 2}
@@ -330,6 +331,7 @@ def test_two_processes_share_a_store(settings, tmp_path, store):
     assert two["metrics"]["test_loss"] == pytest.approx(one["metrics"]["test_loss"], abs=1e-4)
 
 
+@pytest.mark.end_to_end
 def test_a_killed_run_leaves_a_store_that_another_goes_on_with(settings, tmp_path, store):
     process = start(settings, tmp_path / "killed", max_steps=400)
     while (

@@ -63,6 +63,7 @@ main({settings!r})
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 @pytest.mark.parametrize("launcher", [[], ["-m", "torch.distributed.run", "--nproc_per_node", "1", "--standalone"]])
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.end_to_end
 def test_no_worker_outlives_a_killed_run(make_trainer, tmp_path, small_data, launcher, kill):
     start, notes = tmp_path / "start", tmp_path / "notes"
     trainer = make_trainer()

@@ -62,10 +62,12 @@ def test_a_short_run_reports_and_starts_fine_tuning(run, small_data, tmp_path):
 
 
 def test_bad_input_gets_a_sentence(run, tmp_path, capsys):
-    for wrong in ({"model_config": '{"alhpa": 0}'}, {"mask_probability": 2}, {"max_text_length": 0}, {"lernin": 1}):
+    for wrong in ({"model_config": "[]"}, {"mask_probability": 2}, {"max_text_length": 0}, {"lernin": 1}):
         with pytest.raises(SystemExit, match="2"):
             run(4, **wrong)
         assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(ValueError, match="alhpa"):
+        run(4, model_config='{"alhpa": 0}')
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="The output folder .*file cannot be made"):
         run(4, output_dir=tmp_path / "file")

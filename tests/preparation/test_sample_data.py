@@ -106,13 +106,6 @@ def test_every_kind_of_question_is_asked_and_the_right_candidate_has_no_place_of
     assert set(places) == set(range(5)) and min(places.values()) > 0.7 * 450 / 5
 
 
-def test_texture_stands_in_for_footage(monkeypatch):
-    monkeypatch.setattr(sample_data, "backgrounds", lambda size: [])
-    story = sample_data.write_story(sample_data.SampleData(), "train", 0)
-    frame = sample_data.draw_frame(sample_data.SampleData(), story, 12)
-    assert frame.shape == (64, 64, 3) and frame.dtype == np.uint8 and frame.std() > 5
-
-
 def test_longer_sequences_offer_the_actions_of_other_times():
     data = sample_data.SampleData(sequence_length=3)
     story = sample_data.write_story(data, "train", 0)

@@ -207,6 +207,7 @@ def test_a_killed_run_goes_on_with_its_list_of_skipped_rows(make_trainer, traine
     assert trainer.state.log_history[-1]["skipped_questions"] == 5
 
 
+@pytest.mark.end_to_end
 def test_a_run_that_is_killed_while_it_saves_leaves_an_unfinished_checkpoint(make_trainer, tmp_path, small_data):
     start = make_trainer(max_steps=6, **SAVING)
     start.model.save_pretrained(tmp_path / "start")

@@ -388,6 +388,7 @@ def test_a_task_without_a_head_is_refused(make_trainer, small_data, processor, t
         )
 
 
+@pytest.mark.end_to_end
 def test_two_processes_train_several_heads_and_evaluate_each_row_once(make_trainer, tmp_path, small_data):
     alone = make_trainer(max_steps=5, per_device_train_batch_size=4, output="alone")
     alone.model.save_pretrained(tmp_path / "start")
