@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from ..data.questions import VideoQuestion
+from ..data.tables import read_jsonl
 from ..loss_siasamrea import ground_truth_loss, mean_over_known
 from ..modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput
 from ..siamese_reasoning import SiameseReasoning, average_affinity
@@ -106,46 +107,35 @@ class SkippedVideos:
         self.path = path
         self.is_main_process = is_main_process
         self.errors: dict[int, str] = {}  # of each row that this process left out
-        self.listed: set[str] = set()  # question_id of the rows in the list
+        self.listed: dict[str, dict] = {}  # lines of the list by their question_id
 
     def start(self, resumed: bool) -> None:
-        """Starts a new list, or goes on with that of the run that resumes, but for a last line that a kill cut."""
-        self.errors, self.listed = {}, set()
+        """Starts a new list, or goes on with that of the run that resumes."""
+        self.errors, self.listed = {}, {}
         if not self.is_main_process:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not resumed:
             self.path.unlink(missing_ok=True)
         elif self.path.is_file():
-            lines = [line for line in self.path.read_bytes().split(b"\n") if _is_row(line)]
-            self.listed = {json.loads(line)["question_id"] for line in lines}
-            repaired = self.path.with_suffix(".repaired")
-            repaired.write_bytes(b"".join(line + b"\n" for line in lines))
-            os.replace(repaired, self.path)
+            self.listed = {line["question_id"]: line for line in read_jsonl(self.path, unfinished_end=True)}
 
     def write(self, questions: Sequence[VideoQuestion]) -> int:
-        """Appends rows of any process that are not in the list yet; returns how many the list has."""
+        """Adds rows of any process that are not in the list yet; returns the number of rows in the list."""
         for errors in gather_object([self.errors]):
             self.errors |= errors
-        new = []
+        listed = len(self.listed)
         for row, error in sorted(self.errors.items()):
-            question = questions[row]
-            if question.question_id not in self.listed:
-                new.append({"question_id": question.question_id, "video": question.video, "error": error})
-        self.listed.update(line["question_id"] for line in new)
-        if new and self.is_main_process:
+            name, video = questions[row].question_id, questions[row].video
+            self.listed.setdefault(name, {"question_id": name, "video": video, "error": error})
+        if len(self.listed) > listed and self.is_main_process:
+            # Written as a whole, so that a kill leaves no half of a line.
+            unfinished = self.path.with_suffix(".unfinished")
             # A file name that is no text becomes an escape, as JSON has it.
-            with open(self.path, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in new)
+            with open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in self.listed.values())
+            os.replace(unfinished, self.path)
         return len(self.listed)
-
-
-def _is_row(line: bytes) -> bool:
-    """Whether a line of the list is whole; a kill may have cut the last one, also inside a letter."""
-    try:
-        return "question_id" in json.loads(line)
-    except ValueError:
-        return False
 
 
 __all__ = ["SKIPPED_VIDEOS_NAME", "SkippedVideos", "TrainingLog"]
