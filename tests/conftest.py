@@ -36,13 +36,6 @@ SMALL_TASKS = ["open_ended", "multiple_choice", "count"]
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need two processes stay together, so that one pair serves them all."""
-    for item in items:
-        if "gloo_pair" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("gloo_pair"))
-
-
 @pytest.fixture(scope="session")
 def gloo_pair() -> Iterator[GlooPair]:
     """Two processes joined by gloo that run one job after another, see [`GlooPair`]."""

@@ -25,7 +25,7 @@ from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProc
 from modeling_siasamrea.commands import siasamrea_command
 
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("docs")]
+pytestmark = pytest.mark.end_to_end
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a reader meets them.
 PAGES = ("README.md", "examples/own_data.md", "examples/video_language_models.md", "examples/README.md")

@@ -12,7 +12,7 @@ import torch
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("release")]
+pytestmark = pytest.mark.end_to_end
 ROOT = Path(__file__).resolve().parents[1]
 
 
