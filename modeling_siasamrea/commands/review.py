@@ -8,6 +8,7 @@ from ..demo.inspection import anchor_clip, frames_at
 from ..demo.review import Line, SeenFrames, draw_review, read_predictions
 from ..processors.video_decoding import VideoDecodingError
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from ..video_language.settings import SETTINGS_NAME
 from .parser import parser_for
 
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     arguments = review_arguments(argv)
     lines = read_predictions(arguments.predictions)
     files = {path.name for path in arguments.model.glob("*.json")}
-    sampled = "siamese_reasoning.json" not in files and files & {
+    sampled = SETTINGS_NAME not in files and files & {
         "processor_config.json",
         "video_preprocessor_config.json",
     }
