@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 from official_files import GIFS, OFFICIAL, write_json, write_tgif
+from tiny_video_language_models import tiny
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForPreTraining, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.benchmarks import LOADERS, load_benchmark
-from modeling_siasamrea.commands import train
+from modeling_siasamrea.commands import train, train_vlm
 from modeling_siasamrea.data.questions import load_video_questions
 
 
@@ -145,7 +146,22 @@ def test_tgif_tasks_train_together(run, tmp_path, benchmark):
     assert config.count_range == [1, 10]
 
 
-@pytest.mark.parametrize("name", ["tgif_joint", *(name for name in LOADERS if (CONFIGS / f"{name}.json").is_file())])
+def test_a_recipe_of_a_video_language_model_answers_a_benchmark_by_letters(benchmark, tmp_path):
+    annotations, videos = benchmark("tempcompass", empty=False)
+    for part in tiny("qwen3_vl"):
+        part.save_pretrained(tmp_path / "model")
+    overrides = ["--model", tmp_path / "model", "--annotations", annotations, "--videos", videos]
+    overrides += ["--output_dir", tmp_path / "run", "--use_cpu", "--bf16", "false", "--dataloader_num_workers", "0"]
+    small = '{"size": {"shortest_edge": 2048, "longest_edge": 65536}}'
+    recipe = str(CONFIGS / "tempcompass_qwen3_vl_2b.json")
+    report = train_vlm.main([recipe, *map(str, overrides), "--family_video_processor", small])
+    scores = report["test_tempcompass"]["scores"]
+    assert scores["questions"] == 6 and scores["unreadable"] == 0
+    line = json.loads((tmp_path / "run" / "predictions_tempcompass.jsonl").read_text().splitlines()[0])
+    assert line["prediction"] in (0, 1, 2)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS.glob("*.json") if "benchmarks" in path.read_text()])
 def test_each_recipe_has_a_card(name):
     card = ModelCard.load(CARDS / f"{name}.md")
     assert card.data.license is None and card.data.pipeline_tag == "visual-question-answering"
