@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .processing import VideoLanguageProcessor
-from .shared_prompts import KeptPrompt, WholePrompt, plain_model, read_prompt
+from .shared_prompts import Prompt, plain_model
 
 
 NUMBER_WORDS = (
@@ -64,7 +64,7 @@ def answer_questions(
     """
     first = asked["prompts"][0]
     # An only question's prompt is read as a whole, and nothing of it is left.
-    shared = read_prompt(model, asked["inputs"], first if len(first) else asked["inputs"]["input_ids"][0, -4:])
+    shared = Prompt(model, asked["inputs"], first if len(first) else asked["inputs"]["input_ids"][0, -4:])
     ends = _end_tokens(model, processor)
     answered = []
     for prompt, answers, lengths, writes in zip(
@@ -85,11 +85,7 @@ def answer_questions(
 
 
 def _score(
-    shared: KeptPrompt | WholePrompt,
-    kept: KeptPrompt | WholePrompt,
-    prompt: torch.Tensor,
-    answers: list[torch.Tensor],
-    lengths: list[int],
+    shared: Prompt, kept: Prompt, prompt: torch.Tensor, answers: list[torch.Tensor], lengths: list[int]
 ) -> torch.Tensor:
     """Returns the log-likelihood of each answer, `(answers,)`, whose tokens begin with those of the prompt."""
     start = len(prompt)

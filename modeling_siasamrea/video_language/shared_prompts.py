@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import BatchFeature, GenerationConfig, PreTrainedModel
+from transformers import BatchFeature, PreTrainedModel
 from transformers.utils import logging
 
 
@@ -60,16 +60,12 @@ def run_model(
     arguments = {"use_cache": use_cache} | ({"logits_to_keep": kept} if "logits_to_keep" in known else {})
     if cache is not None:
         arguments[cache_name] = cache
+    # Processors are asked for the types of tokens, which not every family takes.
+    given = {name: value for name, value in inputs.items() if name != "mm_token_type_ids" or name in known}
     states = []
-    with before(plain.get_output_embeddings(), lambda layer, given: states.append(given)):
-        output = model(**_accepted(plain, inputs), **arguments)
+    with before(plain.get_output_embeddings(), lambda layer, state: states.append(state)):
+        output = model(**given, **arguments)
     return output.logits[:, -kept:], states[-1][:, -kept:], getattr(output, cache_name, None) if use_cache else None
-
-
-def _accepted(plain: PreTrainedModel, inputs: BatchFeature | dict[str, Any]) -> dict[str, Any]:
-    """Leaves out the types of tokens, which processors are asked for, where the model does not take them."""
-    takes_types = "mm_token_type_ids" in inspect.signature(type(plain).forward).parameters
-    return {name: value for name, value in inputs.items() if takes_types or name != "mm_token_type_ids"}
 
 
 def longer(inputs: BatchFeature, ids: torch.Tensor) -> BatchFeature:
@@ -109,9 +105,8 @@ def following(inputs: BatchFeature, tails: torch.Tensor, position: torch.Tensor 
     return made
 
 
-def repeated(cache: Any, rows: int, copied: bool = True) -> Any:
-    """Repeats the cache of one row for several; what has gradients cannot be copied, and is used once."""
-    cache = copy.deepcopy(cache) if copied else cache
+def repeated(cache: Any, rows: int) -> Any:
+    """Repeats the cache of one row for several, in place."""
     if rows > 1:
         cache.reorder_cache(torch.zeros(rows, dtype=torch.long))
     return cache
@@ -130,16 +125,15 @@ def goes_on(model: nn.Module, inputs: BatchFeature, ids: torch.Tensor) -> bool:
     model, gradients = plain_model(model), torch.is_grad_enabled()
     verdicts = _GOES_ON.setdefault(model, {})
     if gradients not in verdicts:
-        training, dtypes = model.training, []
+        training = model.training
+        exact = model.dtype == torch.float32 and not torch.is_autocast_enabled(ids.device.type)
         model.eval()
-        handle = model.get_output_embeddings().register_forward_hook(
-            lambda *of_layer: dtypes.append(of_layer[2].dtype)
-        )
         try:
             with torch.no_grad():
                 whole, *_ = run_model(model, longer(inputs, ids), len(ids))
             *_, cache = run_model(model, inputs, 1, use_cache=True)
-            cache = repeated(cache, 2, copied=not gradients)
+            # What has gradients cannot be copied, and is used once.
+            cache = repeated(cache if gradients else copy.deepcopy(cache), 2)
             twice = following(inputs, ids.expand(2, -1), next_position(model, inputs, ids))
             parts, *_ = run_model(model, twice, len(ids), cache, use_cache=True)
             trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -147,11 +141,10 @@ def goes_on(model: nn.Module, inputs: BatchFeature, ids: torch.Tensor) -> bool:
                 torch.autograd.grad(parts.float().mean(), trained, allow_unused=True)
             # As a share of the logits' spread; rounding explains less than these bounds.
             difference = ((parts[1].detach() - whole[0]).norm() / (whole[0] - whole[0].mean()).norm()).item()
-            verdicts[gradients] = difference < (1e-4 if dtypes[0] == torch.float32 else 0.05)
+            verdicts[gradients] = difference < (1e-4 if exact else 0.05)
         except Exception as error:  # a family's own way with its cache: whatever it raises, the plain way works
             verdicts[gradients], difference = False, error
         finally:
-            handle.remove()
             model.train(training)
         if not verdicts[gradients]:
             logger.warning(
@@ -181,110 +174,70 @@ def run_shared(
         logits, states = map(torch.cat, zip(*rows))
         return logits, states
     *_, cache = run_model(model, inputs, 1, use_cache=True)
-    cache = repeated(cache, len(tails), copied=False)
+    cache = repeated(cache, len(tails))
     inputs = following(inputs, tails, next_position(model, inputs, tails[0]))
     return run_model(model, inputs, kept, cache, use_cache=True)[:2]
 
 
-class KeptPrompt:
+class Prompt:
     r"""
-    A prompt that a model has read, to go on from without reading it again.
+    A prompt that a model goes on from without reading it again, where its cache allows that, see [`goes_on`];
+    otherwise each run reads the prompt as a whole.
 
     Args:
         model (`nn.Module`): The model; not wrapped by DDP.
         inputs ([`BatchFeature`]): The inputs of the prompt, one row without padding.
-        tail (`torch.LongTensor` of shape `(length,)`):
-            An example of the tokens that follow it; behind `before` the tokens that are to be read.
-        before ([`KeptPrompt`], *optional*): Its beginning, if that has been read already.
+        example (`torch.LongTensor` of shape `(length,)`): An example of tokens that follow it.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        inputs: BatchFeature,
-        tail: torch.Tensor,
-        before: "KeptPrompt | None" = None,
-    ):
-        self.model = model
-        if before is None:
-            self.inputs, self.position = inputs, next_position(model, inputs, tail)
-            logits, _, self.cache = run_model(model, inputs, 1, use_cache=True)
-        else:
-            self.inputs = longer(before.inputs, tail)
-            self.position = None if before.position is None else before.position + len(tail)
-            logits, self.cache = before._run(tail[None], 1)
-        self.logits = logits[0]  # (1, vocabulary), scores of the next token
+    def __init__(self, model: nn.Module, inputs: BatchFeature, example: torch.Tensor):
+        self.model, self.inputs, self.cache = model, inputs, None
+        if goes_on(model, inputs, example):
+            self.position = next_position(model, inputs, example)
+            # The logits are the scores of the next token, (1, 1, vocabulary).
+            self.logits, _, self.cache = run_model(model, inputs, 1, use_cache=True)
 
-    def _run(self, tails: torch.Tensor, kept: int) -> tuple[torch.Tensor, Any]:
-        """Runs the model on `(rows, length)` tokens behind a copy of the prompt; returns logits and cache."""
-        inputs, cache = following(self.inputs, tails, self.position), repeated(self.cache, len(tails))
-        logits, _, cache = run_model(self.model, inputs, kept, cache, use_cache=True)
-        return logits, cache
+    def then(self, tail: torch.Tensor) -> "Prompt":
+        """Returns the prompt with `(length,)` more tokens; this prompt stays as it is."""
+        prompt = copy.copy(self)
+        prompt.cache = copy.deepcopy(self.cache)
+        prompt._read(tail)
+        return prompt
 
-    def then(self, tail: torch.Tensor) -> "KeptPrompt":
-        """Reads `(length,)` more tokens; this prompt stays as it is."""
-        return KeptPrompt(self.model, self.inputs, tail, self)
+    def _read(self, tail: torch.Tensor) -> None:
+        if self.cache is not None:
+            behind = following(self.inputs, tail[None], self.position)
+            self.logits, _, self.cache = run_model(self.model, behind, 1, self.cache, use_cache=True)
+            self.position = None if self.position is None else self.position + len(tail)
+        self.inputs = longer(self.inputs, tail)
 
     def logits_of(self, tails: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Returns for each of some `(length,)` tokens the scores `(length, vocabulary)` that they are chosen by."""
+        if self.cache is None:
+            return [run_model(self.model, longer(self.inputs, tail), len(tail) + 1)[0][0, :-1] for tail in tails]
+        first = self.logits[0]  # (1, vocabulary)
         behind = pad_sequence([tail[:-1] for tail in tails], batch_first=True)  # the last predicts nothing
         if behind.shape[1] == 0:
-            return [self.logits] * len(tails)
-        logits, _ = self._run(behind, behind.shape[1])
-        return [torch.cat([self.logits, of_row[: len(tail) - 1]]) for of_row, tail in zip(logits, tails)]
+            return [first] * len(tails)
+        cache = repeated(copy.deepcopy(self.cache), len(tails))
+        inputs = following(self.inputs, behind, self.position)
+        logits, *_ = run_model(self.model, inputs, behind.shape[1], cache, use_cache=True)
+        return [torch.cat([first, of_row[: len(tail) - 1]]) for of_row, tail in zip(logits, tails)]
 
     def write(self, max_new_tokens: int, ends: Sequence[int]) -> tuple[list[int], float]:
         """Writes the most likely token again and again; returns the tokens and the logarithm of their probability."""
-        logits, position, cache = self.logits, self.position, repeated(self.cache, 1)
-        tokens, log_p = [], 0.0
+        prompt, tokens, log_p = self, [], 0.0
         while True:
-            best = logits[-1].float().log_softmax(dim=0).max(dim=0)
+            logits = run_model(self.model, prompt.inputs, 1)[0] if prompt.cache is None else prompt.logits
+            best = logits[0, -1].float().log_softmax(dim=0).max(dim=0)
             tokens.append(best.indices.item())
             log_p += best.values.item()
             if tokens[-1] in ends or len(tokens) == max_new_tokens:
                 return tokens, log_p
-            inputs = following(self.inputs, best.indices[None, None], position)
-            (logits,), _, cache = run_model(self.model, inputs, 1, cache, use_cache=True)
-            position = None if position is None else position + 1
+            if prompt is self:
+                prompt = self.then(best.indices[None])
+            else:
+                prompt._read(best.indices[None])
 
 
-class WholePrompt:
-    """What [`KeptPrompt`] is, of a model whose cache cannot be copied: each answer is scored with the whole prompt."""
-
-    def __init__(self, model: nn.Module, inputs: BatchFeature):
-        self.model, self.inputs = model, inputs
-
-    def then(self, tail: torch.Tensor) -> "WholePrompt":
-        """Returns the prompt with `(length,)` more tokens."""
-        return WholePrompt(self.model, longer(self.inputs, tail))
-
-    def logits_of(self, tails: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """See [`KeptPrompt.logits_of`]."""
-        return [run_model(self.model, longer(self.inputs, tail), len(tail) + 1)[0][0, :-1] for tail in tails]
-
-    def write(self, max_new_tokens: int, ends: Sequence[int]) -> tuple[list[int], float]:
-        """See [`KeptPrompt.write`]."""
-        plain, own = plain_model(self.model), plain_model(self.model).generation_config
-        greedy = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(ends))
-        greedy.pad_token_id = ends[0]
-        try:
-            plain.generation_config = GenerationConfig()  # the model's own settings would change answers
-            output = plain.generate(
-                **_accepted(plain, self.inputs),
-                generation_config=greedy,
-                return_dict_in_generate=True,
-                output_logits=True,
-            )
-        finally:
-            plain.generation_config = own
-        tokens = output.sequences[0, -len(output.logits) :]
-        log_p = torch.cat(output.logits).float().log_softmax(dim=-1).gather(1, tokens[:, None])
-        return tokens.tolist(), log_p.sum().item()
-
-
-def read_prompt(model: nn.Module, inputs: BatchFeature, tail: torch.Tensor) -> KeptPrompt | WholePrompt:
-    """Reads a prompt, one row without padding; `tail` is an example of tokens that follow, see [`goes_on`]."""
-    return KeptPrompt(model, inputs, tail) if goes_on(model, inputs, tail) else WholePrompt(model, inputs)
-
-
-__all__ = ["KeptPrompt", "WholePrompt", "before", "read_prompt", "run_model", "run_shared"]
+__all__ = ["Prompt", "before", "run_model", "run_shared"]

@@ -152,7 +152,7 @@ def test_a_family_whose_cache_cannot_be_copied_answers_from_whole_prompts(fault,
     before = answer_questions(model, processor, asked)
     del shared_prompts._GOES_ON[model]
 
-    def repeated(cache, rows, copied=True, repeat=shared_prompts.repeated):
+    def repeated(cache, rows, repeat=shared_prompts.repeated):
         if fault == "raises":
             raise AttributeError("no reorder_cache")
         cache = repeat(cache, rows)
