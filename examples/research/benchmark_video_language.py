@@ -99,8 +99,8 @@ def whole(model, processor: VideoLanguageProcessor, questions: list[VideoQuestio
     if pairs:
         texts, answers = zip(*pairs)
         inputs = processor(texts, [CLIP] * len(texts), answers)
-        labels = processor.labels(texts, answers, inputs)
-        run_model(model, inputs.to(benchmark.DEVICE), labels.shape[1])[0].float().log_softmax(dim=-1)
+        longest = max(processor.answer_length(*pair) for pair in pairs)
+        run_model(model, inputs.to(benchmark.DEVICE), longest + 1)[0].float().log_softmax(dim=-1)
     if writes:
         inputs = processor([processor.question_text(one) for one in questions], [CLIP] * len(questions))
         model.generate(**inputs.to(benchmark.DEVICE), max_new_tokens=4, do_sample=False)

@@ -158,7 +158,8 @@ class VideoLanguageDataCollator:
         else:
             of_rows = [item["clips"] for item in items for _ in item["rows"]]
             clips = [self.processor(texts, of_clip, answers) for of_clip in zip(*of_rows)]
-            labels = self.processor.labels(texts, answers, clips[0])
+            lengths = [self.processor.answer_length(*pair) for pair in zip(texts, answers)]
+            labels = _labels(list(clips[0]["input_ids"]), lengths)
         return {"questions": questions, "clips": clips, "labels": labels}
 
     def to_answer(self, questions: list[VideoQuestion], clips: list[Clip]) -> dict[str, Any]:
@@ -175,7 +176,10 @@ class VideoLanguageDataCollator:
 
 
 def _labels(tails: list[torch.Tensor], lengths: list[int]) -> torch.Tensor:
-    """Returns the token that each position predicts, -100 outside of answers, from the first that predicts any."""
+    """
+    Returns the token that each position of rows predicts, from the first that predicts any; -100 outside of answers,
+    which end the rows.
+    """
     labels = torch.full((len(tails), max(map(len, tails))), -100)  # (rows, positions)
     for row, tail, length in zip(labels, tails, lengths):
         row[len(tail) - length - 1 : len(tail) - 1] = tail[-length:]

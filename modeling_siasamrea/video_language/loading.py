@@ -56,11 +56,10 @@ def load_video_language_model(
     with explained(f"The video-language model {name_or_path} cannot be loaded"):
         if not is_video_language_model(name_or_path):
             raise ValueError("it is a SiaSamRea checkpoint, which `siasamrea train` trains.")
-        adapter = is_adapter(name_or_path)
-        base = (base_model or base_model_of(name_or_path)) if adapter else name_or_path
-        processor = VideoLanguageProcessor.from_pretrained(name_or_path, base if adapter else None, **settings)
-        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
-        if not adapter:
+        base = base_model_of(name_or_path, base_model)
+        processor = VideoLanguageProcessor.from_pretrained(name_or_path, base, **settings)
+        model = AutoModelForImageTextToText.from_pretrained(base or name_or_path, dtype=dtype)
+        if base is None:
             return model, processor
         from peft import PeftModel  # an optional dependency
 

@@ -127,10 +127,11 @@ class VideoLanguageProcessor:
         limit, long = self.settings.max_new_tokens, []
         for question in questions:
             self.question_text(question)
-            answers = [] if question.answer is None else [self.answer_text(question)]
-            if question.task != "multiple_choice" and any(len(answer.encode()) >= limit for answer in answers):
-                if len(self.tokenizer(answers[0] + self.end, add_special_tokens=False)["input_ids"]) > limit:
-                    long.append(question)
+            if question.task == "multiple_choice" or question.answer is None:
+                continue
+            answer = self.answer_text(question) + self.end
+            if len(answer.encode()) > limit and len(self.tokenizer.tokenize(answer)) > limit:
+                long.append(question)
         if long:
             logger.warning_once(
                 f"{len(long)} of {len(questions)} answers have more than max_new_tokens={limit} tokens and can never "
@@ -203,8 +204,9 @@ class VideoLanguageProcessor:
     def _adds_special_tokens(self, chat: str) -> bool:
         return self.tokenizer.bos_token is None or not chat.startswith(self.tokenizer.bos_token)
 
-    def _answer_length(self, prompt: str, answer: str) -> int:
-        """Returns the number of tokens that follow those of the prompt."""
+    def answer_length(self, text: str, answer: str) -> int:
+        """Returns the number of tokens that follow those of the prompt in [`~VideoLanguageProcessor.__call__`]."""
+        prompt, answer = self.prompt_and_answer(text, answer)
         asked, whole = self.token_ids(prompt), self.token_ids(prompt + answer)
         return len(whole) - _common_length([asked, whole])
 
@@ -270,23 +272,6 @@ class VideoLanguageProcessor:
         video, metadata = self._video(frames[:1], seconds[:1], duration)
         self.processor.video_processor([video], do_sample_frames=False, video_metadata=[metadata])
 
-    def labels(self, texts: Sequence[str], answers: Sequence[str], inputs: BatchFeature) -> torch.Tensor:
-        r"""
-        Returns the token that each of the last positions of the inputs predicts.
-
-        Args:
-            texts (`Sequence[str]`): What is asked.
-            answers (`Sequence[str]`): The answers.
-            inputs ([`BatchFeature`]): The inputs of [`~VideoLanguageProcessor.__call__`] with these answers.
-
-        Returns:
-            `torch.LongTensor` of shape `(questions, longest answer + 1)`: -100 where no token of an answer follows.
-        """
-        lengths = torch.tensor([self._answer_length(*self.prompt_and_answer(*pair)) for pair in zip(texts, answers)])
-        longest = int(lengths.max())
-        ids = inputs["input_ids"][:, -longest:].masked_fill(torch.arange(longest) < longest - lengths[:, None], -100)
-        return torch.nn.functional.pad(ids, (0, 1), value=-100)
-
     def share(self, clip: Clip, texts: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, Any]:
         r"""
         Splits prompts and answers about one clip into the beginning that all have in common, with the video, and what
@@ -302,11 +287,10 @@ class VideoLanguageProcessor:
             tokens of the prompt that follow it, and `answers`, for each answer those of prompt and answer, with their
             `lengths`, the number of tokens of the answer alone.
         """
-        chats, lengths = [], []
-        for text, of_question in zip(texts, answers):
-            written = [self.prompt_and_answer(text, answer) for answer in of_question]
-            chats.append([self.prompt(text), *("".join(pair) for pair in written)])
-            lengths.append([self._answer_length(*pair) for pair in written])
+        chats = [
+            [self.prompt(text), *("".join(self.prompt_and_answer(text, answer)) for answer in of_question)]
+            for text, of_question in zip(texts, answers)
+        ]
         inputs = self._inputs([chats[0][0]], [clip])
         whole = inputs["input_ids"][0].tolist()
         ids = [[self.token_ids(chat) for chat in of_question] for of_question in chats]
@@ -324,7 +308,7 @@ class VideoLanguageProcessor:
             "inputs": inputs,
             "prompts": [prompt for prompt, *_ in tails],
             "answers": [rows for _, *rows in tails],
-            "lengths": lengths,
+            "lengths": [[len(chat) - _common_length([prompt, chat]) for chat in rows] for prompt, *rows in ids],
         }
 
     @staticmethod
@@ -353,7 +337,9 @@ class VideoLanguageProcessor:
             fields: Fields of [`VideoLanguageSettings`], over those saved.
         """
         settings = VideoLanguageSettings.from_pretrained(name_or_path, **fields)
-        return cls(AutoProcessor.from_pretrained(processor_source(name_or_path, base_model)), settings)
+        own = [optional_file(name_or_path, name) for name in ("processor_config.json", "preprocessor_config.json")]
+        source = name_or_path if any(own) else base_model_of(name_or_path, base_model) or name_or_path
+        return cls(AutoProcessor.from_pretrained(str(source)), settings)
 
 
 def _common_length(ids: list[list[int]]) -> int:
@@ -375,28 +361,23 @@ def _opens_thought(prompt: str) -> bool:
     return bool(marks) and marks[-1] == ""
 
 
-def base_model_of(adapter: str | Path) -> str | None:
+def base_model_of(name_or_path: str | Path, base_model: str | None = None) -> str | None:
     """
-    Returns the folder or hub name of the model that an adapter is over; `None` for what is no adapter.
+    Returns the folder or hub name of the model that an adapter is over, `base_model` where it is given; `None` for
+    what is no adapter.
 
     Raises:
-        `ValueError`: If the adapter names no model, or a folder that is gone.
+        `ValueError`: If the adapter names no model, or a folder that is gone, and none is given.
     """
-    file = optional_file(adapter, "adapter_config.json")
-    if file is None:
-        return None
+    file = optional_file(name_or_path, "adapter_config.json")
+    if file is None or base_model is not None:
+        return base_model
     base = json.loads(Path(file).read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
-        raise ValueError(f"The adapter {adapter} names no base_model_name_or_path; give one as base_model.")
+        raise ValueError(f"The adapter {name_or_path} names no base_model_name_or_path; give a --base_model.")
     if Path(base).is_absolute() and not Path(base).exists():
-        raise ValueError(f"The model {base} that the adapter {adapter} is over is gone; give another as base_model.")
+        raise ValueError(f"The model {base} that the adapter {name_or_path} is over is gone; give a --base_model.")
     return base
-
-
-def processor_source(name_or_path: str | Path, base_model: str | None = None) -> str:
-    """Returns where a processor lies: beside the model, or beside the base model of an adapter that has none."""
-    own = [optional_file(name_or_path, name) for name in ("processor_config.json", "preprocessor_config.json")]
-    return str(name_or_path) if any(own) else base_model or base_model_of(name_or_path) or str(name_or_path)
 
 
 __all__ = ["Clip", "VideoLanguageProcessor", "base_model_of"]

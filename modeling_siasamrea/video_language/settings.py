@@ -10,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import cached_file
 
 from ..configuration_siasamrea import TASKS, SiaSamReaConfig
-from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor, refuse_unknown_names
 
 
 SETTINGS_NAME = "siamese_reasoning.json"
@@ -20,14 +20,7 @@ PROMPTS = {
     "likelihood": "{question}\n{candidates}\nAnswer with the right one of them.",
     "letters": "{question}\n{candidates}\nAnswer with the letter of the right one.",
 }
-METHOD = (
-    "num_clips",
-    "alpha",
-    "omega",
-    "affinity",
-    "reasoning_weights",
-    "supervised_clips",
-)
+METHOD = ("num_clips", "alpha", "omega", "affinity", "reasoning_weights", "supervised_clips")
 SAMPLING = ("num_clips", "frames_per_clip", "min_frames", "max_frames", "sampling", "window", "fps")
 
 
@@ -155,11 +148,9 @@ class VideoLanguageSettings:
             saved = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not JSON: {error}.") from None
-        known = [field.name for field in dataclasses.fields(cls)]
         saved.pop("affinity_temperature", None)  # version 0.2.0 saved it
-        unknown = [name for name in saved | fields if name not in known]
-        if unknown:
-            raise ValueError(f"There is no setting {', '.join(unknown)}; there are {', '.join(known)}.")
+        known = [field.name for field in dataclasses.fields(cls)]
+        refuse_unknown_names("VideoLanguageSettings", saved | fields, known)
         prompts = saved.get("prompts", {}) | fields.get("prompts", {})
         try:
             return cls(**(saved | fields | {"prompts": prompts}))

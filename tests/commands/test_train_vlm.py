@@ -101,7 +101,7 @@ def test_an_adapter_whose_base_has_moved_is_loaded_over_another(start, tmp_path)
     add_adapter(model, 2).save_pretrained(adapter)
     shutil.move(tmp_path / "base", tmp_path / "moved")
     with pytest.raises(
-        ValueError, match=r"The model \S+base that the adapter \S+ is over is gone; give another as base_model"
+        ValueError, match=r"The model \S+base that the adapter \S+ is over is gone; give a --base_model"
     ):
         load_video_language_model(adapter)
     moved, _ = load_video_language_model(adapter, base_model=str(tmp_path / "moved"))

@@ -55,17 +55,19 @@ def test_what_cannot_be_asked_is_a_sentence():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_end_the_inputs_and_prompts_are_what_generation_starts_from(family):
     processor = make(family)
-    texts, answers = ["what ?", "what colour is it ?"], ["red", "a long answer"]
-    clips = [(frames(), [0.0, 1.0, 2.0, 3.0], 4.0)] * 2
-    inputs = processor(texts, clips, answers)
-    labels = processor.labels(texts, answers, inputs)
+    questions = [OPEN, dataclasses.replace(OPEN, question="what ?", answer="a long answer")]
+    texts = [processor.question_text(question) for question in questions]
+    clips = [(frames(), [0.0, 1.0, 2.0, 3.0], 4.0)]
+    items = [{"rows": (0,), "questions": [question], "clips": clips, "training": True} for question in questions]
+    (part,) = VideoLanguageDataCollator(processor)(items)["parts"]
+    inputs, labels = part["clips"][0], part["labels"]
     end = processor.tokenizer.eos_token
     space = " " if family == "smolvlm" else ""  # as its template writes answers
     decoded = [processor.tokenizer.decode(row[row != -100]) for row in labels]
     assert decoded == [f"{space}red{end}", f"{space}a long answer{end}"]
     predicted = inputs["input_ids"][:, 1:][:, -labels.shape[1] + 1 :]
     assert torch.equal(labels[:, :-1][labels[:, :-1] != -100], predicted[labels[:, :-1] != -100])
-    prompts = processor(texts, clips)
+    prompts = processor(texts, clips * 2)
     for row in range(2):
         length = int((labels[row] != -100).sum())
         learnt = inputs["input_ids"][row][inputs["attention_mask"][row] == 1][:-length]
@@ -273,7 +275,7 @@ def test_settings_travel_in_a_file(tmp_path):
         ({"prompts": {"open": "{question}"}}, "none for open"),
         ({"supervised_clips": "mean"}, "supervised_clips"),
         ({"reasoning_weights": "learned"}, "reasoning_weights"),
-        ({"clips": 3}, "no setting clips"),
+        ({"clips": 3}, "no setting 'clips'"),
     ],
 )
 def test_settings_out_of_range_are_sentences(tmp_path, fields, said):
