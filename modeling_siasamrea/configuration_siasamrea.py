@@ -141,7 +141,8 @@ class SiaSamReaConfig(PreTrainedConfig):
             diagonal, the paper's "w/ SKR" row of Table 1.
         reasoning_weights (`str`, *optional*, defaults to `"learned"`):
             W1 and W2 of equations 3 to 5. `"learned"`: trainable (paper), each a softmax over N free parameters
-            (decision: keeps the soft label a distribution). `"uniform"` and `"anchor"` are fixed.
+            (decision: keeps the soft label a distribution). `"uniform"`, `"anchor"` and `"siamese"` are fixed; with
+            the last, W1 is 1 for the anchor and W2 uniform over the siamese clips, so Q is theirs alone (decision).
         detach (`str`, *optional*, defaults to `"targets"`):
             Where gradients stop in the soft label. Decision: `"targets"` detaches probabilities and affinity, so W1
             and W2 train and siamese clips need no gradient; `"none"` detaches nothing; `"all"` the whole soft label.
@@ -207,7 +208,7 @@ class SiaSamReaConfig(PreTrainedConfig):
     alpha: float | int = interval(min=0, max=1e6)(default=1.0)
     omega: float | int = interval(min=0, max=1)(default=0.5)
     affinity: Literal["knowledge", "average"] = "knowledge"
-    reasoning_weights: Literal["learned", "uniform", "anchor"] = "learned"
+    reasoning_weights: Literal["learned", "uniform", "anchor", "siamese"] = "learned"
     detach: Literal["targets", "none", "all"] = "targets"
     supervised_clips: Literal["anchor", "all", "mean", "max", "lse"] = "anchor"
     ensemble: Literal["mean", "max", "lse"] = "mean"

@@ -105,9 +105,11 @@ class SiameseReasoning(nn.Module):
         """W1 and W2 as probabilities, each `(clips,)`."""
         if self.config.reasoning_weights == "learned":
             return self.w1_logits.float().softmax(dim=0), self.w2_logits.float().softmax(dim=0)
-        weights = torch.full((self.config.num_clips,), 1 / self.config.num_clips, device=device)
-        if self.config.reasoning_weights == "anchor":
-            weights = (torch.arange(self.config.num_clips, device=device) == 0).float()
+        clips = self.config.num_clips
+        anchor = (torch.arange(clips, device=device) == 0).float()
+        if self.config.reasoning_weights == "siamese":  # the anchor's affinity with itself is 0
+            return anchor, (1 - anchor) / (clips - 1)
+        weights = anchor if self.config.reasoning_weights == "anchor" else torch.full_like(anchor, 1 / clips)
         return weights, weights
 
     def affinity(self, features: torch.Tensor) -> torch.Tensor:

@@ -326,16 +326,26 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             indices = self.sample_indices(metadata, **kwargs)
             return np.unique(indices)
 
-        settings = self._settings(kwargs)
-        limits = settings["download_limits"]
-        with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
-            frames, metadata = decode_frames(
-                video, sample, start, end, settings["video_backend"], transform, settings["device"]
-            )
+        frames, metadata = self.decode(video, sample, start, end, transform, **kwargs)
         positions = torch.as_tensor(np.searchsorted(np.unique(indices), indices))  # (clips, frames)
         times = None if metadata.times is None else metadata.times[indices]
         metadata.frames_indices = indices.ravel().tolist()
         return SampledClips(frames, positions, indices, times, metadata)
+
+    def decode(
+        self,
+        video: VideoInput,
+        sample: Callable[[FrameTimes], np.ndarray],
+        start: float | None = None,
+        end: float | None = None,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        **kwargs: Unpack[SiaSamReaVideoProcessorKwargs],
+    ) -> tuple[torch.Tensor, FrameTimes]:
+        """Decodes the frames that `sample` chooses, as the settings say; see [`decode_frames`]."""
+        settings = self._settings(kwargs)
+        limits = settings["download_limits"]
+        with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
+            return decode_frames(video, sample, start, end, settings["video_backend"], transform, settings["device"])
 
     def _clips(
         self, video: VideoInput, start: float | None, end: float | None, seed: int | None, kwargs: dict

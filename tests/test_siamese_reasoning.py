@@ -59,6 +59,17 @@ def test_clip_weights_by_hand_and_as_the_soft_label_has_them():
     torch.testing.assert_close(summed, siamese_knowledge_reasoning(probabilities, affinity, w1, w2, 0.2))
 
 
+def test_siamese_weights_leave_out_the_anchor():
+    probabilities = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    affinity = torch.tensor([[0.0, 0.25, 0.75], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
+    w1, w2 = reasoning(reasoning_weights="siamese").weights()
+    assert (w1.tolist(), w2.tolist()) == ([1.0, 0.0, 0.0], [0.0, 0.5, 0.5])
+    # 0.2 [0.25 * 0 + 0.75 * 0.5, 0.25 * 1 + 0.75 * 0.5] + 0.8 [(0 + 0.5) / 2, (1 + 0.5) / 2]
+    soft_label = siamese_knowledge_reasoning(probabilities, affinity, w1, w2, 0.2)
+    torch.testing.assert_close(soft_label, torch.tensor([0.275, 0.725]))
+    assert clip_weights(affinity, w1, w2, 0.2)[0] == 0
+
+
 def reasoning(**kwargs) -> SiameseReasoning:
     return SiameseReasoning(SiaSamReaConfig(num_clips=3, **kwargs))
 

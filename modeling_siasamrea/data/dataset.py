@@ -112,12 +112,13 @@ class VideoQuestionDataset(Dataset):
             sampling["num_clips"] = request.num_clips
         take_in_hand(self.in_hand, first.video)
         try:
-            return item | self._read(first, sampling)
+            return item | self._read(questions, sampling)
         except VideoDecodingError as error:
             return item | {"error": str(error)}
 
-    def _read(self, question: VideoQuestion, sampling: dict[str, Any]) -> dict[str, Any]:
-        """What an item holds of the video that a question is about."""
+    def _read(self, questions: list[VideoQuestion], sampling: dict[str, Any]) -> dict[str, Any]:
+        """Reads what an item holds of the video that the questions are about."""
+        question = questions[0]  # all are about the same part of the video
         if self.frame_features is not None:
             clips = self.frame_features.read(question, sampling)
             frame_mask = torch.ones(clips.positions.shape[1], dtype=torch.long)

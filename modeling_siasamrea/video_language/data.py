@@ -1,5 +1,7 @@
 """Batches for a video-language model: clips as frames with their times, and the model's inputs made of them."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,13 +9,20 @@ import torch
 
 from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
+from ..processors.video_decoding import FrameTimes
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from ..processors.video_source import VideoDecodingError, is_source, source_name
 from .processing import Clip, VideoLanguageProcessor
+from .teacher import spans_of, teacher_clips
 
 
 def read_clips(
-    sampler: SiaSamReaVideoProcessor, video: Any, start: float | None = None, end: float | None = None, **sampling: Any
+    sampler: SiaSamReaVideoProcessor,
+    video: Any,
+    start: float | None = None,
+    end: float | None = None,
+    siamese: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    **sampling: Any,
 ) -> list[Clip]:
     r"""
     Samples the clips of a video and decodes them in one pass.
@@ -23,6 +32,9 @@ def read_clips(
         video: Anything that [`~SiaSamReaVideoProcessor.sample_clips_of`] takes.
         start (`float`, *optional*): Start of the span, in seconds.
         end (`float`, *optional*): End of the span, in seconds.
+        siamese (`Callable`, *optional*):
+            Makes other siamese clips `(clips, frames)`, from the anchor's indices and the time of every frame in
+            seconds.
         sampling: Further arguments of [`~SiaSamReaVideoProcessor.sample_clips_of`], such as `training` and `seed`.
 
     Returns:
@@ -33,15 +45,28 @@ def read_clips(
     Raises:
         [`VideoDecodingError`]: If the video cannot be read.
     """
-    sampled = sampler.sample_clips_of(video, start, end, **sampling)
-    times, duration = sampled.times, sampled.metadata.duration
-    if times is None:  # frames without times count as one per second, as they do in sampling
-        times = (start or 0.0) + sampled.indices.astype(float)
-        duration = sampled.metadata.total_num_frames
+    clips: list[np.ndarray] = []  # (frames,) each
+
+    def sample(metadata: FrameTimes) -> np.ndarray:
+        clips[:] = sampler.sample_indices(metadata, **sampling)
+        if siamese is not None:
+            clips[1:] = siamese(clips[0], times_of(metadata, start))
+        return np.concatenate(clips)
+
+    frames, metadata = sampler.decode(video, sample, start, end, **sampling)
+    times = times_of(metadata, start)
+    duration = metadata.total_num_frames if metadata.times is None else metadata.duration
     return [
-        (sampled.frames[clip], seconds, max(float(duration), seconds[-1] - (start or 0.0)))
-        for clip, seconds in zip(sampled.positions, np.sort(times, axis=1).tolist())
+        (of_clip, seconds, max(float(duration), seconds[-1] - (start or 0.0)))
+        for of_clip, seconds in zip(
+            frames.split([len(clip) for clip in clips]), [np.sort(times[clip]).tolist() for clip in clips]
+        )
     ]
+
+
+def times_of(metadata: FrameTimes, start: float | None) -> np.ndarray:
+    """Returns the time of every frame of a span; frames without times count as one per second, as in sampling."""
+    return (start or 0.0) + np.arange(metadata.total_num_frames) if metadata.times is None else metadata.times
 
 
 def read_fitting_clips(
@@ -77,7 +102,17 @@ class VideoClipDataset(VideoQuestionDataset):
         super().__init__(questions, processor)
         self.processor = processor
 
-    def _read(self, question: VideoQuestion, sampling: dict[str, Any]) -> dict[str, list[Clip]]:
+    def _read(self, questions: list[VideoQuestion], sampling: dict[str, Any]) -> dict[str, list[Clip]]:
+        question, settings = questions[0], self.processor.settings
+        if sampling["training"] and settings.teacher_frames is not None:
+            siamese = partial(
+                teacher_clips,
+                number=sampling.get("num_clips", settings.num_clips) - 1,
+                frames=settings.teacher_frames,
+                spans=spans_of(questions) if settings.teacher_span else (),
+                generator=np.random.default_rng(sampling["seed"]),
+            )
+            sampling = sampling | {"num_clips": 1, "siamese": siamese}
         span = (question.start, question.end)
         return {"clips": read_fitting_clips(self.processor, question.video_source, *span, **sampling)}
 

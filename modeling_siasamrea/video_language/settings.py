@@ -46,8 +46,8 @@ class VideoLanguageSettings:
         affinity (`str`, *optional*, defaults to `"knowledge"`):
             `"knowledge"`: equations 1 and 2. `"average"`: the paper's "w/ SKR".
         reasoning_weights (`str`, *optional*, defaults to `"uniform"`):
-            W1 and W2 of equations 3 to 5. Decision: fixed, `"uniform"` or `"anchor"`; learned ones would be parameters
-            that Transformers alone could not load.
+            W1 and W2 of equations 3 to 5. Decision: fixed, `"uniform"`, `"anchor"` or `"siamese"`, see
+            [`SiaSamReaConfig`]; learned ones would be parameters that Transformers alone could not load.
         supervised_clips (`str`, *optional*, defaults to `"anchor"`):
             Clips that the ground-truth loss is computed on: `"anchor"`, or `"all"` (with `alpha=0` the baseline of
             equal compute).
@@ -59,6 +59,14 @@ class VideoLanguageSettings:
         sampling (`str`, *optional*, defaults to `"siamese"`): `"siamese"`, `"copies"`,
             `"random_windows"` or `"dense"`, see [`SiaSamReaVideoProcessor`].
         window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals.
+        teacher_frames (`int`, *optional*):
+            Frames of each siamese clip: those of the anchor, and further ones spread over the video. Their soft label
+            is then that of a teacher that sees more, of which the anchor has no share, so `reasoning_weights` must be
+            `"siamese"` (decision). One such clip (`num_clips=2`) is a teacher. Siamese clips are as long as the anchor
+            by default (paper).
+        teacher_span (`bool`, *optional*, defaults to `False`):
+            Whether the further frames are from the row's `evidence`. Questions about a video that are trained on
+            together share a teacher, which sees the spans of all of them.
         fps (`float`, *optional*, defaults to 1.0): Frames per second of a clip of `"random_windows"`.
         multiple_choice (`str`, *optional*, defaults to `"likelihood"`):
             `"likelihood"`: the answer is the candidate's text, and the most likely one is chosen. `"letters"`: the
@@ -76,13 +84,15 @@ class VideoLanguageSettings:
     alpha: float | int = 1.0
     omega: float | int = 0.5
     affinity: Literal["knowledge", "average"] = "knowledge"
-    reasoning_weights: Literal["uniform", "anchor"] = "uniform"
+    reasoning_weights: Literal["uniform", "anchor", "siamese"] = "uniform"
     supervised_clips: Literal["anchor", "all"] = "anchor"
     frames_per_clip: int | Literal["adaptive"] = "adaptive"
     min_frames: int = 5
     max_frames: int = 16
     sampling: Literal["siamese", "copies", "random_windows", "dense"] = "siamese"
     window: float | int = 0.5
+    teacher_frames: int | None = None
+    teacher_span: bool = False
     fps: float | int = 1.0
     multiple_choice: Literal["likelihood", "letters"] = "likelihood"
     prompts: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -90,6 +100,7 @@ class VideoLanguageSettings:
 
     def __post_init__(self):
         self.method()
+        self._check_teacher()
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be 1 or more; got {self.max_new_tokens}.")
         unknown = [name for name in self.prompts if name not in PROMPTS]
@@ -102,6 +113,20 @@ class VideoLanguageSettings:
             ]
             if missing:
                 raise ValueError(f"The prompt {name!r} must say where {' and '.join(missing)} goes; got {prompt!r}.")
+
+    def _check_teacher(self) -> None:
+        """Raises a `ValueError` if there is a teacher that sees no more than the anchor clip, or no use for it."""
+        of_anchor = self.max_frames if self.frames_per_clip == "adaptive" else self.frames_per_clip
+        if self.teacher_frames is None:
+            if self.teacher_span:
+                raise ValueError("teacher_span needs teacher_frames, the frames of a clip that sees the span.")
+        elif self.teacher_frames <= of_anchor:
+            raise ValueError(f"teacher_frames must be more than a clip's {of_anchor}; got {self.teacher_frames}.")
+        elif self.sampling != "siamese" or self.reasoning_weights != "siamese":
+            raise ValueError(
+                'teacher_frames needs sampling "siamese" and reasoning_weights "siamese", a soft label without the '
+                f"anchor's share; got {self.sampling!r} and {self.reasoning_weights!r}."
+            )
 
     def prompt(self, task: str) -> str:
         """Returns the wording of a task's questions."""

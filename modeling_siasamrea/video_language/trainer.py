@@ -21,6 +21,7 @@ from .generation import ROWS_AT_A_TIME, answer_questions, normalize_answer, pars
 from .modeling import AnswerReasoningOutput, reason_over_clips
 from .processing import VideoLanguageProcessor
 from .settings import VideoLanguageSettings
+from .teacher import note_rows_without_span
 
 
 # What [`EvaluationAnswers.note`] takes for a row: answers and scores of each pass, the loss, whether all is finite.
@@ -119,6 +120,8 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         """Makes batches of one task; a `ValueError` if a row has no answer, because its tokens are the labels."""
         if self.train_dataset is not None:
             refuse_unlabelled(self.train_dataset.questions)
+            if self.method.teacher_span:
+                note_rows_without_span(self.train_dataset.questions)
         return super().get_train_dataloader()
 
     def compute_loss(

@@ -122,6 +122,39 @@ def test_siamese_clips_have_no_gradient_unless_they_are_supervised(share):
         assert [value.grad is not None and bool(value.grad.abs().max() > 0) for value in pixels] == expected
 
 
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("family", ["qwen3_vl", "smolvlm"])
+def test_q_is_that_of_teachers_that_see_more_and_only_the_student_is_trained(family, share):
+    model, processor = tiny(family)
+    teacher = {"frames_per_clip": 2, "teacher_frames": 6, "reasoning_weights": "siamese"}
+    settings = VideoLanguageSettings(num_clips=3, omega=0.3, **teacher)
+    student, *teachers = [*clips_of_noise(1, 2), *clips_of_noise(2, 6)]
+    processor = VideoLanguageProcessor(processor, settings)
+    part = batch_of(processor, [student, *teachers], share=share)
+    name = next(name for name in part["clips"][0] if name.startswith("pixel_values"))
+    pixels = [clip[name].requires_grad_() for clip in part["clips"]]
+    graphs = []
+    handle = model.get_output_embeddings().register_forward_hook(
+        lambda layer, given, output: graphs.append(output.requires_grad)
+    )
+    output = reason(model, part, settings)
+    handle.remove()
+    assert graphs[-1] and (share or graphs == [False, False, True])  # the teachers first, and none keeps a graph
+    output.loss_siamese.backward()
+    assert [value.grad is not None and bool(value.grad.any()) for value in pixels] == [True, False, False]
+
+    alone = VideoLanguageSettings(alpha=0)
+    p = [
+        reason(model, batch_of(processor, [clip], share=share), alone).logits.float().softmax(dim=-1)
+        for clip in (student, *teachers)
+    ]
+    near = output.affinity[:, 0, 1:][output.tokens.question]  # (tokens, teachers)
+    q = sum((0.3 * near[:, place, None] + 0.35) * of_teacher for place, of_teacher in enumerate(p[1:]))
+    torch.testing.assert_close(output.soft_labels, q, rtol=1e-4, atol=1e-6)
+    expected = output.tokens.mean(-(q * p[0].log()).sum(dim=-1))
+    torch.testing.assert_close(output.loss_siamese, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_lora_layers_take_part():
     model, processor = tiny("qwen3_vl")
     settings = VideoLanguageSettings(num_clips=3)
