@@ -133,31 +133,40 @@ def intentqa(folder: Path) -> list[str]:
     return [f"{40 + n}.mp4" for n in NUMBERS]
 
 
+def subfolder(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
 def tempcompass(folder: Path) -> list[str]:
     question = {"question": "What is the man doing?\nA. running\n B. walking\nC. jumping", "answer": "B. walking"}
     content = {
         f"{n}{end}": {"action": [question], "order": [question, question]} for n, end in ((1, ""), (1, "_reverse"))
     }
-    (folder / "multi-choice.json").write_text(json.dumps(content))
+    (subfolder(folder, "questions") / "multi-choice.json").write_text(json.dumps(content))
     return ["1.mp4", "1_reverse.mp4"]
 
 
 def tomato(folder: Path) -> list[str]:
+    inner = subfolder(folder, "data")
     for name in ("count", "direction", "rotation", "shape&trend", "velocity&frequency", "visual_cues"):
-        row = {"question": "How many?", "options": ["2", "1", "0"], "answer": 2, "key": "0209-03", "motion_type": name}
-        (folder / f"{name}.json").write_text(json.dumps({"0": row | {"demonstration_type": "human"}}))
+        row = {"question": "How many?", "options": ["2", "1", "0"], "answer": 2, "key": "0209-03"}
+        row |= {"video_source_url": "", "motion_type": name, "demonstration_type": "human", "note": ""}
+        row |= {"variation": {"counterfactual": 0, "composite": 0, "zoom": 1, "first_person": 0}}
+        (inner / f"{name}.json").write_text(json.dumps({"0": row}))
     return ["human/0209-03.mp4", "object/0209-03.mp4"]
 
 
 def mmvu(folder: Path) -> list[str]:
     address = "https://huggingface.co/datasets/yale-nlp/MMVU/resolve/main/videos"
-    row = {"question": "which?", "metadata": {"subject": "Art"}, "choices": dict(zip("ABCDE", "EDCBA")), "answer": "B"}
+    row = {"youtube_url": "", "question": "which?", "choices": dict(zip("ABCDE", "EDCBA")), "answer": "B"}
+    row |= {"metadata": {"subject": "Art", "textbook": "", "knowledge": [], "rationale": ""}}
     kinds = ["multiple-choice"] * 6 + ["open-ended"]
     rows = [
         row | {"id": f"v_{n}", "question_type": kind, "video": f"{address}/Art/{n}.mp4"}
         for n, kind in enumerate(kinds)
     ]
-    write_json(folder / "validation.json", rows)
+    write_json(subfolder(folder, "data") / "validation.json", rows)
     return [*(f"Art/{n}.mp4" for n in NUMBERS), "Law/0.mp4"]
 
 
@@ -170,37 +179,47 @@ def egoschema(folder: Path) -> list[str]:
 
 
 def mvbench(folder: Path) -> list[str]:
-    (folder / "json").mkdir()
-    row = {"video": "v.mp4", "question": "which?", "candidates": ["x", "y", "z"], "answer": "z"}
-    for name in ("object_shuffle", "moving_count"):
-        write_json(folder / "json" / f"{name}.json", [row] * 2)
-    write_json(folder / "json" / "action_sequence.json", [row | {"start": 1.5, "end": 3}] * 2)
+    inner = subfolder(folder, "json")
+    row = {
+        "video": "v.mp4",
+        "question": "which?",
+        "candidates": ["x", "y", "z"],
+        "answer": "z",
+        "start": 1.5,
+        "end": 3,
+    }
+    for name in ("object_shuffle", "moving_count", "action_sequence"):
+        write_json(inner / f"{name}.json", [row] * 2)
     return ["perception/videos/v.mp4", "clevrer/video_validation/v.mp4", "star/Charades_v1_480/v.mp4"]
 
 
 def longvideobench(folder: Path) -> list[str]:
-    row = {"video_id": "v", "video_path": "v.mp4", "question": "when?", "candidates": ["x", "y", "z"]}
-    rows = [row | {"id": f"v_{n}", "duration_group": 60, "correct_choice": n % 3} for n in NUMBERS]
-    write_json(folder / "lvb_val.json", rows)
-    write_json(
-        folder / "lvb_test_wo_gt.json", [{k: v for k, v in one.items() if k != "correct_choice"} for one in rows]
-    )
+    row = {"video_id": "v", "question": "At the sea, when?", "question_wo_referring_query": "When?"}
+    row |= {"candidates": ["x", "y", "z"], "position": [854, 948], "topic_category": "NP-News-Programs"}
+    row |= {"question_category": "TOS", "level": "L2-Relation", "video_path": "v.mp4", "subtitle_path": "v_en.json"}
+    row |= {"duration_group": 600, "starting_timestamp_for_subtitles": 0, "duration": 190.16, "view_count": 259852}
+    rows = [row | {"id": f"v_{n}"} for n in NUMBERS]
+    write_json(folder / "lvb_val.json", [row | {"correct_choice": n % 3} for n, row in enumerate(rows)])
+    write_json(folder / "lvb_test_wo_gt.json", rows)
     return ["videos/v.mp4"]
 
 
 def mlvu(folder: Path) -> list[str]:
+    inner = subfolder(folder, "json")
     row = {"video": "v.mp4", "duration": 400.0, "question": "who?", "candidates": list("wxyz"), "answer": "x"}
-    for name in ("1_plotQA", "2_needle", "7_topic_reasoning"):
-        write_json(folder / f"{name}.json", [row | {"question_type": name[2:]}] * 2)
-    write_json(folder / "9_summary.json", [{"video": "v.mp4", "question": "what?", "answer": "all"}])
+    for name, kind in (("1_plotQA", "plotQA"), ("2_needle", "findNeedle"), ("7_topic_reasoning", "topic_reasoning")):
+        write_json(inner / f"{name}.json", [row | {"question_type": kind}] * 2)
+    write_json(inner / "9_summary.json", [{"video": "v.mp4", "question": "what?", "answer": "all"}])
     return ["1_plotQA/v.mp4", "needle/v.mp4", "7_topic_reasoning/v.mp4"]
 
 
 def video_mme(folder: Path) -> list[str]:
-    row = {"video_id": "001", "duration": "short", "videoID": "fFjv93ACGo8", "question": "when?", "answer": "C"}
+    row = {"video_id": "001", "duration": "short", "domain": "Knowledge", "sub_category": "Humanity & History"}
+    row |= {"url": "https://www.youtube.com/watch?v=fFjv93ACGo8", "videoID": "fFjv93ACGo8", "answer": "C"}
+    row |= {"task_type": "Counting Problem", "question": "when?"}
     row["options"] = ["A. one.", "B. two.", "C. three.", "D. four."]
     rows = [row | {"question_id": f"001-{n}"} for n in NUMBERS]
-    datasets.Dataset.from_list(rows).to_parquet(folder / "test-00000-of-00001.parquet")
+    datasets.Dataset.from_list(rows).to_parquet(subfolder(folder, "videomme") / "test-00000-of-00001.parquet")
     return ["fFjv93ACGo8.mp4"]
 
 

@@ -1,5 +1,6 @@
 """The benchmarks' own annotation files as rows."""
 
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -22,6 +23,7 @@ from . import (
     tomato,
     video_mme,
 )
+from .official_files import VideoFolder
 
 
 LOADERS = {
@@ -29,10 +31,10 @@ LOADERS = {
     "msrvtt_qa": msrvtt_qa.load_rows,
     "activitynet_qa": activitynet_qa.load_rows,
     "how2qa": how2qa.load_rows,
-    "tgif_action": tgif_qa.load_action_rows,
-    "tgif_transition": tgif_qa.load_transition_rows,
-    "tgif_frameqa": tgif_qa.load_frameqa_rows,
-    "tgif_count": tgif_qa.load_count_rows,
+    "tgif_action": partial(tgif_qa.load_rows, "action"),
+    "tgif_transition": partial(tgif_qa.load_rows, "transition"),
+    "tgif_frameqa": partial(tgif_qa.load_rows, "frameqa"),
+    "tgif_count": partial(tgif_qa.load_rows, "count"),
     "nextqa_mc": nextqa_mc.load_rows,
     "nextgqa": nextgqa.load_rows,
     "intentqa": intentqa.load_rows,
@@ -45,7 +47,11 @@ LOADERS = {
     "mlvu": mlvu.load_rows,
     "video_mme": video_mme.load_rows,
 }
-SPLITS = ("train", "validation", "test")
+# The splits that authors publish, where they are not all three.
+SPLITS = dict.fromkeys(LOADERS, ("train", "validation", "test"))
+SPLITS |= dict.fromkeys(("mmvu", "mlvu"), ("validation",))
+SPLITS |= dict.fromkeys(("tempcompass", "tomato", "mvbench", "video_mme"), ("test",))
+SPLITS |= dict.fromkeys(("nextgqa", "egoschema", "longvideobench"), ("validation", "test"))
 
 
 def load_benchmark(
@@ -83,12 +89,12 @@ def load_benchmark(
     ```"""
     if name not in LOADERS:
         raise ValueError(f"There is no benchmark {name!r}; choose from {', '.join(LOADERS)}.")
-    if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; choose from {', '.join(SPLITS)}.")
+    if split not in SPLITS[name]:
+        raise ValueError(f"The benchmark {name} has no split {split!r}; choose from {', '.join(SPLITS[name])}.")
     if not Path(annotations).exists():
         raise ValueError(f"The annotations {annotations} do not exist.")
     try:
-        rows = LOADERS[name](Path(annotations), None if videos is None else Path(videos), split)
+        rows = LOADERS[name](Path(annotations), VideoFolder(None if videos is None else Path(videos)), split)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"The annotations {annotations} must have the layout of {name}; {error!r}.") from error
     return datasets.Dataset.from_list(rows)

@@ -18,7 +18,7 @@ from .official_files import VideoFolder, annotation_file, read_rows, short_name,
 TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location", "number", "other")
 
 
-def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     path = annotation_file(annotations, f"{short}_q.json")
@@ -26,19 +26,17 @@ def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
     if not answer_path.is_file() or answer_path == path:
         raise ValueError(f"The questions {path} need their answers in {short}_a.json beside them.")
     answer_rows = read_rows(answer_path, "question_id", "answer", "type")
-    answers = {row["question_id"]: row for row in answer_rows}
+    answers = {row["question_id"]: (where, row) for where, row in answer_rows}
     if len(answers) < len(answer_rows):
         raise ValueError(f"{answer_path}: question_id must differ; {len(answers)} of {len(answer_rows)} do.")
-    folder, rows = VideoFolder(videos), []
-    for number, row in enumerate(read_rows(path, "question", "video_name", "question_id"), start=1):
-        answer = answers.get(row["question_id"])
-        if answer is None:
+    rows = []
+    for _, row in read_rows(path, "question", "video_name", "question_id"):
+        if row["question_id"] not in answers:
             raise ValueError(f"{answer_path} has no answer to the question {row['question_id']}.")
-        name = row["video_name"]
-        where = f"{path}, row {number}, answered in {answer_path.name}"
+        where, answer = answers[row["question_id"]]
         rows.append(
             {
-                "video": folder.find([f"v_{name}", name], f"v_{name}.mp4"),
+                "video": folder.find(f"v_{row['video_name']}.mp4", row["video_name"]),
                 "question": row["question"],
                 "answer": str(answer["answer"]),
                 "task": "open_ended",

@@ -6,6 +6,7 @@ EgoSchema, the subset with public answers: long-term questions about three minut
   `option 0` to `option 4`, and `subset_answers.json`, from `q_uid` to the answer's index.
 - Splits: validation is the subset of 500 questions with public answers, which results here are on; test is all
   5 031 questions, without answers, for the authors' server.
+- Seen: the published `subset_answers.json`, which has 500 answers, and single rows of `questions.json`.
 - Task: multiple choice of 5.
 - Metric: accuracy.
 - Videos: `{q_uid}.mp4`.
@@ -13,32 +14,29 @@ EgoSchema, the subset with public answers: long-term questions about three minut
 
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, choice_row, one_of_splits, read_object, read_rows
+from .official_files import VideoFolder, annotation_file, choice_row, read_object, read_rows
 
 
-def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+OPTIONS = tuple(f"option {place}" for place in range(5))
+
+
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    one_of_splits("egoschema", split, "validation", "test")
-    path, folder = annotation_file(annotations, "questions.json"), VideoFolder(videos)
-    official = read_rows(path, "q_uid", "question", *(f"option {place}" for place in range(5)))
+    path = annotation_file(annotations, "questions.json")
+    official = read_rows(path, "q_uid", "question", *OPTIONS)
     answers = {}
     if split == "validation":
         answer_path = annotation_file(path.parent, "subset_answers.json")
         answers = read_object(answer_path)
-        missing = answers.keys() - {row["q_uid"] for row in official}
+        missing = answers.keys() - {row["q_uid"] for _, row in official}
         if missing:
-            raise ValueError(f"{path} has no question {sorted(missing)[0]}, which {answer_path.name} answers.")
+            raise ValueError(f"{path} has no question {min(missing)}, which {answer_path.name} answers.")
     return [
         {
-            "video": folder.find([row["q_uid"]], f"{row['q_uid']}.mp4"),
+            "video": folder.find(f"{row['q_uid']}.mp4"),
             "question_id": row["q_uid"],
-            **choice_row(
-                row["question"],
-                [row[f"option {place}"] for place in range(5)],
-                answers.get(row["q_uid"]),
-                f"{path}, row {number}",
-            ),
+            **choice_row(row["question"], [row[name] for name in OPTIONS], answers.get(row["q_uid"]), where),
         }
-        for number, row in enumerate(official, start=1)
+        for where, row in official
         if split == "test" or row["q_uid"] in answers
     ]

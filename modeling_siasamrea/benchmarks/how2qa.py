@@ -20,78 +20,56 @@ import re
 from pathlib import Path
 
 from ..data.tables import read_cells
-from .official_files import VideoFolder, annotation_file, read_rows, short_name, whole_number
+from .official_files import VideoFolder, annotation_file, choice_row, read_rows, short_name, whole_number
 
 
 SECONDS = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
 SPAN, CLIP_SPAN = re.compile(rf"\[{SECONDS}:{SECONDS}\]"), re.compile(rf"{SECONDS}-{SECONDS}")
 
 
-def shuffled(candidates: list[str], correct: int, key: str) -> tuple[list[str], int]:
-    """Shuffles the candidates in an order that depends on `key` alone, and gives the correct one's new place."""
-    order = list(range(len(candidates)))
-    random.Random(hashlib.blake2b(key.encode(), digest_size=8).digest()).shuffle(order)
-    return [candidates[place] for place in order], order.index(correct)
+def span_cells(span: str, form: re.Pattern, where: str) -> dict[str, float]:
+    """Reads a span such as [7.2:18.0] or 7.2-18.0; raises a `ValueError` if it is none."""
+    times = form.fullmatch(span.strip())
+    if times is None:
+        raise ValueError(f"{where}: {span!r} is no span such as [7.2:18.0] or 7.2-18.0.")
+    return {"start": float(times[1]), "end": float(times[2])}
 
 
 def read_first_release(path: Path, folder: VideoFolder, split: str) -> list[dict]:
     """Reads the comma-separated files."""
     rows = []
     for number, columns in enumerate(read_cells(path)):
+        where, question_id = f"{path}, row {number + 1}", f"{split}_{number}"
         if len(columns) != 7:
-            raise ValueError(f"{path}, row {number + 1}: seven columns are expected; it has {len(columns)}.")
+            raise ValueError(f"{where}: seven columns are expected; it has {len(columns)}.")
         video, span, *wrong, question, correct = columns
-        times = SPAN.fullmatch(span.strip())
-        if times is None:
-            raise ValueError(f"{path}, row {number + 1}: {span!r} is no span such as [7.2:18.0].")
-        question_id = f"{split}_{number}"
-        candidates, answer = shuffled([*wrong, correct], 3, f"how2qa/{question_id}")
-        rows.append(
-            {
-                "video": folder.find([video], f"{video}.mp4"),
-                "question": question,
-                "answer": answer,
-                "candidates": candidates,
-                "as_published": True,
-                "task": "multiple_choice",
-                "start": float(times[1]),
-                "end": float(times[2]),
-                "question_id": question_id,
-            }
-        )
+        order = [0, 1, 2, 3]
+        key = hashlib.blake2b(f"how2qa/{question_id}".encode(), digest_size=8).digest()
+        random.Random(key).shuffle(order)
+        candidates = [[*wrong, correct][place] for place in order]
+        row = {"video": folder.find(f"{video}.mp4"), "question_id": question_id, **span_cells(span, SPAN, where)}
+        rows.append(row | choice_row(question, candidates, order.index(3), where))
     return rows
 
 
 def read_second_release(path: Path, folder: VideoFolder) -> list[dict]:
     """Reads VALUE's files, whose candidates are in random order already."""
     rows = []
-    columns = ("a0", "a1", "a2", "a3", "answer_idx", "q", "qid", "ts", "vid_name")
-    for number, row in enumerate(read_rows(path, *columns), start=1):
-        where, span = f"{path}, row {number}", row["ts"]
-        times = CLIP_SPAN.fullmatch("-".join(map(str, span)) if isinstance(span, list) else str(span))
-        if times is None:
-            raise ValueError(f"{where}: {span!r} is no span such as '7.2-18.0'.")
-        rows.append(
-            {
-                "video": folder.find([row["vid_name"]], f"{row['vid_name']}.mp4"),
-                "question": row["q"],
-                "answer": whole_number(row["answer_idx"], 3, "answer_idx", where),
-                "candidates": [str(row[f"a{place}"]) for place in range(4)],
-                "as_published": True,
-                "task": "multiple_choice",
-                "start": float(times[1]),
-                "end": float(times[2]),
-                "question_id": str(row["qid"]),
-            }
-        )
+    choices = ("a0", "a1", "a2", "a3")
+    for where, row in read_rows(path, *choices, "answer_idx", "q", "qid", "ts", "vid_name"):
+        span = "-".join(map(str, row["ts"])) if isinstance(row["ts"], list) else str(row["ts"])
+        cells = {"video": folder.find(f"{row['vid_name']}.mp4"), "question_id": str(row["qid"])}
+        answer = whole_number(row["answer_idx"], 3, "answer_idx", where)
+        cells |= choice_row(row["q"], [row[choice] for choice in choices], answer, where)
+        rows.append(cells | span_cells(span, CLIP_SPAN, where))
     return rows
 
 
-def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     official = "test_public" if split == "test" else short
     names = [f"how2QA_{official}_release.csv", f"how2qa_{official}_release.jsonl", f"how2qa_{official}.jsonl"]
-    path, folder = annotation_file(annotations, *names), VideoFolder(videos)
+    path = annotation_file(annotations, *names)
     second = path.suffix.lower() == ".jsonl"
     return read_second_release(path, folder) if second else read_first_release(path, folder, short)

@@ -14,10 +14,10 @@ from pathlib import Path
 from .official_files import VideoFolder, annotation_file, clipbert_rows, open_ended_rows, short_name
 
 
-def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
-    path, folder = annotation_file(annotations, f"{short}_qa.json", f"{short}.jsonl"), VideoFolder(videos)
+    path = annotation_file(annotations, f"{short}_qa.json", f"{short}.jsonl")
     if path.suffix.lower() == ".jsonl":
         return clipbert_rows(path, folder, "open_ended", ".mp4")
-    return open_ended_rows(path, lambda number: folder.find([f"video{number}"], f"video{number}.mp4"))
+    return open_ended_rows(path, lambda number: folder.find(f"video{number}.mp4"))

@@ -28,13 +28,10 @@ def read_mapping(folder: Path) -> dict[str, str]:
     return {name: youtube for youtube, name in pairs}
 
 
-def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, f"{short_name(split)}_qa.json")
-    mapping, folder = read_mapping(path.parent), VideoFolder(videos)
-
-    def find_video(number: int) -> str:
-        name = f"vid{number}"
-        return folder.find([name, mapping.get(name, name)], f"{name}.avi")
-
-    return open_ended_rows(path, find_video)
+    mapping = read_mapping(path.parent)
+    return open_ended_rows(
+        path, lambda number: folder.find(f"vid{number}.avi", mapping.get(f"vid{number}", f"vid{number}"))
+    )

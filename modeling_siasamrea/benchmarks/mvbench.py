@@ -3,23 +3,21 @@ MVBench: 20 temporal tasks made from other data sets.
 
 - Source: K. Li et al., "MVBench: A Comprehensive Multi-modal Video Understanding Benchmark", CVPR 2024;
   https://huggingface.co/datasets/OpenGVLab/MVBench. Files `json/{task}.json`, lists of `video`, `question`,
-  `candidates` and `answer` (a text), with `start` and `end` in seconds where a part of the video is asked about.
+  `candidates` and `answer` (a text). Five tasks ask about a part of the video, from `start` to `end` in seconds.
 - Split: test only, 20 tasks of 200 questions; tasks whose file is not there are named in a warning.
+- Seen: no file. Columns, folders and the five tasks are those that the harness VLMEvalKit reads.
 - Task: multiple choice of 2 to 5.
 - Metric: accuracy by task; the published score is the mean over tasks, which is the accuracy because they are equally
   large.
-- Videos: `video/{folder}/{video}`. Those of episodic reasoning are folders of frames at 3 a second: make a video of
-  each that bears the folder's name.
+- Videos: `video/{folder}/{video}` of the main branch; those of the branch `video` are cut already and have other
+  names. Those of episodic reasoning are folders of frames at 3 per second: make a video of each that has the folder's
+  name.
 """
 
 from pathlib import Path
 
-from transformers.utils import logging
+from .official_files import VideoFolder, annotation_files, choice_row, published_folder, read_rows
 
-from .official_files import VideoFolder, choice_row, one_of_splits, read_rows, without_suffix
-
-
-logger = logging.get_logger(__name__)
 
 STAR, CLEVRER, PERCEPTION = "star/Charades_v1_480", "clevrer/video_validation", "perception/videos"
 FOLDERS = {
@@ -44,24 +42,19 @@ FOLDERS = {
     "episodic_reasoning": "tvqa/frames_fps3_hq",
     "counterfactual_inference": CLEVRER,
 }
+IN_A_PART = ("action_sequence", "action_prediction", "object_interaction", "action_localization", "episodic_reasoning")
 
 
-def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    one_of_splits("mvbench", split, "test")
-    parent = annotations / "json" if (annotations / "json").is_dir() else annotations
-    paths = [parent] if parent.is_file() else [parent / f"{task}.json" for task in FOLDERS]
-    missing = [path.name for path in paths if not path.is_file() or path.stem not in FOLDERS]
-    if len(missing) == len(paths):
-        raise ValueError(f"MVBench: {annotations} must have files such as {missing[0]}.")
-    if missing:
-        logger.warning(f"MVBench: {parent} has no {', '.join(missing)}.")
-    folder, rows = VideoFolder(videos), []
-    for path in (path for path in paths if path.name not in missing):
-        for number, row in enumerate(read_rows(path, "video", "question", "candidates", "answer"), start=1):
-            name, stem = f"{FOLDERS[path.stem]}/{row['video']}", without_suffix(row["video"])
-            choice = choice_row(row["question"], row["candidates"], row["answer"], f"{path}, row {number}")
-            rows.append({"video": folder.find([without_suffix(name), stem], name), **choice})
-            rows[-1] |= {"question_id": f"{path.stem}_{number - 1}", "question_type": path.stem}
-            rows[-1] |= {"start": row.get("start"), "end": row.get("end")}
+    rows = []
+    for path in annotation_files(published_folder(annotations, "json"), FOLDERS):
+        task = path.stem
+        times = ("start", "end") if task in IN_A_PART else ()
+        official = read_rows(path, "video", "question", "candidates", "answer", *times)
+        for number, (where, row) in enumerate(official):
+            cells = {"video": folder.find(f"{FOLDERS[task]}/{row['video']}", row["video"])}
+            cells |= {"question_id": f"{task}_{number}", "question_type": task}
+            cells |= {time: row[time] if times else None for time in ("start", "end")}
+            rows.append(cells | choice_row(row["question"], row["candidates"], row["answer"], where))
     return rows

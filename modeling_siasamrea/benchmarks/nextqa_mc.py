@@ -12,26 +12,32 @@ NExT-QA, multiple choice: causal and temporal questions about everyday videos.
 
 from pathlib import Path
 
-from ..data.tables import read_csv
-from .official_files import VideoFolder, annotation_file, check_columns, short_name, whole_number
+from .official_files import VideoFolder, annotation_file, choice_row, read_rows, short_name, whole_number
 
 
-def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+CHOICES = ("a0", "a1", "a2", "a3", "a4")
+
+
+def read_choices(path: Path, folder: VideoFolder, video: str, by_index: bool = True) -> list[dict]:
+    r"""
+    Reads the files of NExT-QA and of NExT-GQA and IntentQA, which are made from it.
+
+    Args:
+        path (`Path`): The file.
+        folder ([`VideoFolder`]): Its videos.
+        video (`str`): The column of the video's number.
+        by_index (`bool`, *optional*, defaults to `True`): Whether an answer is an index, or else a text.
+    """
+    rows = []
+    for where, row in read_rows(path, video, "question", "answer", "qid", "type", *CHOICES):
+        answer = whole_number(row["answer"], 4, "answer", where) if by_index else row["answer"]
+        cells = {"video": folder.find(f"{row[video]}.mp4"), "question_id": f"{row[video]}_{row['qid']}"}
+        cells |= {"question_type": row["type"]}
+        rows.append(cells | choice_row(row["question"], [row[choice] for choice in CHOICES], answer, where))
+    return rows
+
+
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
-    path, folder = annotation_file(annotations, f"{short}.csv", f"mc_{short}.csv"), VideoFolder(videos)
-    official = list(read_csv(path))
-    check_columns(path, official, "video", "question", "answer", "qid", "type", "a0", "a1", "a2", "a3", "a4")
-    return [
-        {
-            "video": folder.find([row["video"]], f"{row['video']}.mp4"),
-            "question": row["question"],
-            "answer": whole_number(row["answer"], 4, "answer", f"{path}, row {number}"),
-            "candidates": [row[f"a{place}"] for place in range(5)],
-            "as_published": True,
-            "task": "multiple_choice",
-            "question_id": f"{row['video']}_{row['qid']}",
-            "question_type": row["type"],
-        }
-        for number, row in enumerate(official, start=1)
-    ]
+    return read_choices(annotation_file(annotations, f"{short}.csv", f"mc_{short}.csv"), folder, "video")

@@ -7,9 +7,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from ..data.folder_files import FolderFiles
-from ..data.tables import parse_json, read_json, read_jsonl, read_text
+from ..data.tables import parse_json, read_table, read_text
 from ..processors.video_decoding import VIDEO_SUFFIXES
+
+
+logger = logging.get_logger(__name__)
+
+
+# Files
 
 
 def annotation_file(annotations: Path, *names: str) -> Path:
@@ -32,36 +40,26 @@ def _plain_name(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def read_rows(path: Path, *columns: str) -> list[dict]:
-    """Reads the rows of a JSON or JSONL file; raises a `ValueError` at a row that lacks one of `columns`."""
-    rows = list(read_jsonl(path)) if path.suffix.lower() == ".jsonl" else read_json(path)
-    check_columns(path, rows, *columns)
-    return rows
+def annotation_files(annotations: Path, names: Iterable[str]) -> list[Path]:
+    """
+    Finds the files `{name}.json` of a folder and warns of those that are not there; a file is taken as it is. Raises a
+    `ValueError` if none is there.
+    """
+    if annotations.is_file():
+        return [annotations]
+    paths = [annotations / f"{name}.json" for name in names]
+    missing = ", ".join(path.name for path in paths if not path.is_file())
+    found = [path for path in paths if path.is_file()]
+    if not found:
+        raise ValueError(f"The folder {annotations} has none of {missing}.")
+    if missing:
+        logger.warning(f"The folder {annotations} has no {missing}; their questions are left out.")
+    return found
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that is one object; raises a `ValueError` if it is something else."""
-    content = parse_json(read_text(path), str(path))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must be a JSON object; it is a {type(content).__name__}.")
-    return content
-
-
-def check_columns(path: Path, rows: list[dict], *columns: str) -> None:
-    """Raises a `ValueError` if a row lacks one of `columns`, or there are no rows."""
-    if not rows:
-        raise ValueError(f"{path} has no rows.")
-    for number, row in enumerate(rows, start=1):
-        missing = [column for column in columns if row.get(column) is None]
-        if missing:
-            raise ValueError(f"{path}, row {number}: {' and '.join(missing)} is missing; there are {', '.join(row)}.")
-
-
-def whole_number(value: object, last: int, name: str, where: str) -> int:
-    """Reads a whole number from 0 to `last`, such as the index of an answer; raises a `ValueError` otherwise."""
-    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", str(value).strip()) or int(value) > last:
-        raise ValueError(f"{where}: {name} must be a whole number from 0 to {last}; got {value!r}.")
-    return int(value)
+def published_folder(annotations: Path, name: str) -> Path:
+    """Gives the subfolder in which the authors publish their annotation files, where `annotations` has it."""
+    return annotations / name if (annotations / name).is_dir() else annotations
 
 
 class VideoFolder:
@@ -81,24 +79,52 @@ class VideoFolder:
         self.folder = folder
         self.files = None if folder is None else FolderFiles(folder, VIDEO_SUFFIXES)
 
-    def find(self, names: Iterable[str], official_file: str) -> str:
-        """Finds the first of `names` (see [`FolderFiles`]) that is there, or says where `official_file` should be."""
+    def find(self, official: str, *others: str) -> str:
+        """Finds a video by its official file name or another (see [`FolderFiles`]), or says where it should be."""
         if self.files is None:
-            return official_file
-        return self.files.find(*names) or str(self.folder / official_file)
+            return official
+        return self.files.find(*map(_stem, (official, *others))) or str(self.folder / official)
 
 
-def one_of_splits(benchmark: str, split: str, *published: str) -> str:
-    """Gives the split; raises a `ValueError` if the authors publish no such one."""
-    if split not in published:
-        raise ValueError(f"The benchmark {benchmark} has no split {split!r}; choose from {', '.join(published)}.")
-    return split
-
-
-def without_suffix(name: str) -> str:
-    """Leaves out the suffix of a video's name; what else is behind a dot stays."""
+def _stem(name: str) -> str:
+    """Leaves out a video's suffix; what else is behind a dot stays."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in VIDEO_SUFFIXES else name
+
+
+# Rows
+
+
+def read_rows(path: Path, *columns: str) -> list[tuple[str, dict]]:
+    """Reads the rows of a file with their places for errors, see [`check_rows`]."""
+    return check_rows(path, read_table(path, "train"), *columns)
+
+
+def check_rows(path: Path, rows: Iterable[dict], *columns: str) -> list[tuple[str, dict]]:
+    """Gives rows with their places; raises a `ValueError` if there are none, or one lacks one of `columns`."""
+    placed = [(f"{path}, row {number}", row) for number, row in enumerate(rows, start=1)]
+    if not placed:
+        raise ValueError(f"{path} has no rows.")
+    for where, row in placed:
+        missing = [column for column in columns if row.get(column) is None]
+        if missing:
+            raise ValueError(f"{where}: {' and '.join(missing)} is missing; there are {', '.join(row)}.")
+    return placed
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that is one object; raises a `ValueError` if it is something else."""
+    content = parse_json(read_text(path), str(path))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a JSON object; it is a {type(content).__name__}.")
+    return content
+
+
+def whole_number(value: object, last: int, name: str, where: str) -> int:
+    """Reads a whole number from 0 to `last`, such as the index of an answer; raises a `ValueError` otherwise."""
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", str(value).strip()) or int(value) > last:
+        raise ValueError(f"{where}: {name} must be a whole number from 0 to {last}; got {value!r}.")
+    return int(value)
 
 
 def letter_index(letter: str, where: str) -> int:
@@ -168,35 +194,31 @@ def open_ended_rows(path: Path, find_video: Callable[[int], str]) -> list[dict]:
             "question_id": str(row["id"]),
             "question_type": first_word(row["question"]),
         }
-        for row in read_rows(path, "question", "answer", "video_id", "id")
+        for _, row in read_rows(path, "question", "answer", "video_id", "id")
     ]
 
 
-def clipbert_rows(path: Path, videos: VideoFolder, task: str, suffix: str) -> list[dict]:
+def clipbert_rows(path: Path, folder: VideoFolder, task: str, suffix: str) -> list[dict]:
     r"""
     Reads ClipBERT's own jsonl files: `video_id` or `gif_name`, `question`, `answer`, and where there are any
     `options` and `answer_type`.
 
     Args:
         path (`Path`): The file.
-        videos ([`VideoFolder`]): Its videos.
+        folder ([`VideoFolder`]): Its videos.
         task (`str`): The task of its rows.
         suffix (`str`): Suffix of an official video file.
 
     Returns:
         `list[dict]`: rows in this package's columns.
     """
+    name = "gif_name" if suffix == ".gif" else "video_id"
     rows = []
-    for number, official in enumerate(read_rows(path, "question", "answer"), start=1):
-        name = official.get("gif_name", official.get("video_id"))
-        if name is None:
-            raise ValueError(f"{path}, row {number}: gif_name or video_id is missing; it has {', '.join(official)}.")
-        row = {"video": videos.find([str(name)], f"{name}{suffix}"), "question": official["question"], "task": task}
-        row |= {"answer": official["answer"] if task != "open_ended" else str(official["answer"])}
-        row["question_id"] = str(official.get("question_id", number - 1))
-        if "options" in official:
-            row |= {"candidates": [str(option) for option in official["options"]], "as_published": True}
-            whole_number(official["answer"], len(row["candidates"]) - 1, "answer", f"{path}, row {number}")
-        row["question_type"] = official.get("answer_type") or first_word(official["question"])
-        rows.append(row)
+    for place, (where, official) in enumerate(read_rows(path, name, "question", "answer")):
+        question, answer = official["question"], official["answer"]
+        row = {"video": folder.find(f"{official[name]}{suffix}"), "question": question, "task": task}
+        row |= {"answer": str(answer) if task == "open_ended" else answer}
+        row |= {"question_id": str(official.get("question_id", place))}
+        row |= {"question_type": official.get("answer_type") or first_word(question)}
+        rows.append(row | (choice_row(question, official["options"], answer, where) if "options" in official else {}))
     return rows

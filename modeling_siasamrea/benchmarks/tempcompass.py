@@ -6,6 +6,7 @@ TempCompass, multiple choice: questions whose answer needs the order, speed or d
   the question. The other three tasks are left out: captions need a judge, yes/no and caption matching have files of
   their own.
 - Split: test only, 1 580 questions about 410 videos.
+- Seen: the published file, whose 1 580 rows are counted.
 - Task: multiple choice of 2 to 4.
 - Metric: accuracy, by aspect: action, speed, direction, order, attribute_change.
 - Videos: `{video}.mp4`; conflicting pairs are named `{video}_reverse.mp4`, `_concat_` and so on.
@@ -14,15 +15,14 @@ TempCompass, multiple choice: questions whose answer needs the order, speed or d
 from pathlib import Path
 
 from ..data.conversations import option_index, options_of
-from .official_files import VideoFolder, annotation_file, choice_row, one_of_splits, read_object
+from .official_files import VideoFolder, annotation_file, choice_row, published_folder, read_object
 
 
-def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    one_of_splits("tempcompass", split, "test")
-    path, folder = annotation_file(annotations, "multi-choice.json"), VideoFolder(videos)
-    content, rows = read_object(path), []
-    for video, aspects in content.items():
+    path = annotation_file(published_folder(annotations, "questions"), "multi-choice.json")
+    rows = []
+    for video, aspects in read_object(path).items():
         for aspect, questions in aspects.items():
             for place, official in enumerate(questions):
                 where = f"{path}, {video}, {aspect}, question {place + 1}"
@@ -30,13 +30,7 @@ def load_rows(annotations: Path, videos: Path | None, split: str) -> list[dict]:
                 if found is None:
                     raise ValueError(f"{where}: the question must have options A and B; got {official['question']!r}.")
                 question, options = found
+                cells = {"video": folder.find(f"{video}.mp4"), "question_id": f"{video}_{aspect}_{place}"}
                 answer = option_index(official["answer"], options, where)
-                rows.append(
-                    {
-                        "video": folder.find([video], f"{video}.mp4"),
-                        "question_id": f"{video}_{aspect}_{place}",
-                        "question_type": aspect,
-                        **choice_row(question, options, answer, where),
-                    }
-                )
+                rows.append(cells | {"question_type": aspect} | choice_row(question, options, answer, where))
     return rows
