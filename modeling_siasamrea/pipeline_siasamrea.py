@@ -1,8 +1,10 @@
 """`pipeline("video-question-answering")`: answers about a video."""
 
 import numbers
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -10,15 +12,13 @@ from typing import Any
 import torch
 from transformers import Pipeline, PreTrainedModel
 
-from .configuration_siasamrea import PIPELINE_FILES, round_count
+from .configuration_siasamrea import PIPELINE_FILES, did_you_mean, round_count
 from .requests_siasamrea import (
     FIELDS,
     AnswerStream,
-    Place,
-    Questions,
-    RequestBatch,
+    Batch,
+    Question,
     answers_in_order,
-    as_request,
     each,
     is_video,
     read_request,
@@ -26,8 +26,15 @@ from .requests_siasamrea import (
 )
 
 
-# All threads share the mode of a model, training or evaluation, so they run it one after another.
-_answering = Lock()
+_locks: dict[int, Lock] = {}
+
+
+def one_at_a_time() -> Lock:
+    """
+    Returns the lock under which a thread uses what it shares with others, such as a model's training mode. Each
+    process has its own, because a fork copies locks that another thread holds and never releases.
+    """
+    return _locks.setdefault(os.getpid(), Lock())
 
 
 class VideoQuestionAnsweringPipeline(Pipeline):
@@ -82,11 +89,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     def _sanitize_parameters(
         self, top_k: int | None = None, download_limits: dict[str, Any] | None = None, **kwargs
     ) -> tuple[dict, dict, dict]:
-        if kwargs:
-            raise ValueError(
-                f"The video-question-answering pipeline has no argument {', '.join(sorted(kwargs))}; it takes "
-                f"{', '.join(FIELDS)}, top_k, batch_size, num_workers and download_limits."
-            )
+        names = [*FIELDS, "top_k", "batch_size", "num_workers", "download_limits"]
+        did_you_mean("The video-question-answering pipeline", kwargs, names)
         if top_k is not None:
             _check_whole("top_k, the number of answers,", top_k)
         return (
@@ -151,19 +155,19 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         given = request | {"question": question, "candidates": candidates}
         defaults = self.defaults | {name: value for name, value in given.items() if value is not None}
 
-        if inputs is None or is_video(inputs) or isinstance(inputs, Mapping):
-            requests = [read_request(as_request({} if inputs is None else inputs, defaults))]
-        elif isinstance(inputs, (list, tuple)):
-            requests = [read_request(as_request(item, defaults), number) for number, item in enumerate(inputs)]
-        else:
-            requests = (read_request(as_request(item, defaults), number) for number, item in enumerate(each(inputs)))
-            batches = request_batches(requests, batch_size, batch_size, self._task)
+        single = inputs is None or isinstance(inputs, Mapping) or is_video(inputs)
+        items = [{} if inputs is None else inputs] if single else each(inputs)
+        requests = (
+            read_request(item, self._task, None if single else number, defaults) for number, item in enumerate(items)
+        )
+        if not single and not isinstance(inputs, (list, tuple)):
+            batches = request_batches(requests, batch_size, batch_size)
             return AnswerStream(self._answers(batches, parameters), inputs)
-        batches = list(request_batches(requests, batch_size, None, self._task))
+        batches = list(request_batches(requests, batch_size, None))
         answers = list(self._answers(batches, parameters))
-        return answers if isinstance(inputs, (list, tuple)) else answers[0]
+        return answers[0] if single else answers
 
-    def _answers(self, batches: Iterable[RequestBatch], parameters: dict[str, Any]) -> Iterator:
+    def _answers(self, batches: Iterable[Batch], parameters: dict[str, Any]) -> Iterator:
         """Iterates over the answers in the order of the requests; reads nothing before the first is needed."""
         if batches:
             yield from answers_in_order(super().__call__(batches, **parameters))
@@ -175,81 +179,85 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
         """Returns the task that is asked for or, if none is, the only one that fits."""
-        heads = self.tasks
-        fitting = [head for head in heads if (head == "multiple_choice") == (candidates is not None)]
+        fitting = [name for name in self.tasks if (name == "multiple_choice") == (candidates is not None)]
         if task is not None:
-            fitting = [head for head in fitting if head == task]
+            fitting = [name for name in fitting if name == task]
         if len(fitting) != 1:
             asked = "" if task is None else f" and task={task!r}"
             advice = f"; say which by task, one of {fitting}" if fitting else ""
             raise ValueError(
-                f"The model has heads for {heads}, and a question with{'' if candidates else 'out'} candidates{asked} "
-                f"fits {len(fitting)} of them{advice}."
+                f"the model answers {self.tasks}, and a question with{'' if candidates else 'out'} candidates{asked} "
+                f"fits {len(fitting)} of them{advice}"
             )
         return fitting[0]
 
-    def preprocess(self, batch: RequestBatch, download_limits: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Decodes the videos and tokenizes the questions of a batch."""
-        videos = self.processor(
-            videos=[list(video) if isinstance(video, tuple) else video for video in batch.videos],
-            start=batch.starts,
-            end=batch.ends,
+    def preprocess(self, batch: Batch, download_limits: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Decodes the videos and tokenizes the questions of a batch, those of one task and shape together."""
+        videos = [of_span[0].video for of_span in batch]
+        inputs = self.processor(
+            videos=[list(video) if isinstance(video, tuple) else video for video in videos],
+            start=[of_span[0].start for of_span in batch],
+            end=[of_span[0].end for of_span in batch],
             download_limits=download_limits,
             return_tensors="pt",
         )
-        texts = [
-            self.processor(
-                text=questions.texts,
-                candidates=questions.candidates if questions.task == "multiple_choice" else None,
-                video_index=questions.video_index,
+        inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(self.model.dtype)
+        kinds: dict[tuple[str, int], list[tuple[int, Question]]] = {}
+        for index, of_span in enumerate(batch):
+            for question in of_span:
+                kind = kinds.setdefault((question.task, len(question.candidates or ())), [])
+                kind.append((index, replace(question, video=None)))  # a worker sends no videos back
+        parts = []
+        for (task, _), kind in kinds.items():
+            video_index, questions = zip(*kind)
+            text = self.processor(
+                text=[question.text for question in questions],
+                candidates=[question.candidates for question in questions] if task == "multiple_choice" else None,
+                video_index=list(video_index),
                 return_tensors="pt",
             )
-            for questions in batch.questions
-        ]
-        videos["pixel_values_videos"] = videos["pixel_values_videos"].to(self.model.dtype)
-        return {"videos": videos, "texts": texts, "questions": batch.questions}
+            parts.append((questions, text))
+        return {"videos": inputs, "parts": parts}
 
-    def _forward(self, features: dict[str, Any]) -> list[tuple[Questions, torch.Tensor]]:
-        with _answering:
+    def _forward(self, features: Any) -> list:
+        """Runs the model in evaluation mode, one thread at a time, because all share its mode."""
+        with one_at_a_time():
             training = self.model.training
             self.model.eval()
             try:
-                return [
-                    (questions, self._logits(features["videos"], questions, text))
-                    for questions, text in zip(features["questions"], features["texts"])
-                ]
+                return self._run(features)
             finally:
                 self.model.train(training)
 
-    def _logits(self, videos: Mapping[str, torch.Tensor], questions: Questions, text: Any) -> torch.Tensor:
+    def _run(self, features: dict[str, Any]) -> list[tuple[list[Question], torch.Tensor]]:
+        return [
+            (questions, self._logits(features["videos"], questions, text)) for questions, text in features["parts"]
+        ]
+
+    def _logits(self, videos: Mapping[str, torch.Tensor], questions: list[Question], text: Any) -> torch.Tensor:
         """Scores `(questions, classes)`; only the videos that these questions ask about are encoded."""
         used, video_index = text.pop("video_index").unique(return_inverse=True)
         videos = {name: value[used] for name, value in videos.items()}
-        return self.model(**videos, **text, video_index=video_index, task=questions.task).logits
+        return self.model(**videos, **text, video_index=video_index, task=questions[0].task).logits
 
     def postprocess(
-        self, outputs: list[tuple[Questions, torch.Tensor]], top_k: int = 5
-    ) -> list[tuple[Place, list[dict[str, Any]]]]:
-        """Returns the best answers of each question, with their place."""
+        self, outputs: list[tuple[list[Question], torch.Tensor]], top_k: int = 5
+    ) -> list[tuple[Question, list[dict[str, Any]]]]:
+        """Returns the best answers of each question."""
         return [
-            pair
+            (question, self._best(question, scores, top_k))
             for questions, logits in outputs
-            for pair in zip(questions.places, self._best(questions, logits.float(), top_k))
+            for question, scores in zip(questions, logits.float())
         ]
 
-    def _best(self, questions: Questions, logits: torch.Tensor, top_k: int) -> list[list[dict[str, Any]]]:
-        if questions.task == "count":
-            return [
-                [{"answer": round_count(value, self.model.config.count_range), "value": value}]
-                for value in logits[:, 0].tolist()
-            ]
-        scores, indices = logits.softmax(dim=1).topk(min(top_k, logits.shape[1]), dim=1)
-        id2label = self.model.config.id2label
-        answers = []
-        for candidates, row_scores, row_indices in zip(questions.candidates, scores.tolist(), indices.tolist()):
-            names = id2label if candidates is None else candidates
-            answers.append([{"answer": names[i], "score": score} for i, score in zip(row_indices, row_scores)])
-        return answers
+    def _best(self, question: Question, logits: torch.Tensor, top_k: int) -> list[dict[str, Any]]:
+        """Returns the answers that logits `(classes,)` give, the best first."""
+        if question.task == "count":
+            value = logits.item()
+            return [{"answer": round_count(value, self.model.config.count_range), "value": value}]
+        names = self.model.config.id2label if question.candidates is None else question.candidates
+        scores, indices = logits.softmax(dim=0).topk(min(top_k, len(logits)))
+        return [{"answer": names[i], "score": score} for i, score in zip(indices.tolist(), scores.tolist())]
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
         """Saves the model and the processor, with the code that loads them where this package is not installed."""

@@ -1,6 +1,8 @@
 """Processor class for SiaSamRea: questions and candidates beside the clips of videos."""
 
+import os
 import re
+from copy import deepcopy
 from threading import Lock
 
 from transformers import BatchFeature
@@ -13,8 +15,15 @@ from .video_processing_siasamrea import SiaSamReaVideoProcessorKwargs, refuse_un
 
 logger = logging.get_logger(__name__)
 
-# A fast tokenizer sets truncation and padding on an object that all its calls share: one thread at a time.
-_tokenizing = Lock()
+_locks: dict[int, Lock] = {}
+
+
+def _one_at_a_time() -> Lock:
+    """
+    Returns the lock of this process: a fast tokenizer sets truncation and padding on an object that all its calls
+    share. A fork copies locks that another thread holds and never releases, so each process has its own.
+    """
+    return _locks.setdefault(os.getpid(), Lock())
 
 
 class SiaSamReaProcessorKwargs(ProcessingKwargs, total=False):
@@ -48,6 +57,7 @@ class SiaSamReaProcessor(ProcessorMixin):
     def __init__(self, video_processor=None, tokenizer=None, chat_template=None):
         super().__init__(video_processor, tokenizer, chat_template=chat_template)
         self.num_truncated = 0
+        self._process = os.getpid()
 
     def __call__(
         self,
@@ -90,7 +100,7 @@ class SiaSamReaProcessor(ProcessorMixin):
         for_text = SiaSamReaProcessorKwargs._defaults["text_kwargs"] | arguments["text_kwargs"]
         data = {}
         if text is not None:
-            with _tokenizing:
+            with _one_at_a_time():
                 data |= self._tokenize([text] if isinstance(text, str) else list(text), candidates, for_text)
         if videos is not None:
             data |= self.video_processor(videos, **arguments["videos_kwargs"])
@@ -99,7 +109,9 @@ class SiaSamReaProcessor(ProcessorMixin):
         return BatchFeature(data, tensor_type=for_text.get("return_tensors"))
 
     def _tokenize(self, questions: list[str], candidates: list | None, kwargs: dict) -> dict:
-        """Token ids, one row a question or one row a question and candidate."""
+        """Returns token ids, one row per question, or per question and candidate."""
+        if self._process != os.getpid():  # a fork copies the locks inside of the tokenizer, too
+            self.tokenizer, self._process = deepcopy(self.tokenizer), os.getpid()
         kwargs = dict(kwargs)
         return_tensors = kwargs.pop("return_tensors", None)
         limit = kwargs.get("max_length") or self.tokenizer.model_max_length if kwargs.get("truncation") else None
@@ -170,7 +182,7 @@ class SiaSamReaProcessor(ProcessorMixin):
             spelled = letters > 1 and any(piece.startswith("##") for piece in pieces)
             return spelled or self.tokenizer.unk_token in pieces
 
-        with _tokenizing:
+        with _one_at_a_time():
             return [word for word in dict.fromkeys(re.findall(r"\w+", text)) if is_unknown(word)]
 
     def _shortened(self, question: str, candidates: list[str], limit: int) -> list[str]:

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_siasamrea.requests_siasamrea import (
-    AnswerStream,
-    Place,
-    answers_in_order,
-    as_request,
-    read_request,
-    request_batches,
-)
+from modeling_siasamrea.requests_siasamrea import AnswerStream, answers_in_order, read_request, request_batches
 
 
 def task_of(task, candidates):
@@ -22,116 +15,94 @@ def task_of(task, candidates):
     return task or ("open_ended" if candidates is None else "multiple_choice")
 
 
+def read(fields, number=None):
+    return read_request({"video": "a.mp4", "question": "what?"} | fields, task_of, number)
+
+
 @pytest.mark.parametrize("several", [list, tuple, np.array, iter])
 def test_questions_of_every_sequence(several):
-    request = read_request({"video": "a.mp4", "question": several(["what?", "who?"])})
-    assert request.questions == ["what?", "who?"] and request.several
-    assert all(type(question) is str for question in request.questions)
+    questions = read({"question": several(["what?", "who?"])})
+    assert [question.text for question in questions] == ["what?", "who?"]
+    assert all(question.several and type(question.text) is str for question in questions)
 
 
 def test_one_question_is_no_list():
-    for question in ("what?", np.str_("what?"), np.array("what?")):
-        request = read_request(UserDict({"video": "a.mp4", "question": question, "candidates": None, "start": None}))
-        assert request.questions == ["what?"] and not request.several and request.candidates == [None]
+    for text in ("what?", np.str_("what?"), np.array("what?")):
+        given = UserDict({"video": "a.mp4", "question": text, "candidates": None, "start": None})
+        (question,) = read_request(given, task_of)
+        assert question.text == "what?" and not question.several and question.candidates is None
 
 
 @pytest.mark.parametrize(
-    "candidates", [["a", "b"], ("a", "b"), np.array(["a", "b"]), [["a", "b"]] * 2, np.array([["a", "b"]] * 2)]
-)
-def test_candidates_of_all_or_of_each(candidates):
-    request = read_request({"video": "a.mp4", "question": ["what?", "who?"], "candidates": candidates})
-    assert request.candidates == [["a", "b"], ["a", "b"]]
-
-
-def test_candidates_of_different_number():
-    candidates = [["a", "b", "c"], ("d", "e")]
-    request = read_request({"video": "a.mp4", "question": ["what?", "who?"], "candidates": candidates})
-    assert request.candidates == [["a", "b", "c"], ["d", "e"]]
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
+    "candidates",
     [
-        ({"candidates": "a b"}, r"a list of answers, such as \['a cat', 'a dog'\], not 'a b'"),
-        ({"candidates": b"a b"}, "a list of answers.* not b'a b'"),
-        ({"candidates": {"a": 1, "b": 2}}, "a list of answers.* not {'a': 1, 'b': 2}"),
-        ({"candidates": {"a", "b"}}, "a list of answers"),
-        ({"candidates": 3}, "a list of answers.* not 3"),
-        ({"candidates": float("nan")}, "a list of answers.* not nan"),
-        ({"candidates": True}, "a list of answers.* not True"),
-        ({"candidates": []}, r"two candidates or more to choose from; got \[\]"),
-        ({"candidates": ["a"]}, r"two candidates or more to choose from; got \['a'\]"),
-        ({"candidates": ["a", " "]}, "candidate 1 must be text that is not blank; it is blank"),
-        ({"candidates": ["a", "b", "a "]}, "candidates must differ; 'a' comes twice"),
-        ({"candidates": [1, 2]}, "candidate 0 must be text .* it is 1; write it as text, '1'"),
-        ({"candidates": np.array([1.5, 2])}, "candidate 0 .* it is 1.5; write it as text, '1.5'"),
-        ({"candidates": ["a", None]}, "candidate 1 must be text that is not blank; it is None"),
-        ({"candidates": [["a", "b"]]}, "candidate|two candidates"),
-        ({"question": ["a?", "b?"], "candidates": [["a", "b"]]}, "2 questions, but candidates for 1"),
-        ({"question": ["a?", "b?"], "candidates": [["a", "b"], None]}, "one such list for each question"),
-        ({"question": ["a?", "b?"], "candidates": [["a", "b"], "ab"]}, "one such list for each question"),
-        ({"question": ["a?", "b?"], "candidates": [["a", "b"], ["a"]]}, "two candidates or more"),
-        ({"question": ""}, "question 0 must be text that is not blank; it is blank"),
-        ({"question": " \n"}, "question 0 must be text that is not blank"),
-        ({"question": None}, "has no question"),
-        ({"question": float("nan")}, "a question must be text, or a list of texts, not nan"),
-        ({"question": b"what?"}, "a question must be text, or a list of texts, not b'what"),
-        ({"question": {"text": "what?"}}, "a question must be text, or a list of texts"),
-        ({"question": ["what?", float("nan")]}, "question 1 must be text that is not blank; it is nan"),
-        ({"question": [["what?"]]}, "question 0 must be text"),
-        ({"question": []}, "has an empty list"),
-        ({"question": np.array([])}, "has an empty list"),
-        ({"start": float("nan")}, "start must be a finite number of seconds, 0 or more, not nan"),
-        ({"end": float("inf")}, "end must be a finite number of seconds, 0 or more, not inf"),
-        ({"start": -1}, "start must be a finite number of seconds, 0 or more, not -1"),
-        ({"start": "1"}, "start must be a finite number .* not '1'"),
-        ({"end": True}, "end must be a finite number .* not True"),
-        ({"start": [0.0]}, "start must be a finite number"),
-        ({"start": 3, "end": 3.0}, "the span ends at 3 s, which is not after its start at 3 s"),
-        ({"end": 0}, "the span ends at 0 s, which is not after its start at 0 s"),
-        ({"task": 3}, "the task must be a name, not 3"),
-        ({"video": None}, "has no video"),
-        ({"video": 3}, "a video is a path, .* not 3"),
-        ({"video": float("nan")}, "a video is a path, .* not nan"),
-        ({"video": np.float64("nan")}, "a video is a path, .* not "),
-        ({"video": " "}, "a video is a path, .* not ' '"),
-        ({"video": {"a.mp4"}}, "a video is a path"),
-        ({"video": object()}, "a column of datasets needs decode=False"),
-        ({"video": np.zeros((8, 10, 3))}, "an array of four dimensions"),
-        ({"answer": "a"}, "has a field answer"),
-        ({3: "a"}, "has a field 3"),
+        ["a", "b"],
+        ("a", "b"),
+        np.array(["a", "b"]),
+        [["a", "b"]] * 2,
+        np.array([["a", "b"]] * 2),
+        [("a", "b"), ["a", "b"]],
     ],
 )
-def test_what_is_wrong_is_said(fields, sentence):
-    request = {"video": "a.mp4", "question": "what?"} | fields
-    with pytest.raises(ValueError, match=f"^Request 7 .from 0. is not right: .*{sentence}"):
-        read_request(request, 7)
-    with pytest.raises(ValueError, match=f"^The request is not right: .*{sentence}"):
-        read_request(request)
+def test_candidates_of_all_or_of_each(candidates):
+    questions = read({"question": ["what?", "who?"], "candidates": candidates})
+    assert [question.candidates for question in questions] == [["a", "b"], ["a", "b"]]
 
 
-@pytest.mark.parametrize("request_", ["a.mp4", None, 3, ["a.mp4", "what?"]])
-def test_a_request_is_a_dictionary(request_):
-    with pytest.raises(ValueError, match="must be a dictionary with a video and a question, not "):
-        read_request(request_)
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        *(({"candidates": wrong}, "candidates") for wrong in ("a b", b"a b", {"a": 1, "b": 2}, {"a", "b"}, 3, True)),
+        *(({"candidates": wrong}, "candidates") for wrong in ([], ["a"], ["a", "b", "a "], [["a"]])),
+        *(({"candidates": ["a", wrong]}, "candidate 1") for wrong in (" ", 2, None)),
+        ({"question": ["a?", "b?"], "candidates": [["a", "b"]]}, "2 questions, but candidates for 1"),
+        *(
+            ({"question": ["a?", "b?"], "candidates": [["a", "b"], wrong]}, "candidates")
+            for wrong in (None, "ab", ["a"])
+        ),
+        *(({"question": wrong}, "question 0") for wrong in ("", " \n", [["what?"]])),
+        *(
+            ({"question": wrong}, "a question")
+            for wrong in (float("nan"), b"what?", {"text": "what?"}, [], np.array([]))
+        ),
+        ({"question": ["what?", float("nan")]}, "question 1"),
+        ({"question": None}, "no question"),
+        *(({"start": wrong}, "start") for wrong in (float("nan"), -1, "1", [0.0])),
+        *(({"end": wrong}, "end") for wrong in (float("inf"), True, 0)),
+        ({"start": 3, "end": 3.0}, "the end, 3 s"),
+        ({"video": None}, "no video"),
+        *(
+            ({"video": wrong}, "a video is a path")
+            for wrong in (3, float("nan"), " ", {"a.mp4"}, np.zeros((8, 10, 3)))
+        ),
+        ({"task": "unknown"}, "no such head"),
+        ({"quetsion": "a"}, "'quetsion'.*'question'"),
+        ({"answer": "a"}, "answer"),
+        ({3: "a"}, "3"),
+    ],
+)
+def test_what_is_wrong_is_said(fields, field):
+    with pytest.raises(ValueError, match=f"^Request 7 .from 0. is not right: .*{field}"):
+        read(fields, 7)
+    with pytest.raises(ValueError, match=f"^The request is not right: .*{field}"):
+        read(fields)
 
 
 def test_what_is_given_for_all():
     defaults = {"question": "what?", "start": 1.0}
-    assert as_request({"video": "a.mp4", "start": 2.0}, defaults) == {
-        "video": "a.mp4",
-        "question": "what?",
-        "start": 2.0,
-    }
-    assert as_request({"video": "a.mp4", "start": None}, defaults)["start"] == 1.0
-    assert as_request("a.mp4", defaults) == defaults | {"video": "a.mp4"}
-    assert as_request({"path": "a.mp4", "bytes": None}, defaults)["video"] == {"path": "a.mp4", "bytes": None}
-    assert as_request("a.mp4", {}) == "a.mp4"
+
+    def spans(request):
+        return [(question.video, question.start) for question in read_request(request, task_of, 0, defaults)]
+
+    assert spans({"video": "a.mp4", "start": 2.0}) == [("a.mp4", 2.0)]
+    assert spans({"video": "a.mp4", "start": None}) == spans("a.mp4") == [("a.mp4", 1.0)]
+    assert spans({"path": "a.mp4", "bytes": None}) == [({"path": "a.mp4", "bytes": None}, 1.0)]
 
 
 def batches(requests, batch_size=1, window=None):
-    read = [read_request({"question": "what?"} | request, number) for number, request in enumerate(requests)]
-    return list(request_batches(read, batch_size, window, task_of))
+    return list(
+        request_batches([read(request, number) for number, request in enumerate(requests)], batch_size, window)
+    )
 
 
 def test_requests_about_a_video_share_it_whatever_they_ask():
@@ -147,43 +118,32 @@ def test_requests_about_a_video_share_it_whatever_they_ask():
         {"video": ["1.png", "2.png"]},
         {"video": ["1.png", "2.png"], "question": ["what?", "who?"], "candidates": [["x", "y"], ["x", "y", "z"]]},
     ]
-    alone = batches(requests)
-    assert [batch.videos[0] for batch in alone] == ["a.mp4", frames, "a.mp4", b"film", ["1.png", "2.png"]]
-    assert [batch.starts for batch in alone] == [[None], [None], [1.0], [None], [None]]
-    kinds = [[(one.task, [place.request for place in one.places]) for one in batch.questions] for batch in alone]
-    assert kinds[0] == [("open_ended", [0]), ("multiple_choice", [2])]
-    assert kinds[4] == [("open_ended", [7]), ("multiple_choice", [8]), ("multiple_choice", [8])]
-    together = batches(requests, batch_size=3)
-    assert [len(batch.videos) for batch in together] == [3, 2]
-    assert [(one.texts, one.video_index) for one in together[0].questions] == [
-        (["what?"] * 3, [0, 1, 2]),
-        (["what?"], [0]),
-        (["what?"], [1]),
+    spans = [span for (span,) in batches(requests)]
+    assert [[question.request for question in span] for span in spans] == [[0, 2], [1, 4], [3], [5, 6], [7, 8, 8]]
+    assert [(question.task, question.position) for question in spans[4]] == [
+        ("open_ended", 0),
+        ("multiple_choice", 0),
+        ("multiple_choice", 1),
     ]
+    assert batches(requests, batch_size=3) == [spans[:3], spans[3:]]
 
 
 def test_a_window_is_read_at_a_time():
     taken = []
-    requests = (taken.append(number) or {"video": f"{number % 2}.mp4", "question": "what?"} for number in range(8))
-    stream = request_batches(map(read_request, requests), 4, 4, task_of)
+    requests = (taken.append(number) or read({"video": f"{number % 2}.mp4"}) for number in range(8))
+    stream = request_batches(requests, 4, 4)
     assert not taken
-    assert next(stream).videos == ["0.mp4", "1.mp4"] and taken == [0, 1, 2, 3]
-
-
-def test_a_task_that_does_not_fit_is_said_with_its_request():
-    with pytest.raises(ValueError, match="^Request 1 .from 0. is not right: there is no such head"):
-        batches([{"video": "a.mp4"}, {"video": "b.mp4", "task": "unknown"}])
+    assert [span[0].video for span in next(stream)] == ["0.mp4", "1.mp4"] and taken == [0, 1, 2, 3]
 
 
 def test_answers_come_in_the_order_of_the_requests_as_soon_as_they_can():
     taken = []
+    a, (b,) = read({}, 0), read({}, 1)
+    c, d = read({"question": ["c", "d"]}, 2)
+    (e,) = read({"question": ["e"]}, 3)
 
     def answers():
-        for of_batch in (
-            [(Place(1, 0, False), "b"), (Place(2, 1, True), "d"), (Place(2, 0, True), "c")],
-            [(Place(0, 0, False), "a")],
-            [(Place(3, 0, True), "e")],
-        ):
+        for of_batch in ([(b, "b"), (d, "d"), (c, "c")], [(a[0], "a")], [(e, "e")]):
             taken.append(of_batch)
             yield of_batch
 

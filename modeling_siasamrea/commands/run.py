@@ -12,7 +12,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments, s
 from ..data.questions import VideoQuestion
 from ..demo.clips_picture import draw_answer
 from ..evaluation.baselines import majority_baseline, question_only_baseline
-from ..evaluation.confusion import right_and_given
+from ..evaluation.confusion import answer_texts
 from ..evaluation.scores import score_predictions
 from ..training.base_trainer import VideoQuestionTrainer
 from ..training.checkpoints import last_whole_checkpoint
@@ -175,11 +175,11 @@ def print_report(output_dir: Path, evaluated: Sequence[Evaluated]) -> None:
 def show_examples(trainer: VideoQuestionTrainer, evaluated: Evaluated) -> None:
     """Prints some questions with the model's answers, of several kinds and about several videos, and draws each."""
     for number, (row, line) in enumerate(choose_examples(evaluated.rows, evaluated.lines), 1):
-        right, given = right_and_given(line) or (None, line.get("prediction_text", line["prediction"]))
+        rights, given = answer_texts(line)
         picture = Path(trainer.args.output_dir) / f"example_{number}.png"
         draw_answer(row, str(given), trainer.processing_class.video_processor, picture)
         print(f"\n{one_line(row.video)}\nQ: {one_line(row.question)}")
-        print(f"A: {one_line(given)}   (annotated: {one_line(right)})   {picture}")
+        print(f"A: {one_line(given)}   (annotated: {one_line(' or '.join(rights) or None)})   {picture}")
 
 
 def choose_examples(rows: Rows, lines: Sequence[dict]) -> list[tuple[VideoQuestion, dict]]:

@@ -201,7 +201,7 @@ def answers_from_other_starts(
     collator = VideoLanguageDataCollator(answerer.processor)
     answers = []
     for clip in clips:
-        features = [collator.to_answer(asked, [clip]) | {"places": list(range(len(asked)))}]
+        features = [collator.to_answer(asked, [clip]) | {"asked": asked}]
         answers.append([best for _, best in answerer.postprocess(answerer.forward(features))])
     return [clip[1][0] for clip in clips], answers
 

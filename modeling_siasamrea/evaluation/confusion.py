@@ -8,18 +8,17 @@ from typing import Any
 OTHER = "(other)"
 
 
-def right_and_given(line: Mapping[str, Any]) -> tuple[str, str] | None:
+def answer_texts(line: Mapping[str, Any]) -> tuple[list[str], str | None]:
     """
-    The right and the given answer of a line of a predictions file as text, counts rounded; `None` if one is missing.
+    Returns the answers of a line of a predictions file as text, counts rounded: the right ones, none if they are not
+    known, and the given one, `None` if there is none.
     """
-    right, given = line.get("answer"), line.get("prediction")
-    if right is None or given is None:
-        return None
-    right = line.get("answer_text", right[0] if isinstance(right, list) else right)
-    if isinstance(line["answer"], list) and given in line["answer"]:
-        right = given  # several answers are right
-    given = line.get("prediction_text", given)
-    return tuple(str(round(text)) if isinstance(text, float) else str(text) for text in (right, given))
+    rights, given = line.get("answer"), line.get("prediction_text", line.get("prediction"))
+    rights = rights if isinstance(rights, list) else [line.get("answer_text", rights)]
+    texts = [
+        None if text is None else str(round(text) if isinstance(text, float) else text) for text in [given, *rights]
+    ]
+    return [text for text in texts[1:] if text is not None], texts[0]
 
 
 def confusion_table(lines: Iterable[Mapping[str, Any]], most: int = 12) -> tuple[list[str], list[list[int]]]:
@@ -33,7 +32,11 @@ def confusion_table(lines: Iterable[Mapping[str, Any]], most: int = 12) -> tuple
     Returns:
         `tuple(list[str], list[list[int]])`: The answers, and the counts by right answer (row) and given answer.
     """
-    pairs = [pair for pair in map(right_and_given, lines) if pair is not None]
+    pairs = [
+        (given if given in rights else rights[0], given)  # of several right answers, the one that was given
+        for rights, given in map(answer_texts, lines)
+        if rights and given is not None
+    ]
     commonest = [name for name, _ in Counter(right for right, _ in pairs).most_common(most)]
     names = sorted(commonest) + [OTHER] * any(name not in commonest for pair in pairs for name in pair)
     place = {name: index for index, name in enumerate(names)}
@@ -43,4 +46,4 @@ def confusion_table(lines: Iterable[Mapping[str, Any]], most: int = 12) -> tuple
     return names, table
 
 
-__all__ = ["confusion_table", "right_and_given"]
+__all__ = ["answer_texts", "confusion_table"]

@@ -1,5 +1,8 @@
 """`pipeline("video-question-answering")` over video-language models."""
 
+import os
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +10,8 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..configuration_siasamrea import TASKS, round_count
 from ..data.questions import VideoQuestion
-from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline
-from ..requests_siasamrea import Place, RequestBatch
+from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline, one_at_a_time
+from ..requests_siasamrea import Batch, Question
 from .data import VideoLanguageDataCollator, in_precision, read_fitting_clips
 from .generation import answer_questions, normalize_answer, parse_count
 from .loading import is_adapter
@@ -48,6 +51,7 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
         self, model: PreTrainedModel, *args, processor: ProcessorMixin | VideoLanguageProcessor | None = None, **kwargs
     ):
         super().__init__(model, *args, processor=processor, **kwargs)
+        self._process = os.getpid()
         if isinstance(processor, VideoLanguageProcessor):
             return
         source = model.name_or_path  # none of a model that was made here
@@ -66,47 +70,39 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
 
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
         """Returns the task that is asked for, or the one that the request leaves open."""
-        fitting = [name for name in self.tasks if (name == "multiple_choice") == (candidates is not None)]
-        if task is not None and task not in fitting:
-            raise ValueError(
-                f"a question with{'' if candidates else 'out'} candidates cannot be of the task {task!r}; it is "
-                f"{' or '.join(fitting)}"
-            )
-        return task or fitting[0]
+        return super()._task(task or ("open_ended" if candidates is None else "multiple_choice"), candidates)
 
-    def preprocess(self, batch: RequestBatch, download_limits: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    def preprocess(self, batch: Batch, download_limits: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Decodes the videos and writes the prompts of a batch: for each video all questions about it, of any task."""
+        if self._process != os.getpid():  # a fork copies the locks inside of a tokenizer, which a thread may hold
+            self.processor, self._process = deepcopy(self.processor), os.getpid()
         collator = VideoLanguageDataCollator(self.processor)
         features = []
-        for index, (video, start, end) in enumerate(zip(batch.videos, batch.starts, batch.ends)):
+        for asked in batch:
+            video, start, end = asked[0].video, asked[0].start, asked[0].end
             video = list(video) if isinstance(video, tuple) else video
             clips = read_fitting_clips(self.processor, video, start, end, download_limits=download_limits)
-            questions, places = [], []
-            for kind in batch.questions:
-                for row, of_row in enumerate(kind.video_index):
-                    if of_row == index:
-                        choices = None if kind.candidates[row] is None else tuple(kind.candidates[row])
-                        name = repr(kind.texts[row])
-                        questions.append(
-                            VideoQuestion(f"video {index}", kind.texts[row], None, kind.task, name, choices)
-                        )
-                        places.append(kind.places[row])
-            features.append(collator.to_answer(questions, clips) | {"places": places})
+            asked = [replace(question, video=None) for question in asked]  # a worker sends no videos back
+            questions = [
+                VideoQuestion("", one.text, None, one.task, repr(one.text), one.candidates and tuple(one.candidates))
+                for one in asked
+            ]
+            with one_at_a_time():
+                features.append(collator.to_answer(questions, clips) | {"asked": asked})
         return features
 
-    def _forward(self, features: list[dict[str, Any]]) -> list[tuple[Place, VideoQuestion, tuple]]:
+    def _run(self, features: list[dict[str, Any]]) -> list[tuple[Question, tuple]]:
         outputs = []
         for part in features:
-            (asked,) = in_precision(part, self.model.dtype)["passes"]
-            answered = answer_questions(self.model, self.processor, asked)
-            outputs += zip(part["places"], part["questions"], answered)
+            (only,) = in_precision(part, self.model.dtype)["passes"]
+            outputs += zip(part["asked"], answer_questions(self.model, self.processor, only))
         return outputs
 
     def postprocess(
-        self, outputs: list[tuple[Place, VideoQuestion, tuple]], top_k: int = 5
-    ) -> list[tuple[Place, list[dict[str, Any]]]]:
-        """Returns the best answers of each question, with the place where they belong."""
-        return [(place, _best(question, answered, top_k)) for place, question, answered in outputs]
+        self, outputs: list[tuple[Question, tuple]], top_k: int = 5
+    ) -> list[tuple[Question, list[dict[str, Any]]]]:
+        """Returns the best answers of each question."""
+        return [(question, _best(question, answered, top_k)) for question, answered in outputs]
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
         """Saves the model, its processor and the settings; no code, because Transformers alone loads it."""
@@ -114,7 +110,7 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
-def _best(question: VideoQuestion, answered: tuple, top_k: int) -> list[dict[str, Any]]:
+def _best(question: Question, answered: tuple, top_k: int) -> list[dict[str, Any]]:
     """Returns the answers to a question, the best first."""
     log_p, text, probability = answered
     if question.task == "multiple_choice":

@@ -1,7 +1,10 @@
 """The processor: questions, candidates, videos, and what comes back from a folder."""
 
 import copy
+import multiprocessing
 import pickle
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -144,3 +147,26 @@ def test_copies_pickles_and_threads(processor):
 def test_bad_input_gets_a_sentence(processor, arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         processor(**arguments)
+
+
+def test_a_process_that_is_forked_while_a_thread_tokenizes_does_not_wait_for_it(processor):
+    stopped = threading.Event()
+
+    def tokenize():
+        while not stopped.is_set():
+            processor(text=["what is the man doing ?"] * 2000)
+
+    thread = threading.Thread(target=tokenize)
+    thread.start()
+    try:
+        for _ in range(3):
+            time.sleep(0.1)
+            child = multiprocessing.get_context("fork").Process(target=processor, kwargs={"text": "what is it ?"})
+            child.start()
+            child.join(timeout=30)
+            child.kill()
+            child.join()
+            assert child.exitcode == 0
+    finally:
+        stopped.set()
+        thread.join()
