@@ -4,10 +4,10 @@ import argparse
 import dataclasses
 import json
 import os
-import string
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from ..data.questions import VideoQuestion, load_video_questions
@@ -24,21 +24,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = Path(arguments.target)
     if target.exists() and Path(arguments.source).exists() and os.path.samefile(arguments.source, target):
         raise ValueError(f"The file {target} must differ from the one that is read.")
+    lines: list[str] = []
+    left_out: list[str] = []
     questions = load_video_questions(
         arguments.source,
         arguments.video_folder,
         arguments.split,
         require_answers=False,
         options_in_question=arguments.options_in_question,
+        refused=left_out,
     )
-    write, lines, left_out = {"rows": as_row, "messages": as_messages}[arguments.format], [], []
+    write = {"rows": as_row, "messages": as_messages}[arguments.format]
     for question in questions:
         try:
             lines.append(json.dumps(write(question), ensure_ascii=False) + "\n")
         except ValueError as error:
             left_out.append(str(error))
     target.write_text("".join(lines), encoding="utf-8")
-    print(f"{target} has {len(lines)} of {len(questions)} rows.")
+    print(f"{target} has {len(lines)} rows; {len(left_out)} are left out.")
     for sentence in left_out[:NAMED]:
         print(one_line(sentence), file=sys.stderr)
     if len(left_out) > NAMED:
@@ -68,15 +71,14 @@ def as_messages(question: VideoQuestion) -> dict[str, Any]:
     where = f"The row {question.question_id!r}"
     if question.answer is None or question.video_bytes is not None or (question.start, question.end) != (None, None):
         raise ValueError(f"{where} must have an answer, and a whole video by its path, to be written as messages.")
-    text, answer = question.question, str(question.answer)
+    text, answer = question.question, question.answer
     if question.candidates is not None:
-        if len(question.candidates) > len(string.ascii_uppercase):
+        if len(question.candidates) > len(ascii_uppercase):
             raise ValueError(f"{where} must have at most 26 candidates; it has {len(question.candidates)}.")
-        letters = string.ascii_uppercase
-        text += "".join(f"\n{letters[place]}. {option}" for place, option in enumerate(question.candidates))
-        answer = letters[question.answer]
+        text += "".join(f"\n{letter}. {option}" for letter, option in zip(ascii_uppercase, question.candidates))
+        answer = ascii_uppercase[answer]
     elif question.task == "count":
-        answer = f"{question.answer:g}"
+        answer = f"{answer:g}"
     messages = [{"role": "user", "content": f"<video>{text}"}, {"role": "assistant", "content": answer}]
     return {"id": question.question_id, "messages": messages, "videos": [question.video]}
 
@@ -88,9 +90,10 @@ def rows_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         siasamrea rows rows.jsonl conversations.jsonl --format messages
         siasamrea rows llava.json rows.jsonl --options_in_question
 
-    Rows are read as `siasamrea train` reads them. The format `rows` has this package's columns; `messages` is for
-    ms-swift, LLaMA-Factory and TRL, with candidates as lettered options. What a format cannot hold is left out and
-    named: for `messages` rows without an answer, about a part of a video, or with a video's bytes.
+    Rows are read as `siasamrea train` reads them, but conversations that it refuses, about several videos or with
+    images, are left out and named. The format `rows` has this package's columns; `messages` is for ms-swift,
+    LLaMA-Factory and TRL, with candidates as lettered options. It has no rows without an answer, about a part of a
+    video, or with a video's bytes: these are left out and named, too.
     """
     parser = parser_for(rows_arguments)
     parser.add_argument("source", help="a file, or the name or folder of a data set")

@@ -8,11 +8,14 @@ from typing import Any
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])(?:\.|\)|:)\s*(?=\S)")
+VIDEO_KEYS = ("video", "path", "url")  # of a part
+MARK = re.compile("<video>|<image>")  # LLaVA marks a video as <image>, too
 
 
 def is_conversation(row: Mapping) -> bool:
-    """Tells whether a row is a conversation: LLaVA's and ShareGPT's `conversations`, or `messages`."""
-    return row.get("conversations") is not None or row.get("messages") is not None
+    """Tells whether a row is a conversation: `conversations`, `messages`, or `prompt` and `completion`."""
+    columns = {name for name, value in row.items() if value is not None}
+    return bool({"conversations", "messages"} & columns or {"prompt", "completion"} <= columns)
 
 
 def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
@@ -21,10 +24,10 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
 
     Args:
         row (`Mapping`):
-            `conversations`, a list of `{"from", "value"}` (LLaVA, ShareGPT), or `messages`, a list of
-            `{"role", "content"}` (ms-swift, LLaMA-Factory, TRL), whose content is a text or a list of parts; and the
-            video as `video`, as `videos` of one, or as a part. `<video>` marks are left out, and so is what the system
-            says. Any other column of a row may stand beside them.
+            `conversations`, a list of `{"from", "value"}` (LLaVA, ShareGPT); `messages`, a list of
+            `{"role", "content"}` (ms-swift, LLaMA-Factory, TRL); or `prompt` and `completion`, such lists or texts
+            (TRL). Content is a text or a list of parts. The video is `video`, `videos` of one, or a part. Its mark,
+            such as `<video>`, and what the system says are left out; other columns are kept.
         where (`str`): The row, for errors.
 
     Returns:
@@ -34,38 +37,50 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
     Raises:
         `ValueError`: If it is not about exactly one video, has images, or its turns are not questions and answers.
     """
-    turns, videos = [], list(_listed(row.get("videos"))) or list(_listed(row.get("video")))
-    images = [*_listed(row.get("image")), *_listed(row.get("images"))]
-    for turn in _listed(row["messages"] if row.get("conversations") is None else row["conversations"]):
+    videos = list(_listed(row.get("videos"))) or list(_listed(row.get("video")))
+    images, marks, turns = [*_listed(row.get("image")), *_listed(row.get("images"))], 0, []
+    for turn in _turns(row):
         role, content = None, None
         if isinstance(turn, Mapping):
             role, content = ROLES.get(turn.get("role", turn.get("from"))), turn.get("content", turn.get("value"))
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(_listed(content))
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else _listed(content)
         if role is None or not all(isinstance(part, Mapping) for part in parts):
             raise ValueError(f"{where}: a turn must be the text of a user or an assistant; got {str(turn)[:80]}.")
-        videos += [part["video"] for part in parts if part.get("type") == "video" and part.get("video")]
+        videos += [part[key] for part in parts if part.get("type") == "video" for key in VIDEO_KEYS if part.get(key)]
         images += [part for part in parts if "image" in str(part.get("type"))]
         text = "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
-        images += re.findall("<image>", text)
         if role != "system":
-            turns.append((role, text.replace("<video>", "").strip()))
-    if len(videos) != 1 or images:
-        raise ValueError(f"{where}: a row must be about one video; it has {len(videos)} and {len(images)} images.")
+            marks += len(MARK.findall(text))
+            turns.append((role, MARK.sub("", text).strip()))
+    if len(videos) != 1 or marks > 1 or images:
+        raise ValueError(
+            f"{where}: a row must be about one video; it has {max(len(videos), marks)} and {len(images)} images."
+        )
     questions, answers = turns[::2], turns[1::2]
     if not turns or {role for role, _ in questions} != {"user"} or {role for role, _ in answers} - {"assistant"}:
         raise ValueError(f"{where}: questions and answers must alternate; got {', '.join(r for r, _ in turns)}.")
+    turned = ("conversations", "messages", "prompt", "completion", "videos", "id")
+    others = {key: row[key] for key in row if key not in turned}
     name = row.get("question_id", row.get("id"))
-    others = {key: row[key] for key in row if key not in ("conversations", "messages", "videos", "id")}
+    if name is None and len(questions) > 1:
+        name = where.rsplit(" ", 1)[-1]
     rows = []
     for place, (_, question) in enumerate(questions):
         answer = answers[place][1] if place < len(answers) else None
         rows.append({**others, "video": videos[0], "question": question, "answer": answer})
         if name is not None:
             rows[-1]["question_id"] = name if len(questions) == 1 else f"{name}_{place}"
-    if name is None and len(rows) > 1:
-        for place, one in enumerate(rows):
-            one["question_id"] = f"{where.rsplit(' ', 1)[-1]}_{place}"
     return rows
+
+
+def _turns(row: Mapping) -> list | tuple:
+    """Gives the turns of a conversation."""
+    for column in ("conversations", "messages"):
+        if row.get(column) is not None:
+            return _listed(row[column])
+    roles = {"prompt": "user", "completion": "assistant"}
+    turns = [[{"role": roles[c], "content": row[c]}] if isinstance(row[c], str) else _listed(row[c]) for c in roles]
+    return [*turns[0], *turns[1]]
 
 
 def _listed(value: Any) -> list | tuple:

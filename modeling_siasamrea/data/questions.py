@@ -412,6 +412,7 @@ def load_video_questions(
     task: str | None = None,
     require_answers: bool = True,
     options_in_question: bool = False,
+    refused: list[str] | None = None,
 ) -> list[VideoQuestion]:
     r"""
     Reads annotation rows and checks them.
@@ -428,7 +429,7 @@ def load_video_questions(
       CSV as in JSON; a text in quotation marks in JSON is first of all a text.
     - `candidates` differ from each other; a benchmark that its authors publish otherwise has `as_published` true.
 
-    Instead of these columns a row may have `conversations` or `messages`, with `video` or `videos`, as tools for
+    Instead of these columns a row may have `conversations`, `messages`, or `prompt` and `completion`, as tools for
     video-language models write it: each of its questions becomes a row, see
     [`~modeling_siasamrea.data.conversations.rows_of_conversation`].
 
@@ -445,9 +446,12 @@ def load_video_questions(
             Whether a row without an answer is an error. Prediction needs none, and the siamese loss neither.
         options_in_question (`bool`, *optional*, defaults to `False`):
             Whether options that stand in a question ("A. red B. blue") become its candidates.
+        refused (`list[str]`, *optional*):
+            Gets a sentence for each conversation that makes no rows, for example about several videos, which are then
+            left out. By default such a conversation is an error.
 
     Returns:
-        `list[VideoQuestion]`: one for each question, in order; no row is dropped.
+        `list[VideoQuestion]`: one for each question, in order; no other row is dropped.
 
     Raises:
         `ValueError`: If the source is empty, a column is missing or a row makes no sense; says which and why.
@@ -464,7 +468,13 @@ def load_video_questions(
         where = f"{name}, row {number}"
         of_row = [row]
         if is_conversation(row):
-            of_row = rows_of_conversation(row, where)
+            try:
+                of_row = rows_of_conversation(row, where)
+            except ValueError as error:
+                if refused is None:
+                    raise
+                refused.append(str(error))
+                continue
             follow_ups += [number] * (len(of_row) > 1)
         elif (columns := tuple(row)) not in checked:
             _check_columns(columns, required, where)

@@ -169,6 +169,8 @@ def with_encoded_videos(
     for column, feature in (dataset.features or {}).items():
         if isinstance(feature, datasets.Video):
             dataset = dataset.cast_column(column, datasets.Video(decode=False))
+        elif isinstance(getattr(feature, "feature", None), datasets.Video):
+            dataset = dataset.cast_column(column, datasets.List(datasets.Video(decode=False)))
     return dataset
 
 

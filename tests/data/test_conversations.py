@@ -20,8 +20,14 @@ def messages(*turns: object, **cells: object) -> dict:
     return {"messages": [{"role": name, "content": turn} for name, turn in zip(names, turns)], **cells}
 
 
+def trl(question: object, answer: object, **cells: object) -> dict:
+    prompt, completion = messages(question, answer)["messages"]
+    return {"prompt": [prompt], "completion": [completion], **cells}
+
+
 def parts(*content: tuple[str, str | None]) -> list[dict]:
-    return [{"type": kind, kind: value} if value else {"type": kind} for kind, value in content]
+    kinds = {"path": "video"}
+    return [{"type": kinds.get(key, key), key: value} if value else {"type": key} for key, value in content]
 
 
 @pytest.mark.parametrize(
@@ -29,10 +35,15 @@ def parts(*content: tuple[str, str | None]) -> list[dict]:
     [
         llava("<video>\nWhat is it?", "A cat.", id="7", video="a.mp4"),
         llava("What is it?", "A cat.", id=7, video=["a.mp4"]),
+        llava("<image>\nWhat is it?", "A cat.", id="7", video="a.mp4"),
         llava("What is it?<video>", "A cat.", id="7", videos=["a.mp4"], system="Be brief."),
         messages("<video>What is it?", "A cat.", id="7", videos=["a.mp4"]),
         messages(parts(("video", None), ("text", "What is it?")), parts(("text", "A cat.")), id="7", videos=["a.mp4"]),
         messages(parts(("video", "a.mp4"), ("text", "What is it?")), parts(("text", "A cat.")), id="7"),
+        messages(parts(("path", "a.mp4"), ("text", "What is it?")), parts(("text", "A cat.")), id="7"),
+        trl(parts(("video", None), ("text", "What is it?")), parts(("text", "A cat.")), id="7", videos=["a.mp4"]),
+        trl("<video>What is it?", "A cat.", id="7", videos=["a.mp4"]),
+        {"prompt": "What is it?", "completion": " A cat.", "id": "7", "video": "a.mp4"},
         {
             "messages": [{"role": "system", "content": "Be brief."}, *messages("What is it?", "A cat.")["messages"]],
             "video": "a.mp4",
@@ -52,9 +63,16 @@ def test_a_conversation_of_any_tool_is_a_row(tmp_path, row):
 
 def test_a_data_set_with_a_video_column(tmp_path, write_video):
     path = str(write_video(tmp_path / "v.mp4", frames=4))
-    dataset = datasets.Dataset.from_list([messages("What is it?", "A cat.") | {"video": path}])
-    (row,) = load_video_questions(dataset.cast_column("video", datasets.Video()))
-    assert (row.video, row.question, row.answer) == (path, "What is it?", "A cat.")
+    for column, value, feature in (
+        ("video", path, datasets.Video()),
+        ("videos", [path], datasets.List(datasets.Video())),
+    ):
+        dataset = datasets.Dataset.from_list([messages("What is it?", "A cat.") | {column: value}])
+        dataset = dataset.cast_column(column, feature)
+        dataset.to_parquet(tmp_path / "rows.parquet")
+        for source in (dataset, dataset.to_iterable_dataset(), tmp_path / "rows.parquet"):
+            (row,) = load_video_questions(source)
+            assert (row.video, row.question, row.answer) == (path, "What is it?", "A cat.")
 
 
 def test_each_question_of_a_conversation_is_a_row_and_that_is_said(caplog):
@@ -75,7 +93,7 @@ def test_each_question_of_a_conversation_is_a_row_and_that_is_said(caplog):
     [
         (llava("q", "a", videos=["a.mp4", "b.mp4"]), "row 1: .*one video; it has 2"),
         (llava("q", "a"), "row 1: .*one video; it has 0"),
-        (llava("<image>q", "a", video="a.mp4"), "1 images"),
+        (llava("<video><image>q", "a", video="a.mp4"), "one video; it has 2"),
         (llava("q", "a", video="a.mp4", image="a.png"), "1 images"),
         (messages(parts(("video", "a.mp4"), ("image", "b.png")), "a"), "1 images"),
         ({"messages": [{"role": "tool", "content": "q"}], "video": "a.mp4"}, "row 1: a turn"),
@@ -131,7 +149,7 @@ def test_rows_are_written_for_other_trainers_and_read_again(tmp_path, capsys):
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main([str(source), str(target), "--format", "messages"]) == 3
     out, err = capsys.readouterr()
-    assert "3 of 5 rows" in out and "row '3'" in err and "row '4'" in err
+    assert "3 rows; 2 are left out" in out and "row '3'" in err and "row '4'" in err
     written = [json.loads(line) for line in target.read_text().splitlines()]
     assert written[1] == {
         "id": "1",
@@ -149,3 +167,13 @@ def test_rows_are_written_for_other_trainers_and_read_again(tmp_path, capsys):
     assert load_video_questions(target, require_answers=False) == load_video_questions(source, require_answers=False)
     with pytest.raises(ValueError, match="must differ"):
         main([str(source), str(source)])
+
+
+def test_conversations_that_make_no_rows_are_left_out_and_counted(tmp_path, capsys):
+    rows = [llava("q", "a", video="a.mp4", id="0"), llava("q", "a", image="a.png"), llava("q", "a", videos=["a", "b"])]
+    rows += [llava("q", "a", image="b.png")] * 3 + [llava("p", "b", video="b.mp4", id="8")]
+    (tmp_path / "llava.json").write_text(json.dumps(rows))
+    assert main([str(tmp_path / "llava.json"), str(tmp_path / "rows.jsonl")]) == 2
+    out, err = capsys.readouterr()
+    assert "2 rows; 5 are left out" in out and "row 2" in err and "row 3" in err and "2 more" in err
+    assert [row.question_id for row in load_video_questions(tmp_path / "rows.jsonl")] == ["0", "8"]
