@@ -72,7 +72,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         num_clips (`int`, *optional*, defaults to 9): Clips in training. Paper: an anchor and 8 siamese clips.
         num_eval_clips (`int`, *optional*, defaults to 1): Clips at evaluation. Paper: the anchor alone.
         frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
-            B. Paper: 5 to 16 by the length of the video; decision: one a second within these limits.
+            B. Paper: 5 to 16 by the length of the video; decision: `fps` per second, by default 1, within limits.
         min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
         max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
         sampling (`str`, *optional*, defaults to `"siamese"`):
@@ -274,7 +274,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         frames = kwargs["frames_per_clip"]
         if frames == "adaptive":
             seconds = metadata.duration or metadata.total_num_frames / rate
-            frames = adaptive_frames(seconds, kwargs["min_frames"], kwargs["max_frames"])
+            frames = adaptive_frames(seconds * (kwargs["fps"] or 1.0), kwargs["min_frames"], kwargs["max_frames"])
         clips = {
             "num_clips": kwargs["num_clips"] if training else kwargs["num_eval_clips"],
             "frames_per_clip": frames,

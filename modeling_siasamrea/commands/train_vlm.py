@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -22,7 +21,7 @@ from ..video_language.data import VideoClipDataset
 from ..video_language.loading import load_video_language_model
 from ..video_language.processing import VideoLanguageProcessor
 from ..video_language.trainer import VideoLanguageTrainer, VideoLanguageTrainingArguments
-from .arguments import DataArguments, JsonObject, read_arguments, refuse_unknown
+from .arguments import DataArguments, JsonObject, read_arguments
 from .run import Report, run, start_run
 from .train import what_to_do
 
@@ -46,10 +45,14 @@ class VideoLanguageModelArguments:
     base_model: str | None = field(
         default=None, metadata={"help": "The model that an adapter is over, instead of the one that it names."}
     )
+    settings: str | None = field(
+        default=None,
+        metadata={"help": "A settings file, siamese_reasoning.json, instead of the one beside the model."},
+    )
     method: dict | str | None = field(
         default=None,
         metadata={
-            "help": "Fields of VideoLanguageSettings as JSON; over those saved beside the model.",
+            "help": "Fields of VideoLanguageSettings as JSON; over those of the settings file.",
             "action": JsonObject,
         },
     )
@@ -86,23 +89,23 @@ def prepare_model(
     if Path(name_or_path).is_dir():
         name_or_path = str(Path(name_or_path).resolve())  # an adapter names it, and may be loaded from elsewhere
     whole = trains and arguments.full_training
-    dtype, settings = "float32" if whole else "auto", arguments.method or {}
-    model, processor = load_video_language_model(name_or_path, dtype, trains, arguments.base_model, **settings)
+    settings = arguments.method or {}
+    if arguments.family_video_processor:
+        settings = settings | {"family_video_processor": arguments.family_video_processor}
+    model, processor = load_video_language_model(
+        name_or_path,
+        "float32" if whole else "auto",
+        trains,
+        arguments.base_model,
+        arguments.settings,
+        **settings,
+    )
     adapted = not isinstance(model, PreTrainedModel)
     if whole and adapted:
         raise ValueError(f"{name_or_path} is an adapter; --full_training needs a model, such as the one it is over.")
     if trains and not whole and not adapted:
         model = add_adapter(model, arguments.lora_rank, arguments.lora_target_modules)
-    configure_family(processor.processor.video_processor, arguments.family_video_processor or {})
     return model, processor
-
-
-def configure_family(video_processor: Any, given: dict[str, Any]) -> None:
-    """Changes settings of the family's own video processor; they are saved with the model."""
-    name = type(video_processor).__name__
-    refuse_unknown(given, video_processor.valid_kwargs.__annotations__.keys(), f"The family's {name}", "settings")
-    for setting, value in given.items():
-        setattr(video_processor, setting, value)
 
 
 def train(

@@ -35,6 +35,7 @@ def load_video_language_model(
     dtype: str | torch.dtype = "auto",
     trainable: bool = False,
     base_model: str | None = None,
+    settings_file: str | Path | None = None,
     **settings,
 ) -> tuple[PreTrainedModel, VideoLanguageProcessor]:
     r"""
@@ -45,6 +46,7 @@ def load_video_language_model(
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): Precision; the checkpoint's own by default.
         trainable (`bool`, *optional*, defaults to `False`): Whether an adapter's layers go on training.
         base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+        settings_file (`str` or `Path`, *optional*): Settings, instead of those beside the model.
         settings: Fields of [`VideoLanguageSettings`], over those saved beside the model.
 
     Returns:
@@ -57,7 +59,9 @@ def load_video_language_model(
         if not is_video_language_model(name_or_path):
             raise ValueError("it is a SiaSamRea checkpoint, which `siasamrea train` trains.")
         base = base_model_of(name_or_path, base_model)
-        processor = VideoLanguageProcessor.from_pretrained(name_or_path, base, **settings)
+        if base is None and base_model is not None:
+            raise ValueError(f"it is no adapter, so {base_model} cannot be its --base_model.")
+        processor = VideoLanguageProcessor.from_pretrained(name_or_path, base, settings_file, **settings)
         model = AutoModelForImageTextToText.from_pretrained(base or name_or_path, dtype=dtype)
         if base is None:
             return model, processor

@@ -36,6 +36,7 @@ class VideoLanguageProcessor:
         settings ([`VideoLanguageSettings`]): Sampling, method and wording.
 
     Attributes:
+        settings ([`VideoLanguageSettings`]): The settings, with the family's own sampling if they ask for it.
         video_processor ([`SiaSamReaVideoProcessor`]): Samples the clips.
         end (`str`): Text that the template writes after an answer, such as `"<|im_end|>"`.
         num_truncated (`int`): Number of texts that were cut, always 0.
@@ -53,8 +54,8 @@ class VideoLanguageProcessor:
                 "such as Qwen3-VL, Qwen2.5-VL, SmolVLM2, LLaVA-OneVision or InternVL."
             )
         self.processor = processor
-        self.settings = settings
-        self.video_processor = settings.video_sampler()
+        self.settings = settings.of_family(processor.video_processor)
+        self.video_processor = self.settings.video_sampler()
         added = self.tokenizer.added_tokens_decoder.values()
         self._special_tokens = [token.content for token in added if token.special]
         if self.tokenizer.eos_token is None:
@@ -326,7 +327,11 @@ class VideoLanguageProcessor:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, base_model: str | None = None, **fields
+        cls,
+        name_or_path: str | Path,
+        base_model: str | None = None,
+        settings_file: str | Path | None = None,
+        **fields,
     ) -> "VideoLanguageProcessor":
         r"""
         Loads the processor of a model, adapter or checkpoint, and the settings saved beside it.
@@ -334,9 +339,10 @@ class VideoLanguageProcessor:
         Args:
             name_or_path (`str` or `Path`): Folder or hub name.
             base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+            settings_file (`str` or `Path`, *optional*): Settings, instead of those beside the model.
             fields: Fields of [`VideoLanguageSettings`], over those saved.
         """
-        settings = VideoLanguageSettings.from_pretrained(name_or_path, **fields)
+        settings = VideoLanguageSettings.from_pretrained(name_or_path, settings_file, **fields)
         own = [optional_file(name_or_path, name) for name in ("processor_config.json", "preprocessor_config.json")]
         source = name_or_path if any(own) else base_model_of(name_or_path, base_model) or name_or_path
         return cls(AutoProcessor.from_pretrained(str(source)), settings)
@@ -371,7 +377,7 @@ def base_model_of(name_or_path: str | Path, base_model: str | None = None) -> st
     """
     file = optional_file(name_or_path, "adapter_config.json")
     if file is None or base_model is not None:
-        return base_model
+        return base_model if file else None
     base = json.loads(Path(file).read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ValueError(f"The adapter {name_or_path} names no base_model_name_or_path; give a --base_model.")

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
@@ -20,7 +20,15 @@ PROMPTS = {
     "likelihood": "{question}\n{candidates}\nAnswer with the right one of them.",
     "letters": "{question}\n{candidates}\nAnswer with the letter of the right one.",
 }
+# The letters' wording of common harnesses, by a name that stands in for a prompt.
+HARNESSES = {
+    "lmms_eval": "{question}\n{candidates}\nAnswer with the option's letter from the given choices directly.",
+    "video_mme": "Select the best answer to the following multiple-choice question based on the video. Respond with "
+    "only the letter (A, B, C, or D) of the correct option.\n{question}\n{candidates}\nThe best answer is:",
+}
 METHOD = ("num_clips", "alpha", "omega", "affinity", "reasoning_weights", "supervised_clips")
+FAMILY_SAMPLING = ("fps", "num_frames", "min_frames", "max_frames", "max_duration")
+MOST_FRAMES = 768  # of a family that says none; Qwen's
 SAMPLING = ("num_clips", "frames_per_clip", "min_frames", "max_frames", "sampling", "window", "fps")
 
 
@@ -51,9 +59,10 @@ class VideoLanguageSettings:
         supervised_clips (`str`, *optional*, defaults to `"anchor"`):
             Clips that the ground-truth loss is computed on: `"anchor"`, or `"all"` (with `alpha=0` the baseline of
             equal compute).
-        frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
-            Frames per clip, or one per second from `min_frames` to `max_frames`. A fixed number lets clips of
-            different videos share a forward pass.
+        frames_per_clip (`int`, `"adaptive"` or `"family"`, *optional*, defaults to `"adaptive"`):
+            Frames per clip, or `fps` per second from `min_frames` to `max_frames`; `"family"`: as the family's own
+            video processor samples, see [`~VideoLanguageSettings.of_family`]. A fixed number lets clips of different
+            videos share a forward pass.
         min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
         max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
         sampling (`str`, *optional*, defaults to `"siamese"`): `"siamese"`, `"copies"`,
@@ -67,13 +76,17 @@ class VideoLanguageSettings:
         teacher_span (`bool`, *optional*, defaults to `False`):
             Whether the further frames are from the row's `evidence`. Questions about a video that are trained on
             together share a teacher, which sees the spans of all of them.
-        fps (`float`, *optional*, defaults to 1.0): Frames per second of a clip of `"random_windows"`.
+        fps (`float`, *optional*, defaults to 1.0):
+            Frames per second of an adaptive clip, and of one of `"random_windows"` (decision).
+        family_video_processor (`dict`, *optional*):
+            Settings of the family's own video processor, such as its `size`, the budget of pixels.
         multiple_choice (`str`, *optional*, defaults to `"likelihood"`):
             `"likelihood"`: the answer is the candidate's text, and the most likely one is chosen. `"letters"`: the
             answer is its letter. Either way the question lists the candidates (decision).
         prompts (`dict[str, str]`, *optional*):
             The wording, by the names `"open_ended"`, `"count"`, `"likelihood"` and `"letters"`, with `{question}`
             and in the last two `{candidates}`; other braces are text. Missing names have a default (decision).
+            `"lmms_eval"` and `"video_mme"` stand for the wording of letters in these harnesses.
         max_new_tokens (`int`, *optional*, defaults to 32): Longest generated answer in tokens (decision).
 
     Raises:
@@ -86,7 +99,7 @@ class VideoLanguageSettings:
     affinity: Literal["knowledge", "average"] = "knowledge"
     reasoning_weights: Literal["uniform", "anchor", "siamese"] = "uniform"
     supervised_clips: Literal["anchor", "all"] = "anchor"
-    frames_per_clip: int | Literal["adaptive"] = "adaptive"
+    frames_per_clip: int | Literal["adaptive", "family"] = "adaptive"
     min_frames: int = 5
     max_frames: int = 16
     sampling: Literal["siamese", "copies", "random_windows", "dense"] = "siamese"
@@ -94,6 +107,7 @@ class VideoLanguageSettings:
     teacher_frames: int | None = None
     teacher_span: bool = False
     fps: float | int = 1.0
+    family_video_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
     multiple_choice: Literal["likelihood", "letters"] = "likelihood"
     prompts: dict[str, str] = dataclasses.field(default_factory=dict)
     max_new_tokens: int = 32
@@ -106,7 +120,7 @@ class VideoLanguageSettings:
         unknown = [name for name in self.prompts if name not in PROMPTS]
         if unknown:
             raise ValueError(f"There are prompts for {', '.join(PROMPTS)}; there is none for {', '.join(unknown)}.")
-        self.prompts = PROMPTS | self.prompts
+        self.prompts = PROMPTS | {name: HARNESSES.get(prompt, prompt) for name, prompt in self.prompts.items()}
         for name, prompt in self.prompts.items():
             missing = [
                 place for place in ("{question}", "{candidates}") if place in PROMPTS[name] and place not in prompt
@@ -116,7 +130,7 @@ class VideoLanguageSettings:
 
     def _check_teacher(self) -> None:
         """Raises a `ValueError` if there is a teacher that sees no more than the anchor clip, or no use for it."""
-        of_anchor = self.max_frames if self.frames_per_clip == "adaptive" else self.frames_per_clip
+        of_anchor = self.frames_per_clip if isinstance(self.frames_per_clip, int) else self.max_frames
         if self.teacher_frames is None:
             if self.teacher_span:
                 raise ValueError("teacher_span needs teacher_frames, the frames of a clip that sees the span.")
@@ -127,6 +141,38 @@ class VideoLanguageSettings:
                 'teacher_frames needs sampling "siamese" and reasoning_weights "siamese", a soft label without the '
                 f"anchor's share; got {self.sampling!r} and {self.reasoning_weights!r}."
             )
+
+    def of_family(self, video_processor: Any) -> "VideoLanguageSettings":
+        r"""
+        Applies the settings of the family's own video processor, and fills in the sampling that it stands for.
+
+        Args:
+            video_processor ([`BaseVideoProcessor`]): The family's own. `fps` makes clips adaptive, from `min_frames`
+                to `max_frames` (or what `max_duration` or `num_frames` allow); else `num_frames` is their number.
+
+        Returns:
+            [`VideoLanguageSettings`]: the settings, in which `frames_per_clip` is not `"family"`.
+
+        Raises:
+            `ValueError`: If it has no such setting, or is to say how frames are sampled and does not.
+        """
+        name = type(video_processor).__name__
+        refuse_unknown_names(name, self.family_video_processor, list(video_processor.valid_kwargs.__annotations__))
+        for setting, value in self.family_video_processor.items():
+            setattr(video_processor, setting, value)
+        if self.frames_per_clip != "family":
+            return self
+        said = {setting: getattr(video_processor, setting, None) for setting in FAMILY_SAMPLING}
+        fps, number = said["fps"], said["num_frames"]
+        if fps is None and number is None:
+            raise ValueError(
+                f"The {name} says neither fps nor num_frames: set frames_per_clip, or fps and max_frames."
+            )
+        if fps is None:
+            return dataclasses.replace(self, frames_per_clip=number)
+        longest = round(fps * said["max_duration"]) if said["max_duration"] else number
+        limits = {"min_frames": said["min_frames"] or 1, "max_frames": said["max_frames"] or longest or MOST_FRAMES}
+        return dataclasses.replace(self, frames_per_clip="adaptive", fps=fps, **limits)
 
     def prompt(self, task: str) -> str:
         """Returns the wording of a task's questions."""
@@ -157,18 +203,21 @@ class VideoLanguageSettings:
         (Path(folder) / SETTINGS_NAME).write_text(text, encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **fields) -> "VideoLanguageSettings":
+    def from_pretrained(
+        cls, name_or_path: str | Path, file: str | Path | None = None, **fields
+    ) -> "VideoLanguageSettings":
         r"""
         Reads the settings beside a model; a model without such a file gets the defaults.
 
         Args:
             name_or_path (`str` or `Path`): Folder or hub name of the model or adapter.
-            fields: Settings over those of the file; `prompts` are merged.
+            file (`str` or `Path`, *optional*): A settings file, instead of the one beside the model.
+            fields: Settings over those of the file; dictionaries are merged.
 
         Raises:
             `ValueError`: If the file is not JSON, or a field does not exist.
         """
-        path = optional_file(name_or_path, SETTINGS_NAME)
+        path = file or optional_file(name_or_path, SETTINGS_NAME)
         try:
             saved = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
@@ -176,11 +225,11 @@ class VideoLanguageSettings:
         saved.pop("affinity_temperature", None)  # version 0.2.0 saved it
         known = [field.name for field in dataclasses.fields(cls)]
         refuse_unknown_names("VideoLanguageSettings", saved | fields, known)
-        prompts = saved.get("prompts", {}) | fields.get("prompts", {})
+        merged = {name: saved.get(name, {}) | fields.get(name, {}) for name in ("prompts", "family_video_processor")}
         try:
-            return cls(**(saved | fields | {"prompts": prompts}))
+            return cls(**(saved | fields | merged))
         except StrictDataclassError as error:
-            raise ValueError(f"The settings of {name_or_path}: {' '.join(str(error).split())}.") from None
+            raise ValueError(f"The settings of {file or name_or_path}: {' '.join(str(error).split())}.") from None
 
 
 __all__ = ["SETTINGS_NAME", "VideoLanguageSettings", "optional_file"]

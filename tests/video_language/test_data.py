@@ -33,6 +33,16 @@ def test_clips_are_siamese_and_their_times_true(tmp_path, write_video):
     assert [index_of(frame) for frame in again[0]] == [3, 11, 19, 27, 35]  # evaluation's: centred
 
 
+def test_frames_per_second_of_adaptive_clips(tmp_path, write_video):
+    path = write_video(tmp_path / "v.mp4", frames=40, fps=8)
+    sampler = VideoLanguageSettings(fps=2, max_frames=768).video_sampler()
+    clips = read_clips(sampler, str(path), training=True, seed=3, num_clips=3)
+    assert [len(seconds) for _, seconds, _ in clips] == [10] * 3  # of five seconds
+    assert all(np.allclose(np.diff(seconds), 0.5) for _, seconds, _ in clips)
+    ((_, seconds, _),) = read_clips(VideoLanguageSettings(fps=2, max_frames=7).video_sampler(), str(path))
+    assert len(seconds) == 7
+
+
 def test_times_of_a_span_are_those_of_the_video(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", frames=40, fps=8)
     sampler = VideoLanguageSettings(frames_per_clip=2).video_sampler()

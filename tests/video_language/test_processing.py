@@ -265,6 +265,57 @@ def test_settings_travel_in_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "family, said, expected",
+    [
+        ("qwen3_vl", {}, ("adaptive", 2, 4, 768)),
+        ("smolvlm", {}, ("adaptive", 1, 1, 8)),  # its num_frames is the most
+        ("qwen3_vl", {"min_frames": None, "max_frames": None, "max_duration": 300}, ("adaptive", 2, 1, 600)),
+        ("gemma4", {}, (32, 1.0, 5, 16)),
+    ],
+)
+def test_frames_are_sampled_as_the_family_says(family, said, expected):
+    own = tiny(family)[1]
+    for name, value in said.items():
+        setattr(own.video_processor, name, value)
+    processor = VideoLanguageProcessor(own, VideoLanguageSettings(frames_per_clip="family"))
+    settings = processor.settings
+    assert (settings.frames_per_clip, settings.fps, settings.min_frames, settings.max_frames) == expected
+    assert processor.video_processor.frames_per_clip == expected[0]
+
+
+def test_a_family_that_says_nothing_is_a_sentence():
+    with pytest.raises(ValueError, match="LlavaOnevisionVideoProcessor says neither fps nor num_frames"):
+        make("llava_onevision", frames_per_clip="family")
+    with pytest.raises(ValueError, match="Qwen3VLVideoProcessor has no setting 'sizes'; did you mean 'size'"):
+        make("qwen3_vl", family_video_processor={"sizes": 3})
+
+
+def test_a_budget_of_pixels_and_the_wording_of_a_harness_are_settings(tmp_path):
+    budget = {"size": {"shortest_edge": 4 * 64 * 96, "longest_edge": 16 * 64 * 96}}
+    processor = make(
+        "qwen3_vl", family_video_processor=budget, multiple_choice="letters", prompts={"letters": "video_mme"}
+    )
+    processor.save_pretrained(tmp_path)
+    again = VideoLanguageProcessor.from_pretrained(tmp_path)
+    asked = ["what ?"], [(frames(), [0.0, 1.0, 2.0, 3.0], 4.0)]
+    assert make("qwen3_vl")(*asked)["video_grid_thw"].tolist() == [[2, 2, 4]]
+    for one in (processor, again):
+        assert one(*asked)["video_grid_thw"].tolist() == [[2, 4, 6]]
+        assert one.question_text(CHOICE).splitlines()[1:] == ["which ?", "A. a cat", "B. a dog", "The best answer is:"]
+    # One file of settings for other models.
+    file = tmp_path / "settings.json"
+    file.write_text('{"fps": 2.0, "prompts": {"letters": "lmms_eval"}}')
+    settings = VideoLanguageSettings.from_pretrained(tmp_path, file, fps=3.0)
+    assert (
+        settings.fps == 3.0
+        and settings.prompts["letters"].endswith("directly.")
+        and not settings.family_video_processor
+    )
+    with pytest.raises(OSError, match="nowhere.json"):
+        VideoLanguageSettings.from_pretrained(tmp_path, tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
     "fields, said",
     [
         ({"num_clips": 1}, "at least 2 clips"),
