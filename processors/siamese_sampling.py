@@ -1,7 +1,5 @@
 """Which frames of a video its clips are made of: index arithmetic alone (SiaSamRea, Yu et al., NeurIPS 2021)."""
 
-from itertools import cycle
-
 import numpy as np
 
 
@@ -45,9 +43,8 @@ def sample_clips(
         frames_per_clip (`int`): B, frames of each clip.
         training (`bool`): Random starts, or at evaluation starts that depend on nothing but the other arguments.
         mode (`str`, *optional*, defaults to `"siamese"`):
-            `"siamese"` (paper); `"copies"` of the anchor (ablation); ClipBERT's `"random_windows"`, contiguous and
-            independent of each other; or `"dense"` (decision): siamese clips that share no frame with the anchor or
-            with each other, so that together they see the whole video densely, see [`_dense_clips`].
+            `"siamese"` (paper); `"copies"` of the anchor (ablation); or ClipBERT's `"random_windows"`, contiguous and
+            independent of each other.
         window (`float`, *optional*, defaults to 0.5):
             Greatest distance of a siamese start from the anchor's, in intervals (decision). It widens when it holds
             too few starts; starts repeat only when the whole video is exhausted.
@@ -59,7 +56,7 @@ def sample_clips(
 
     Returns:
         `numpy.ndarray` of shape `(clips, frames)`: indices in [0, num_video_frames). A video of fewer frames than a
-        clip repeats its last frame; the siamese clips of `"dense"` repeat all frames evenly.
+        clip repeats its last frame.
 
     Raises:
         `ValueError`: If an argument is out of range; the message says which.
@@ -82,18 +79,13 @@ def sample_clips(
     interval = max(1, num_video_frames // frames_per_clip)
     last_start = max(0, num_video_frames - 1 - (frames_per_clip - 1) * interval)
     anchor = int(generator.integers(last_start + 1)) if training else _spread_start(last_start, *offset)
-    if mode == "dense":
-        clip = np.minimum(anchor + interval * np.arange(frames_per_clip), num_video_frames - 1)
-        return np.concatenate(
-            [clip[None], _dense_clips(clip, num_video_frames, num_clips - 1, generator if training else None)]
-        )
     if mode == "copies":
         siamese = np.full(num_clips - 1, anchor)
     elif mode == "siamese":
         reach = int(np.ceil(window * interval))
         siamese = _siamese_starts(anchor, last_start, reach, num_clips - 1, generator if training else None)
     else:
-        raise ValueError(f"There is no sampling mode {mode!r}; choose siamese, copies, random_windows or dense.")
+        raise ValueError(f"There is no sampling mode {mode!r}; choose siamese, copies or random_windows.")
     starts = np.concatenate([[anchor], siamese]).astype(np.int64)  # (clips,)
     indices = starts[:, None] + interval * np.arange(frames_per_clip)  # (clips, frames)
     return np.minimum(indices, num_video_frames - 1)
@@ -142,48 +134,6 @@ def _siamese_starts(
     if generator is not None:
         return generator.choice(nearby, size=count, replace=False)
     return nearby[np.linspace(0, len(nearby) - 1, count).round().astype(int)]
-
-
-def _dense_clips(
-    anchor: np.ndarray, num_video_frames: int, count: int, generator: np.random.Generator | None
-) -> np.ndarray:
-    r"""
-    Siamese clips that are dense together with the anchor, each of which sees the whole video (decision).
-
-    The video is cut into as many equal parts as all N clips have frames, N * B. Each of the anchor's frames is in
-    another part; each further part gives one frame, as far from its beginning as the anchor's first frame is from
-    that of its own. So the union of the clips has one frame in every part, and is a uniform sampling where N * B
-    divides the length. In the order of time, these frames are dealt to the siamese clips in turn. Which clip is the
-    first, second and so on to take a frame is random in training.
-
-    A video of fewer than N * B frames gives all of them, those that the anchor lacks first. Then frames repeat, evenly
-    over the video, and each as often as any other or once more.
-
-    Args:
-        anchor (`np.ndarray` of shape `(frames,)`): The anchor's frames.
-        num_video_frames (`int`): Frames of the video.
-        count (`int`): N - 1, the siamese clips.
-        generator (`numpy.random.Generator`, *optional*): Draws the order of the clips; without it, that of time.
-
-    Returns:
-        `np.ndarray` of shape `(count, frames)`: indices, rising in each clip.
-    """
-    frames, missing = len(anchor), count * len(anchor)
-    parts = missing + frames
-    if num_video_frames >= parts and count:
-        edges = -(-np.arange(parts + 1) * num_video_frames // parts)  # first frame of each part, and the end
-        of_anchor = np.searchsorted(edges, anchor, side="right") - 1
-        free = np.delete(np.arange(parts), of_anchor)
-        chosen = np.minimum(edges[free] + anchor[0] - edges[of_anchor[0]], edges[free + 1] - 1)
-    else:
-        groups = cycle([np.setdiff1d(np.arange(num_video_frames), anchor), np.unique(anchor)])
-        chosen = np.empty(0, dtype=np.int64)
-        while len(chosen) < missing:
-            group = next(groups)
-            number = min(missing - len(chosen), len(group))
-            chosen = np.append(chosen, group[(2 * np.arange(number) + 1) * len(group) // (2 * max(number, 1))])
-    clips = np.sort(chosen).reshape(frames, count).T  # (clips, frames)
-    return clips if generator is None else generator.permutation(clips)
 
 
 def _windows(

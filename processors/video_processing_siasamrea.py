@@ -76,9 +76,8 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
         max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
         sampling (`str`, *optional*, defaults to `"siamese"`):
-            `"siamese"` (paper), `"copies"` of the anchor (ablation), ClipBERT's `"random_windows"`, whose clips last
-            `frames_per_clip / fps` seconds, or `"dense"` (decision): siamese clips over the whole video that share no
-            frame with the anchor or with each other.
+            `"siamese"` (paper), `"copies"` of the anchor (ablation), or ClipBERT's `"random_windows"`, whose clips
+            last `frames_per_clip / fps` seconds.
         window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals (decision).
         antialias (`bool`, *optional*, defaults to `True`): Whether resizing smooths; ClipBERT does not.
         round_frames (`bool`, *optional*, defaults to `True`):
@@ -101,7 +100,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     frames_per_clip: int | Literal["adaptive"] | None
     min_frames: int | None
     max_frames: int | None
-    sampling: Literal["siamese", "copies", "random_windows", "dense"] | None
+    sampling: Literal["siamese", "copies", "random_windows"] | None
     window: float | int | None
     antialias: bool | None
     round_frames: bool | None

@@ -65,8 +65,8 @@ class VideoLanguageSettings:
             videos share a forward pass.
         min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
         max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
-        sampling (`str`, *optional*, defaults to `"siamese"`): `"siamese"`, `"copies"`,
-            `"random_windows"` or `"dense"`, see [`SiaSamReaVideoProcessor`].
+        sampling (`str`, *optional*, defaults to `"siamese"`): `"siamese"`, `"copies"` or
+            `"random_windows"`, see [`SiaSamReaVideoProcessor`].
         window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals.
         teacher_frames (`int`, *optional*):
             Frames of each siamese clip: those of the anchor, and further ones spread over the video. Their soft label
@@ -102,7 +102,7 @@ class VideoLanguageSettings:
     frames_per_clip: int | Literal["adaptive", "family"] = "adaptive"
     min_frames: int = 5
     max_frames: int = 16
-    sampling: Literal["siamese", "copies", "random_windows", "dense"] = "siamese"
+    sampling: Literal["siamese", "copies", "random_windows"] = "siamese"
     window: float | int = 0.5
     teacher_frames: int | None = None
     teacher_span: bool = False

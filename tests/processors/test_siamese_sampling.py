@@ -100,56 +100,6 @@ def test_copies_repeat_the_anchor():
     assert (indices == indices[0]).all()
 
 
-def test_dense_clips_make_a_uniform_sampling_with_the_anchor():
-    # 24 frames in 3 * 4 parts of two: the anchor's interval is 6 and its centred start 2, so all even frames are seen.
-    dense = {"mode": "dense", "clips": 3, "frames": 4}
-    expected = [[2, 8, 14, 20], [0, 6, 12, 18], [4, 10, 16, 22]]
-    np.testing.assert_array_equal(sample(24, training=False, **dense), expected)
-    # From another anchor start the odd ones are: 3 is the second frame of its part.
-    np.testing.assert_array_equal(sample(24, training=False, offset=(1, 6), **dense)[0], [3, 9, 15, 21])
-    assert set(sample(24, training=False, offset=(1, 6), **dense).ravel()) == set(range(1, 24, 2))
-    # 26 frames: parts begin at 0 3 5 7 9 11 13 16 18 20 22 24, so those at 0 and 13 have a third frame.
-    expected = [[3, 9, 15, 21], [0, 7, 16, 22], [5, 11, 18, 24]]
-    np.testing.assert_array_equal(sample(26, training=False, **dense), expected)
-
-
-def test_a_short_video_gives_dense_clips_all_its_frames_before_any_repeats():
-    dense = {"mode": "dense", "training": False}
-    # The anchor lacks 0 2 4 6 8 9, and the two that are missing are from the anchor's four, evenly.
-    expected = [[1, 3, 5, 7], [0, 3, 6, 8], [2, 4, 7, 9]]
-    np.testing.assert_array_equal(sample(10, clips=3, frames=4, **dense), expected)
-    np.testing.assert_array_equal(sample(3, clips=2, frames=4, **dense), [[0, 1, 2, 2], [0, 1, 1, 2]])
-    assert (sample(1, clips=3, frames=2, **dense) == 0).all()
-    np.testing.assert_array_equal(sample(9, clips=1, frames=3, **dense), [[1, 4, 7]])
-
-
-@pytest.mark.parametrize(("clips", "frames"), [(9, 16), (2, 8), (13, 3), (3, 1)])
-@pytest.mark.parametrize("training", [True, False])
-def test_dense_clips_of_every_length(clips, frames, training):
-    parts = clips * frames
-    for length in [*range(1, 2 * parts, 3), parts - 1, parts, parts + 1, 1000, 9999]:
-        indices = sample(length, seed=length, training=training, clips=clips, frames=frames, mode="dense")
-        assert indices.shape == (clips, frames) and indices.min() >= 0 and indices.max() < length
-        anchor = sample(length, seed=length, training=training, clips=1, frames=frames)[0]
-        np.testing.assert_array_equal(indices[0], anchor)  # the paper's
-        seen, times = np.unique(indices, return_counts=True)
-        if length >= parts:  # one frame in each equal part of the video
-            np.testing.assert_array_equal(seen * parts // length, np.arange(parts))
-            in_turn = np.sort(indices[1:].ravel()).reshape(frames, clips - 1)
-            np.testing.assert_array_equal(np.sort(indices[1:].T), in_turn)  # each clip from the first to the last
-        elif length >= frames:
-            assert len(seen) == length and times.max() - times.min() <= 1
-            assert (np.diff(indices, axis=1) > 0).all()
-        else:
-            assert len(seen) == length
-
-
-def test_training_draws_the_order_of_dense_clips():
-    first = {tuple(np.argsort(sample(24, seed=seed, clips=4, frames=2, mode="dense")[1:, 0])) for seed in range(60)}
-    assert len(first) == 6
-    np.testing.assert_array_equal(sample(24, seed=3, mode="dense"), sample(24, seed=3, mode="dense"))
-
-
 def test_clipberts_windows():
     indices = sample(300, frames=4, mode="random_windows", window_frames=50)
     np.testing.assert_array_equal(indices - indices[:, :1], np.tile([0, 16, 32, 49], (9, 1)))
@@ -167,7 +117,7 @@ def test_adaptive_frames():
     ("kwargs", "sentence"),
     [
         ({"length": 0}, "got 0 frames"),
-        ({"length": 9, "mode": "nearby"}, "no sampling mode 'nearby'"),
+        ({"length": 9, "mode": "dense"}, "no sampling mode 'dense'"),
         ({"length": 9, "mode": "random_windows"}, "needs window_frames"),
     ],
 )
