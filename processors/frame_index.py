@@ -16,6 +16,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from .frame_index_store import index_file, read_index, write_index
 from .video_source import VideoDecodingError
 
 
@@ -24,10 +25,12 @@ LARGE_PIXELS = 1 << 24  # of a frame, beyond which few threads decode, each of w
 MAX_PACKETS = 1 << 23  # 38 hours at 60 frames per second
 MAX_BYTES = 8  # read in packets, for each byte of the file: more is a table that points again and again to the same
 CACHED_FRAMES = 1 << 21  # frames of all indices that a process remembers
+STORED_BYTES = 1 << 22  # of a file: reading a smaller one costs little
 # Containers that give each frame its time. Others leave times out or guess them: their head is decoded for comparison.
 TIMED_CONTAINERS = ("mov,mp4", "matroska", "flv")
 COMPARED_FRAMES = 32
-CHECKED_FRAMES = 250  # decoded to see whether they come in the order of their times, where that is in doubt
+# Decoded to see whether they come in the order of their times, where that is in doubt.
+CHECKED_FRAMES, CHECKED_PLACES = 250, 8
 JUMP, BACK = 10.0, 0.1  # seconds forwards and backwards from which ffmpeg takes a clock for a new one
 WIDEST_PIXEL = 16  # times as wide as high, or as high as wide; beyond it the file's word is not believed (decision)
 # They are decoded from the start, whatever is marked as a key frame: pictures of the first two are drawn over earlier
@@ -82,29 +85,50 @@ class FrameIndex:
     entries: np.ndarray
 
 
+# Threads share it. Each step is atomic, so that it needs no lock, which a forked worker might wait for in vain.
 _remembered: dict[tuple, FrameIndex] = {}
 
 
 def frame_index(name: str, path: str) -> FrameIndex:
     r"""
-    The index of a video file; a process remembers those of the last files.
+    Returns the index of a video file. A process remembers those of the last files, and those of large files are kept
+    on disk, see [`index_file`].
 
     Args:
         name (`str`): What errors call the video.
         path (`str`): The file.
-
-    Returns:
-        [`FrameIndex`]
 
     Raises:
         [`VideoDecodingError`]: If it is no video, has no picture that can be decoded, or its tables are absurd.
     """
     status = os.stat(path)
     key = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-    index = _remembered.pop(key, None) or _make_index(name, path, status.st_size)
-    _remembered[key] = index
-    while len(_remembered) > 1 and sum(len(each.times) for each in _remembered.values()) > CACHED_FRAMES:
-        del _remembered[next(iter(_remembered))]
+    index = _remembered.pop(key, None)
+    if index is not None:
+        _remembered[key] = index
+        return index
+    index = _remembered[key] = _stored_index(name, path, status)
+    remembered = list(_remembered.items())
+    frames = sum(len(each.times) for _, each in remembered)
+    for old, each in remembered[:-1]:
+        if frames <= CACHED_FRAMES:
+            break
+        frames -= len(each.times)
+        _remembered.pop(old, None)
+    return index
+
+
+def _stored_index(name: str, path: str, status: os.stat_result) -> FrameIndex:
+    """The index from disk; or a new one, which is kept there if it was costly: the whole file was read or decoded."""
+    file = index_file(path, status)
+    fields = None if file is None else read_index(file)
+    if fields is not None and set(fields) == set(FrameIndex.__dataclass_fields__):
+        pts = fields["pts"] if len(fields["pts"]) else None
+        return FrameIndex(**fields | {"tick": Fraction(*fields["tick"].tolist()), "pts": pts})
+    index = _make_index(name, path, status.st_size)
+    if file is not None and (status.st_size >= STORED_BYTES or index.pts is None):
+        pts = () if index.pts is None else index.pts
+        write_index(file, vars(index) | {"tick": index.tick.as_integer_ratio(), "pts": pts})
     return index
 
 
@@ -218,10 +242,10 @@ def _make_index(name: str, path: str, size: int) -> FrameIndex:
         reorders = stream.codec_context.has_b_frames
         # An AVI tells when frames are shown, but not which, and so do other containers that got their times from one:
         # if pictures are coded in another order, they must be counted.
-        if shown is not None and reorders and container.format.name == "avi":
-            shown = None
-        if shown is not None and reorders and (np.diff(packets["pts"]) > 0).all() and not _comes_in_order(name, path):
-            shown = None
+        if shown is not None and reorders:
+            is_avi, rises = container.format.name == "avi", (np.diff(packets["pts"]) > 0).all()
+            if is_avi or (rises and not _comes_in_order(name, path, packets)):
+                shown = None
         if shown is None:
             told = np.sort((packets["pts"] + shift)[~packets["hidden"]]) if packets else None
             times, first_time = _count_frames(name, path, told)
@@ -259,8 +283,7 @@ def _read_packets(
     All packets in decoding order, empty where times are missing; the first frame; the times of the first frames; and
     whether the file could be read to its end without damage.
     """
-    columns = {column: [] for column in ("pts", "dts", "duration", "key", "hidden")}
-    first, head, whole, read = None, [], True, 0
+    rows, first, head, whole, read = [], None, [], True, 0
     first_key = None  # its time; what comes before may be the end of something that is cut away
     compared = COMPARED_FRAMES
     if container.format.name.startswith(TIMED_CONTAINERS):
@@ -290,19 +313,16 @@ def _read_packets(
                 whole = whole and first_key is None
         if packet.size:
             whole = whole and (first_key is None or not packet.is_corrupt)
-            columns["pts"].append(packet.pts)
-            columns["dts"].append(packet.dts)
-            columns["duration"].append(packet.duration or 0)
-            columns["key"].append(packet.is_keyframe)
-            columns["hidden"].append(packet.is_discard or (hides is not None and hides(memoryview(packet))))
-    if not columns["pts"] or None in columns["pts"]:
+            hidden = packet.is_discard or (hides is not None and hides(memoryview(packet)))
+            rows.append((packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, hidden))
+    columns = dict(zip(("pts", "dts", "duration", "key", "hidden"), zip(*rows)))
+    if not rows or None in columns["pts"]:
         return {}, first, head, whole
-    known = [place for place, dts in enumerate(columns["dts"]) if dts is not None]
-    if not known:
+    last = next((dts for dts in columns["dts"] if dts is not None), None)
+    if last is None:
         columns["dts"] = np.maximum.accumulate(columns["pts"])
-    elif len(known) < len(columns["dts"]):  # such as the first ones of Matroska
-        nearest = np.maximum(np.searchsorted(known, range(len(columns["dts"])), side="right") - 1, 0)
-        columns["dts"] = [columns["dts"][known[place]] for place in nearest]
+    else:  # some may lack it, such as the first ones of Matroska
+        columns["dts"] = [last := last if dts is None else dts for dts in columns["dts"]]
     return {column: np.array(values) for column, values in columns.items()}, first, head, whole
 
 
@@ -340,12 +360,20 @@ def _clock_shift(container: InputContainer, stream: VideoStream, packets: Packet
     return -np.concatenate([[0], np.cumsum(gaps)]), bool(back.any())
 
 
-def _comes_in_order(name: str, path: str) -> bool:
-    """Whether a decoder gives the first frames in the order of their times."""
+def _comes_in_order(name: str, path: str, packets: Packets) -> bool:
+    """Whether a decoder gives frames in the order of their times, looked at behind a few key frames of the file."""
+    keys = packets["dts"][packets["key"]]
+    keys = keys[np.unique(np.linspace(0, len(keys) - 1, CHECKED_PLACES).astype(int))].tolist() if len(keys) else []
     with open_video(name, path, threads=1) as (container, stream):
-        frames = decode_packets(stream, read_packets(container, stream))
-        times = [frame.pts for frame in islice(frames, CHECKED_FRAMES) if frame is not None]
-    return None not in times and bool((np.diff(times) >= 0).all())
+        for place, dts in enumerate(keys or [0]):
+            if place:
+                container.seek(dts, stream=stream)
+            frames = decode_packets(stream, read_packets(container, stream))
+            few = islice(frames, CHECKED_FRAMES // max(1, len(keys)))
+            times = [frame.pts for frame in few if frame is not None]
+            if None in times or (np.diff(times) < 0).any():
+                return False
+    return True
 
 
 def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | None:

@@ -15,18 +15,18 @@ EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr",
 
 
 def is_frames(video: Any) -> bool:
-    """Whether a video is frames: an array, a tensor or a list."""
+    """Says whether a video is frames: an array, a tensor or a list."""
     return isinstance(video, (np.ndarray, torch.Tensor, list, tuple))
 
 
 def is_image(frame: Any) -> bool:
-    """Whether something is one picture: an image, or an array of at most three dimensions."""
+    """Says whether something is one picture: an image, or an array of at most three dimensions."""
     return isinstance(frame, Image.Image) or (isinstance(frame, (np.ndarray, torch.Tensor)) and frame.ndim < 4)
 
 
 def count_frames(video: np.ndarray | torch.Tensor | Sequence[Any]) -> int:
     r"""
-    The number of frames.
+    Counts the frames.
 
     Args:
         video (`np.ndarray`, `torch.Tensor` or list):
@@ -46,7 +46,7 @@ def count_frames(video: np.ndarray | torch.Tensor | Sequence[Any]) -> int:
 
 def pick_frames(video: np.ndarray | torch.Tensor | Sequence[Any], indices: np.ndarray) -> torch.Tensor:
     r"""
-    Frames at given indices. Of a list, only these are opened.
+    Picks the frames at given indices. Of a list, only these are opened.
 
     Args:
         video (`np.ndarray`, `torch.Tensor` or list): As [`count_frames`] accepts it.
@@ -60,25 +60,25 @@ def pick_frames(video: np.ndarray | torch.Tensor | Sequence[Any], indices: np.nd
     """
     if isinstance(video, (list, tuple)):
         unique, inverse = np.unique(indices, return_inverse=True)
-        return _stack({number: _image(video[number], number) for number in unique.tolist()})[torch.as_tensor(inverse)]
+        frames = [_image(video[number], number) for number in unique.tolist()]
+        if len(sizes := {tuple(frame.shape[1:]) for frame in frames}) > 1:
+            raise VideoDecodingError(NAME, f"its frames must have one height and width; got {sorted(sizes)}")
+        return torch.stack(frames)[torch.as_tensor(inverse)]
     frames = torch.as_tensor(video[indices])  # (indices, height, width, 3) or (indices, 3, height, width)
     return frames if frames.shape[1] == 3 else frames.permute(0, 3, 1, 2)
 
 
 def _check(array: np.ndarray | torch.Tensor, what: str, dimensions: int, shapes: str) -> None:
     """Raises if an array is not made of whole pixel values with three channels."""
-    if array.ndim != dimensions or 3 not in (array.shape[-1], array.shape[-3]):
-        raise VideoDecodingError(NAME, f"{what} must have the shape {shapes}; got {tuple(array.shape)}")
+    shape = tuple(array.shape)
+    if len(shape) != dimensions or 3 not in (shape[-1], shape[-3]) or not all(shape[1:]):
+        raise VideoDecodingError(NAME, f"{what} must have the shape {shapes}; got {shape}")
     if array.dtype not in (np.uint8, torch.uint8):
         raise VideoDecodingError(NAME, f"{what} must be uint8, from 0 to 255; got {array.dtype}")
-    if isinstance(array, torch.Tensor) and array.layout is not torch.strided:
-        raise VideoDecodingError(NAME, f"{what} must be a dense tensor; got the layout {array.layout}")
-    if not all(array.shape[1:]):
-        raise VideoDecodingError(NAME, f"{what} have no pixels; the shape is {tuple(array.shape)}")
 
 
 def _image(frame: Any, number: int) -> torch.Tensor:
-    """A frame of a list as `(3, height, width)`."""
+    """Returns a frame of a list as `(3, height, width)`."""
     if is_source(frame):
         with local_file(frame) as path:
             try:
@@ -93,7 +93,7 @@ def _image(frame: Any, number: int) -> torch.Tensor:
         return _pixels(frame, number)
     if not isinstance(frame, (np.ndarray, torch.Tensor)):
         raise VideoDecodingError(
-            NAME, f"frame {number} must be an image, an array or an image file; got a {type(frame).__name__}"
+            NAME, f"frame {number} must be an image or an image file; got a {type(frame).__name__}"
         )
     _check(frame, f"frame {number}", 3, "(height, width, 3) or (3, height, width)")
     frame = torch.as_tensor(frame)
@@ -102,22 +102,8 @@ def _image(frame: Any, number: int) -> torch.Tensor:
 
 def _pixels(image: Image.Image, number: int) -> torch.Tensor:
     if image.mode not in EIGHT_BITS:
-        raise VideoDecodingError(
-            NAME, f"frame {number} must have 8 bits a channel, such as RGB; its mode is {image.mode!r}"
-        )
+        raise VideoDecodingError(NAME, f"frame {number} must have 8 bits per channel; its mode is {image.mode!r}")
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
-def _stack(frames: dict[int, torch.Tensor]) -> torch.Tensor:
-    """Frames `(3, height, width)` of one size, by number, as `(frames, 3, height, width)`."""
-    (first, reference), *others = frames.items()
-    for number, frame in others:
-        if frame.shape != reference.shape:
-            sizes = [f"{width} x {height}" for _, height, width in (reference.shape, frame.shape)]
-            raise VideoDecodingError(
-                NAME, f"its frames must have one size; frame {first} has {sizes[0]} pixels, frame {number} {sizes[1]}"
-            )
-    return torch.stack(list(frames.values()))
 
 
 __all__ = ["count_frames", "is_frames", "is_image", "pick_frames"]

@@ -112,17 +112,13 @@ class SiaSamReaProcessor(ProcessorMixin):
         """Returns token ids, one row per question, or per question and candidate."""
         if self._process != os.getpid():  # a fork copies the locks inside of the tokenizer, too
             self.tokenizer, self._process = deepcopy(self.tokenizer), os.getpid()
-        kwargs = dict(kwargs)
-        return_tensors = kwargs.pop("return_tensors", None)
         limit = kwargs.get("max_length") or self.tokenizer.model_max_length if kwargs.get("truncation") else None
         rows = self._rows(questions, candidates, limit)
-        encoded = self.tokenizer(rows, return_tensors=return_tensors, **kwargs)
+        encoded = self.tokenizer(rows, **kwargs | {"return_tensors": None})
         if candidates is None:
             return dict(encoded)
         # (questions * candidates, length) to (questions, candidates, length)
         count = len(rows) // len(questions)
-        if return_tensors is not None:
-            return {name: value.reshape(len(questions), count, -1) for name, value in encoded.items()}
         starts = range(0, len(rows), count)
         return {name: [value[start : start + count] for start in starts] for name, value in encoded.items()}
 

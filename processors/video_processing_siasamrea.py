@@ -231,7 +231,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         batch = _stack(clips)  # (videos, clips, frames, 3, height, width)
         mask = torch.tensor([[int(frame < clip.shape[1]) for frame in range(batch.shape[2])] for clip in clips])
         if kwargs["do_rescale"] or kwargs["do_normalize"]:
-            batch = self._normalize(batch, **kwargs)
+            batch = self.normalize_frames(batch, **kwargs)
         features = BatchFeature({"pixel_values_videos": batch, "frame_mask": mask})
         features = features.convert_to_tensors(kwargs["return_tensors"])
         if kwargs["return_metadata"]:
@@ -352,28 +352,26 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         """One video's resized frames `(clips, frames, 3, height, width)`, each decoded and resized once."""
 
         def resize(frames: torch.Tensor) -> torch.Tensor:
-            return self._resize(frames.to(kwargs["device"] or "cpu"), **kwargs)
+            return self.resize_frames(frames.to(kwargs["device"] or "cpu"), **kwargs)
 
         spans = {"start": start, "end": end, "seed": seed}
         sampled = self.sample_clips_of(video, transform=resize, **kwargs | spans)
         clips = sampled.frames.index_select(0, sampled.positions.flatten().to(sampled.frames.device))
         return clips.unflatten(0, sampled.positions.shape), sampled.metadata
 
-    def resize_frames(self, frames: torch.Tensor) -> torch.Tensor:
+    def resize_frames(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
         """
         Resizes, rounds, crops and pads frames as the settings say; [`~SiaSamReaVideoProcessor.normalize_frames`] comes
         next.
 
         Args:
             frames (`torch.Tensor` of shape `(frames, 3, height, width)`): Pixel values from 0 to 255, RGB.
+            kwargs: Settings; the processor's own by default.
 
         Returns:
             `torch.Tensor` of shape `(frames, 3, new height, new width)`: uint8 if they are rounded, else float32.
         """
-        return self._resize(frames, **self._settings({}))
-
-    def _resize(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
-        """Resizes, rounds, crops and pads frames `(frames, 3, height, width)`."""
+        kwargs = self._settings(kwargs)
         size = _resized(*frames.shape[-2:], kwargs["size"]) if kwargs["do_resize"] else frames.shape[-2:]
         if size != tuple(frames.shape[-2:]):
             padded = (max(size), max(size)) if kwargs["do_pad"] and not kwargs["do_center_crop"] else size
@@ -385,20 +383,18 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             frames = nn.functional.pad(frames, (0, max(height, width) - width, 0, max(height, width) - height))
         return frames
 
-    def normalize_frames(self, frames: torch.Tensor) -> torch.Tensor:
+    def normalize_frames(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
         """
         Rescales, normalises and orders the channels of frames as the image encoder expects them, on their device.
 
         Args:
             frames (`torch.Tensor` of shape `(..., 3, height, width)`): Pixel values from 0 to 255, RGB.
+            kwargs: Settings; the processor's own by default.
 
         Returns:
             `torch.Tensor` of the same shape, float32: what the whole preprocessing gives.
         """
-        names = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "channel_order")
-        return self._normalize(frames, **{name: getattr(self, name) for name in names})
-
-    def _normalize(self, frames: torch.Tensor, **kwargs) -> torch.Tensor:
+        kwargs = self._settings(kwargs)
         frames = frames.to(torch.float32, copy=True)
         if kwargs["do_rescale"]:
             frames *= kwargs["rescale_factor"]

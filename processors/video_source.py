@@ -3,8 +3,10 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -88,13 +90,10 @@ def local_file(video: VideoSource) -> Iterator[str]:
         video = video["path"] if video.get("bytes") is None else video["bytes"]
     name = source_name(video)
     if isinstance(video, (bytes, bytearray, memoryview)):
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(bytes(video))
-            yield _finished(name, file)
-    elif is_file_object(video):
-        with tempfile.NamedTemporaryFile() as file:
-            _copy_file_object(name, video, file)
-            yield _finished(name, file)
+        video = BytesIO(bytes(video))
+    if is_file_object(video):
+        with _temporary(name, partial(_copy_file_object, name, video)) as path:
+            yield path
     elif not isinstance(video, (str, os.PathLike)):
         raise VideoDecodingError(
             name,
@@ -110,12 +109,8 @@ def local_file(video: VideoSource) -> Iterator[str]:
     elif scheme in ("http", "https"):
         suffix = Path(re.split(r"[?#]", name)[0]).suffix
         suffix = suffix if re.fullmatch(r"\.\w{1,8}", suffix, re.ASCII) else ""
-        with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-            try:
-                download(name, file)
-            except DownloadError as error:
-                raise VideoDecodingError(name, str(error)) from None
-            yield _finished(name, file, "the download is empty")
+        with _temporary(name, partial(download, name), suffix) as path:
+            yield path
     elif scheme not in (None, "file"):
         known = ", ".join(("file", "http", "https", *SCHEMES))
         raise VideoDecodingError(name, f"an address must begin with one of {known}, not {scheme}")
@@ -159,18 +154,27 @@ def _existing(name: str) -> str:
 @contextmanager
 def _plain(path: str) -> Iterator[str]:
     """Gives another name to a path that is not UTF-8 or that a decoder could take for a pattern of names."""
-    try:
-        path.encode()
-        plain = "%" not in path
-    except UnicodeEncodeError:
-        plain = False
-    if not plain:
+    if "%" not in path and path.isprintable():
+        yield path
+    else:
         with tempfile.TemporaryDirectory() as folder:
             link = os.path.join(folder, "video")
             os.symlink(path, link)
             yield link
-    else:
-        yield path
+
+
+@contextmanager
+def _temporary(name: str, write: Callable[[BinaryIO], None], suffix: str = "") -> Iterator[str]:
+    """Gives the path of a temporary file with what `write` writes."""
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        try:
+            write(file)
+        except DownloadError as error:
+            raise VideoDecodingError(name, str(error)) from None
+        file.flush()
+        if not file.tell():
+            raise VideoDecodingError(name, "there are no bytes in it")
+        yield file.name
 
 
 def _copy_file_object(name: str, video: Any, file: BinaryIO) -> None:
@@ -199,14 +203,6 @@ def _piece(video: Any) -> bytes:
     if not isinstance(piece, (bytes, bytearray, memoryview)):
         raise TypeError(f"it gives {type(piece).__name__} instead of bytes; open files with mode 'rb'")
     return piece
-
-
-def _finished(name: str, file: Any, if_empty: str = "there are no bytes in it") -> str:
-    """Returns the path of a temporary file that was written."""
-    file.flush()
-    if not file.tell():
-        raise VideoDecodingError(name, if_empty)
-    return file.name
 
 
 __all__ = [

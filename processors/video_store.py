@@ -1,13 +1,12 @@
 """Downloads a video from a store such as s3://, through fsspec, into a cache of bounded size."""
 
 import hashlib
-import os
-import tempfile
 import time
 from pathlib import Path
 
 import fsspec
 
+from .disk_cache import cache_folder, delete_unused, new_file, note_use
 from .video_download import DownloadError, DownloadLimits, current_limits
 
 
@@ -15,11 +14,6 @@ SCHEMES = ("s3", "gs", "hf")
 CACHE_BYTES = 20 << 30  # of the whole cache (decision)
 IN_USE_SECONDS = 600  # a video that was asked for since then is not deleted
 PIECE = 1 << 20  # bytes
-
-
-def cache_folder() -> Path:
-    """Returns the folder of downloaded videos: `siasamrea/videos` in the user's folder of caches."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siasamrea" / "videos"
 
 
 def stored_file(address: str) -> str:
@@ -42,13 +36,11 @@ def stored_file(address: str) -> str:
     try:
         store, place = fsspec.core.url_to_fs(address)
         key = hashlib.sha256(f"{address} {store.ukey(place)}".encode()).hexdigest()
-        path = cache_folder() / f"{key}{Path(place).suffix}"
-        if path.exists():
-            os.utime(path)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path = cache_folder("videos") / f"{key}{Path(place).suffix}"
+        if not path.exists():
             _download(store, place, path, limits)
-            _delete_oldest(path.parent)
+            delete_unused(path.parent, CACHE_BYTES, IN_USE_SECONDS)
+        note_use(path)
         return str(path)
     except DownloadError:
         raise
@@ -62,32 +54,17 @@ def stored_file(address: str) -> str:
 
 
 def _download(store: fsspec.AbstractFileSystem, place: str, path: Path, limits: DownloadLimits) -> None:
-    """Writes a file beside its path and moves it there when it is whole, so that a kill leaves nothing half."""
+    """Downloads a file."""
     end, received, announced = time.monotonic() + limits.max_seconds, 0, store.size(place) or 0
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            with store.open(place, "rb") as remote:
-                while max(received, announced) <= limits.max_bytes and time.monotonic() < end:
-                    piece = remote.read(PIECE)
-                    received += file.write(piece)
-                    if not piece:
-                        return os.replace(file.name, path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
-    if max(received, announced) > limits.max_bytes:
-        raise DownloadError(f"the download is larger than the limit of {limits.max_bytes} bytes")
-    raise DownloadError(f"the download took longer than the limit of {limits.max_seconds:g} s")
-
-
-def _delete_oldest(folder: Path) -> None:
-    """Deletes files from the one that was not asked for the longest on, until the cache is small enough."""
-    files = sorted((status.st_mtime, status.st_size, path) for path in folder.iterdir() if (status := path.stat()))
-    size = sum(length for _, length, _ in files)
-    for used, length, path in files:
-        if size <= CACHE_BYTES or used > time.time() - IN_USE_SECONDS:
-            break
-        path.unlink(missing_ok=True)
-        size -= length
+    with new_file(path) as file, store.open(place, "rb") as remote:
+        while max(received, announced) <= limits.max_bytes and time.monotonic() < end:
+            piece = remote.read(PIECE)
+            received += file.write(piece)
+            if not piece:
+                return
+        if max(received, announced) > limits.max_bytes:
+            raise DownloadError(f"the download is larger than the limit of {limits.max_bytes} bytes")
+        raise DownloadError(f"the download took longer than the limit of {limits.max_seconds:g} s")
 
 
 __all__ = ["SCHEMES", "stored_file"]

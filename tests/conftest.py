@@ -62,6 +62,15 @@ def example() -> Iterator[Callable[[str], ModuleType]]:
         yield importlib.import_module
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_frame_indices_of_other_runs(tmp_path_factory) -> Iterator[None]:
+    """Keeps frame indices of this run alone, so that each run tests the code that makes them."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modeling_siasamrea.processors.frame_index_store.cache_folder", lambda name: folder / name)
+        yield
+
+
 @pytest.fixture
 def memory_as_it_was() -> Iterator[None]:
     """New memory is full of NaN, so that a parameter that nothing initialises shows."""

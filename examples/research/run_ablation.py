@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaVideoProcessor
-from modeling_siasamrea.preparation.sample_data import make_sample_data
+from modeling_siasamrea.preparation.sample_data import (
+    COLORS,
+    DIGITS,
+    MAX_REPEATS,
+    NUM_CANDIDATES,
+    SHAPES,
+    SampleData,
+    make_sample_data,
+    write_story,
+)
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "run_videoqa.py"
@@ -87,31 +97,46 @@ def keep_answers(rows: list[dict], share: float) -> list[dict]:
     ]
 
 
-def make_data(folder: Path, answers_kept: float = 1.0, **parameters) -> None:
-    """Makes a generated data set, and of its training rows a file with a share of their answers."""
+def answer_wrongly(rows: list[dict], share: float, seed: int) -> list[dict]:
+    """The rows of a video, by chance each with another answer of its kind."""
+    rng = np.random.default_rng(seed + 2)
+    changed = []
+    for row in rows:
+        kinds = (tuple(COLORS), SHAPES, DIGITS, tuple(range(2, MAX_REPEATS + 1)))
+        if row["task"] == "multiple_choice":
+            kinds = (tuple(range(NUM_CANDIDATES)),)
+        others = [answer for kind in kinds if row["answer"] in kind for answer in kind if answer != row["answer"]]
+        wrong, other = rng.random() < share, others[rng.integers(len(others))]
+        changed.append(row | {"answer": other} if wrong else row)
+    return changed
+
+
+def make_data(folder: Path, answers_kept: float = 1.0, wrong_answers: float = 0.0, **parameters) -> None:
+    """Makes a generated data set, and a file of its training rows with wrong answers and with a share of them."""
     make_sample_data(folder, **parameters)
-    if answers_kept < 1:
-        rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-        lines = [json.dumps(row) + "\n" for row in keep_answers(rows, answers_kept)]
-        (folder / "partly_answered.jsonl").write_text("".join(lines))
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    changed = []
+    for index, (_, of_video) in enumerate(groupby(rows, lambda row: row["video"])):
+        seed = write_story(SampleData(**parameters), "train", index).seed
+        changed += answer_wrongly(list(of_video), wrong_answers, seed)
+    lines = [json.dumps(row) + "\n" for row in keep_answers(changed, answers_kept)]
+    (folder / "train_changed.jsonl").write_text("".join(lines))
 
 
-def data_files(folder: Path, answers_kept: float = 1.0) -> dict[str, str]:
+def data_files(folder: Path) -> dict[str, str]:
     """The settings that name a generated data set."""
-    names = {"train": "train" if answers_kept == 1 else "partly_answered", "validation": "validation", "test": "test"}
+    names = {"train": "train_changed", "validation": "validation", "test": "test"}
     files = {f"{split}_file": str(folder / f"{name}.jsonl") for split, name in names.items()}
     return files | {"video_folder": str(folder)}
 
 
-def describe_data(folder: Path, answers_kept: float = 1.0) -> tuple[str, dict]:
+def describe_data(folder: Path, parameters: dict) -> tuple[str, dict]:
     """The first digits of a data set's digest, and its generator's version and parameters."""
+    files = [path for name, path in data_files(folder).items() if name.endswith("_file")]
+    digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
     dataset = json.loads((folder / "dataset.json").read_text())
-    digest = dataset["annotations_sha256"]
-    if answers_kept < 1:
-        files = [path for name, path in data_files(folder, answers_kept).items() if name.endswith("_file")]
-        digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
-        dataset["parameters"]["answers_kept"] = answers_kept
-    return digest[:8], {name: dataset[name] for name in ("generator_version", "parameters")}
+    parameters = dataset["parameters"] | parameters
+    return digest[:8], {"generator_version": dataset["generator_version"], "parameters": parameters}
 
 
 def late_values(history: list[dict]) -> dict[str, dict[str, float]]:
@@ -139,7 +164,7 @@ def prepare(config: dict, start: Path, work: Path, threads: int) -> None:
     for name, parameters in config["data"].items():
         make_data(work / "data" / name, **parameters)
     if not (start / "metrics.json").exists():
-        make_sample_data(work / "start_data", **config["start_data"])
+        make_data(work / "start_data", **config["start_data"])
         run_script(config["start"] | data_files(work / "start_data"), start, threads)
 
 
@@ -149,9 +174,9 @@ def run_one(config: dict, variant: str, seed: int, start: Path, work: Path, thre
 
     Args:
         config (`dict`): The ablation's configuration: `data`, `base` and `variants`. A data set has the parameters of
-            its generator, and may have `answers_kept`, the share of its training rows that keep their answers. A
-            variant overrides settings of `base`. It may name its `data`, by default the first; and a variant that it
-            evaluates instead of training.
+            its generator, and may have `wrong_answers`, the share of its training rows with a wrong answer, and
+            `answers_kept`, the share that keeps its answer. A variant overrides settings of `base`. It may name its
+            `data`, by default the first; and a variant that it evaluates instead of training.
         variant (`str`): Which of its variants.
         seed (`int`): Seed of new heads, order and frames.
         start (`Path`): Folder of the checkpoint that all runs start from.
@@ -168,8 +193,8 @@ def run_one(config: dict, variant: str, seed: int, start: Path, work: Path, thre
     overrides = dict(config["variants"][variant])
     evaluated = overrides.pop("evaluates", None)
     data = overrides.pop("data", next(iter(config["data"])))
-    data = work / "data" / data, config["data"][data].get("answers_kept", 1.0)
-    settings = config["base"] | data_files(*data) | {"seed": seed, "model_name_or_path": str(start)}
+    data, parameters = work / "data" / data, config["data"][data]
+    settings = config["base"] | data_files(data) | {"seed": seed, "model_name_or_path": str(start)}
     settings = with_overrides(settings, overrides)
     folder = work / variant / str(seed)
     trained = folder if evaluated is None else work / evaluated / str(seed)
@@ -187,7 +212,7 @@ def run_one(config: dict, variant: str, seed: int, start: Path, work: Path, thre
     model = SiaSamReaForVideoQuestionAnswering.from_pretrained(trained)
     video_processor = SiaSamReaVideoProcessor.from_pretrained(trained)
     frames, size = video_processor.frames_per_clip, video_processor.size["longest_edge"]
-    digest, description = describe_data(*data)
+    digest, description = describe_data(data, parameters)
     return {
         "variant": variant,
         "seed": seed,

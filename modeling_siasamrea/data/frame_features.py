@@ -101,11 +101,8 @@ class FrameFeatureStore:
         file = _digest(path, status.st_size, status.st_mtime_ns)
         with self._connection() as connection:
             noted = connection.execute("SELECT content FROM contents WHERE file = ?", (file,)).fetchone()
-        if noted is not None:
-            return noted[0]
-        content = _digest_file(path)
-        if content is not None:
-            with self._connection() as connection:
+            content = noted[0] if noted else _digest_file(path)
+            if content is not None and not noted:
                 connection.execute("INSERT OR IGNORE INTO contents VALUES (?, ?)", (file, content))
         return content
 

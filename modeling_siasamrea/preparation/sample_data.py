@@ -70,30 +70,24 @@ class SampleData:
         train_videos (`int`): Videos to train on; four questions each.
         validation_videos (`int`): Videos to choose by.
         test_videos (`int`): Videos to report on.
-        sequence_length (`int`): Different actions that follow each other, where none is repeated. From 3 on, those at
-            other times are among the candidates, so that it takes order to answer; with 2, seeing them is enough.
         size (`int`): Side of the square videos, in pixels.
         seconds (`float`): Length of a video.
         fps (`int`): Frames a second.
         event_seconds (`float`): How long a digit shows; 0 for no digit.
         action_share (`float`): How much of its fifth of the video an action lasts.
         noise (`float`): Standard deviation of the pixels' noise, of 255.
-        wrong_answers (`float`): Share of the training questions with a wrong answer, as in questions that a program
-            makes from captions. Validation and test have none.
         seed (`int`): Seed of all.
     """
 
     train_videos: int = 800
     validation_videos: int = 60
     test_videos: int = 100
-    sequence_length: int = 2
     size: int = 64
     seconds: float = 5.0
     fps: int = 5
     event_seconds: float = 0.0
     action_share: float = 0.6
     noise: float = 4.0
-    wrong_answers: float = 0.0
     seed: int = 0
 
 
@@ -121,7 +115,7 @@ def write_story(data: SampleData, split: str, index: int) -> Story:
     if index % 2:
         actions = (str(rng.choice(list(ACTIONS))),) * int(rng.integers(2, MAX_REPEATS + 1))
     else:
-        actions = tuple(map(str, rng.choice(list(ACTIONS), data.sequence_length, replace=False)))
+        actions = tuple(map(str, rng.choice(list(ACTIONS), 2, replace=False)))
     frames = round(data.seconds * data.fps)
     slot = frames / MAX_REPEATS
     length = max(1, round(slot * data.action_share))
@@ -164,42 +158,25 @@ def ask(story: Story) -> list[dict]:
     if len(set(story.actions)) == 1:
         action, repeats = story.actions[0], len(story.actions)
         question = f"what does the {story.shape} do {repeats} times ?"
-        rows.append(multiple_choice("action", question, action, set(), rng))
+        rows.append(multiple_choice("action", question, action, rng))
         question = f"how many times does the {story.shape} {action} ?"
         rows.append({"task": "count", "question_type": "count", "question": question, "answer": repeats})
     else:
-        for earlier, later in zip(story.actions, story.actions[1:]):
-            for word, given, answer in (("after", earlier, later), ("before", later, earlier)):
-                question = f"what does the {story.shape} do right {word} it {ACTIONS[given]} ?"
-                others = set(story.actions) - {given, answer}  # these happen too, at another time
-                rows.append(multiple_choice("transition", question, answer, others, rng, never=given))
+        earlier, later = story.actions
+        for word, given, answer in (("after", earlier, later), ("before", later, earlier)):
+            question = f"what does the {story.shape} do right {word} it {ACTIONS[given]} ?"
+            rows.append(multiple_choice("transition", question, answer, rng, never=given))
     name = Path(story.name).stem
     return [{"video": f"videos/{story.name}", "question_id": f"{name}_{i}"} | row for i, row in enumerate(rows)]
 
 
-def multiple_choice(
-    question_type: str, question: str, answer: str, included: set[str], rng: np.random.Generator, never: str = ""
-) -> dict:
+def multiple_choice(question_type: str, question: str, answer: str, rng: np.random.Generator, never: str = "") -> dict:
     """A multiple-choice row: the right action and wrong ones in random order."""
-    others = [action for action in ACTIONS if action not in included | {answer, never}]
-    wrong = [*sorted(included), *rng.choice(others, NUM_CANDIDATES - 1 - len(included), replace=False)]
+    others = [action for action in ACTIONS if action not in (answer, never)]
+    wrong = rng.choice(others, NUM_CANDIDATES - 1, replace=False)
     candidates = [str(action) for action in rng.permutation([answer, *wrong])]
     row = {"task": "multiple_choice", "question_type": question_type, "question": question}
     return row | {"candidates": candidates, "answer": candidates.index(answer)}
-
-
-def answer_wrongly(rows: list[dict], share: float, seed: int) -> list[dict]:
-    """The rows, by chance each with another answer of its kind."""
-    rng = np.random.default_rng(seed + 2)
-    changed = []
-    for row in rows:
-        kinds = (tuple(COLORS), SHAPES, DIGITS, tuple(range(2, MAX_REPEATS + 1)))
-        if row["task"] == "multiple_choice":
-            kinds = (tuple(range(NUM_CANDIDATES)),)
-        others = [answer for kind in kinds if row["answer"] in kind for answer in kind if answer != row["answer"]]
-        wrong, other = rng.random() < share, others[rng.integers(len(others))]
-        changed.append(row | {"answer": other} if wrong else row)
-    return changed
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -307,8 +284,7 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
     for split in SPLITS:
         for index in range(getattr(data, f"{split}_videos")):
             stories.append(write_story(data, split, index))
-            share = data.wrong_answers if split == "train" else 0.0
-            annotations[split] += answer_wrongly(ask(stories[-1]), share, stories[-1].seed)
+            annotations[split] += ask(stories[-1])
     lines = {split: "".join(json.dumps(row) + "\n" for row in rows) for split, rows in annotations.items()}
     digest = hashlib.sha256("".join(lines.values()).encode()).hexdigest()
     description = {"generator_version": GENERATOR_VERSION, "parameters": asdict(data), "annotations_sha256": digest}

@@ -2,9 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -16,11 +14,12 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from tqdm import tqdm
 
 from ..data.folder_files import walk_files
-from ..data.workers import end_with_parent
 from ..processors.frame_index import FrameIndex, frame_index
 from ..processors.video_decoding import VIDEO_SUFFIXES, frames_from_the_start, turned
+from .separate_processes import in_separate_processes
 
 
+TIMEOUT = 86400.0  # seconds that a video may take
 SILENCE_RATE, SILENCE_FRAME = 16000, 1024  # samples per second, and of a frame
 
 
@@ -53,6 +52,11 @@ def prepare_video(source: Path, target: Path, short_side: int, group: int, crf: 
         return getattr(error, "reason", " ".join(str(error).split())) or type(error).__name__
     os.replace(unfinished, target)
     return None
+
+
+def _prepare(paths: tuple[Path, Path], **settings: int) -> str | None:
+    """Writes the copy of a video, given with the path of its copy."""
+    return prepare_video(*paths, **settings)
 
 
 def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf: int) -> None:
@@ -123,33 +127,6 @@ def _silence(copy: OutputContainer, end: float) -> list[av.Packet]:
     return [packet for frame in [*frames, None] for packet in sound.encode(frame)]
 
 
-def _in_workers(
-    work: Callable[[Path, Path], str | None], todo: dict[Path, Path], workers: int
-) -> Iterator[tuple[Path, str | None]]:
-    """Each video and why it failed. A video that ends its worker fails alone: the others go on in new workers."""
-    left = list(todo)
-    while left:
-        with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
-            running = {pool.submit(work, path, todo[path]): path for path in left}
-            try:
-                for done in as_completed(running):
-                    result = done.result()
-                    left.remove(running[done])
-                    yield running[done], result
-            except BrokenProcessPool:
-                pass
-            finally:
-                pool.shutdown(cancel_futures=True)
-        for path in left[: 2 * workers + 1]:  # among those is the one that ended its worker: each in a worker alone
-            with ProcessPoolExecutor(1, initializer=end_with_parent) as alone:
-                try:
-                    result = alone.submit(work, path, todo[path]).result()
-                except BrokenProcessPool:
-                    result = "its decoder ends the whole process"
-            yield path, result
-        left = left[2 * workers + 1 :]
-
-
 def prepare_videos(
     source: str | Path,
     target: str | Path,
@@ -194,10 +171,11 @@ def prepare_videos(
     number, count = shard
     todo = {path: copy for copy, path in list(targets.items())[number - 1 :: count] if not copy.exists()}
     failures = []
-    work = partial(prepare_video, short_side=short_side, group=group, crf=crf)
-    for path, error in tqdm(_in_workers(work, todo, workers), total=len(todo), desc="Preparing videos", unit="video"):
+    work = partial(_prepare, short_side=short_side, group=group, crf=crf)
+    results = in_separate_processes(work, todo.items(), workers, TIMEOUT)
+    for (path, _), error in tqdm(results, total=len(todo), desc="Preparing videos", unit="video"):
         if error is not None:
-            failures.append({"video": str(path.relative_to(source)), "error": error})
+            failures.append({"video": str(path.relative_to(source)), "error": str(error)})
     failures.sort(key=lambda failure: failure["video"])
     target.mkdir(parents=True, exist_ok=True)
     report = "failures.jsonl" if count == 1 else f"failures-{number}-of-{count}.jsonl"

@@ -109,7 +109,7 @@ class FrameFeatures:
 
 
 def check_frame_features(image_encoder: SiaSamReaImageEncoder, args: SiaSamReaTrainingArguments) -> None:
-    """Raises a `ValueError` if a frame's features may change during a run, or a process has not the whole encoder."""
+    """Raises a `ValueError` if a frame's features may change in training, or a process lacks a part of the encoder."""
     if args.fsdp_plugin_args is not None or args.deepspeed:
         raise ValueError(
             "frame_features_dir needs the whole image encoder in each process: leave out fsdp or deepspeed."
@@ -118,35 +118,11 @@ def check_frame_features(image_encoder: SiaSamReaImageEncoder, args: SiaSamReaTr
         raise ValueError(
             "frame_features_dir keeps features of one precision: leave out bf16_full_eval and fp16_full_eval."
         )
-    why = _why_not_frozen(image_encoder)
-    if why is not None:
+    if "all" not in image_encoder.config.frozen_image_encoder_modules:
         raise ValueError(
-            f"frame_features_dir needs an image encoder that stays as it is, but {why}. Freeze it as a whole with "
-            'frozen_image_encoder_modules=["all"] in the model\'s configuration, or leave out frame_features_dir.'
+            "frame_features_dir needs an image encoder that stays as it is: set frozen_image_encoder_modules to "
+            f'["all"] in the model\'s configuration; got {image_encoder.config.frozen_image_encoder_modules}.'
         )
-
-
-def _why_not_frozen(image_encoder: SiaSamReaImageEncoder) -> str | None:
-    """What of an image encoder changes in training; `None` if nothing does."""
-    encoder = image_encoder.encoder
-    trained = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
-    if trained:
-        return f"{len(trained)} of its parameters train, such as {trained[0]}"
-    mode = image_encoder.training
-    image_encoder.train()
-    moving = [name for name, module in encoder.named_modules() if module.training and _differs_in_training(module)]
-    image_encoder.train(mode)
-    return f"its {moving[0]} works differently in training" if moving else None
-
-
-def _differs_in_training(module: nn.Module) -> bool:
-    """Whether a module is a batch norm, or drops something: by a layer of its own, or by a share that it holds."""
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
-        return True
-    if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout):
-        return module.p > 0
-    shares = [value for name, value in vars(module).items() if "drop" in name]
-    return any(isinstance(share, float) and share > 0 for share in shares)
 
 
 def check_one_size(video_processor: SiaSamReaVideoProcessor) -> None:

@@ -178,28 +178,11 @@ def test_sampling_and_other_spans_share_frames(make_trainer, store, processor, e
     assert 0 < len(encoded) < frames
 
 
-@pytest.mark.parametrize(
-    ("config", "sentence"),
-    [
-        ({}, "of its parameters train, such as"),
-        ({"frozen_image_encoder_modules": ["embedder"]}, "of its parameters train"),
-        ({"frozen_image_encoder_modules": [""], "freeze_batch_norm": False}, "works differently in training"),
-        (
-            {"frozen_image_encoder_modules": [""], "vision_config": ENCODERS["dinov2"]},
-            r"drop_path works differently in training.*\[\"all\"\]",
-        ),
-        ({"frozen_image_encoder_modules": [""], "vision_config": ENCODERS["clip"]}, "self_attn works differently"),
-    ],
-)
-def test_an_encoder_that_changes_is_refused(make_trainer, store, config, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        make_trainer(config=config, frame_features_dir=str(store))
+@pytest.mark.parametrize("frozen", [[], ["embedder"]])
+def test_an_encoder_that_may_change_is_refused(make_trainer, store, frozen):
+    with pytest.raises(ValueError, match="frozen_image_encoder_modules"):
+        make_trainer(config={"frozen_image_encoder_modules": frozen}, frame_features_dir=str(store))
     assert not store.exists()
-
-
-def test_an_encoder_frozen_part_by_part_is_taken(make_trainer, store):
-    config = {"frozen_image_encoder_modules": ["embedder", "encoder"]}
-    assert make_trainer(config=config, frame_features_dir=str(store)).evaluate()
 
 
 def test_frames_of_several_sizes_and_evaluation_in_half_precision_are_refused(make_trainer, store, processor):

@@ -15,6 +15,7 @@ from other_processes import lives, wait_for
 from modeling_siasamrea.commands import check as check_command
 from modeling_siasamrea.data.questions import load_video_questions, read_skip_list
 from modeling_siasamrea.preparation import check_videos as check
+from modeling_siasamrea.preparation import separate_processes
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def dies_of_some(video: check.Video) -> list[check.Fault]:
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, so that they see the stand-in")
 def test_files_that_kill_a_worker_or_never_end_are_named_and_the_rest_is_checked(monkeypatch):
     monkeypatch.setattr(check, "check_video", dies_of_some)
-    monkeypatch.setattr(check, "VIDEOS_PER_PROCESS", 3)
+    monkeypatch.setattr(separate_processes, "INPUTS_PER_PROCESS", 3)
     names = ["a.mp4", "killed.mp4", "b.mp4", "forever.mp4", "c.mp4", "exit.mp4", "killed2.mp4", *"defghijk"]
     found = list(check.check_videos([check.Video(name, None) for name in names], workers=2, timeout=1.0))
     assert len(found) == len(names)

@@ -84,7 +84,7 @@ def test_actions_follow_each_other_without_overlap():
         assert starts[0] >= 0 and ends[-1] <= 25
 
 
-@pytest.mark.parametrize("parameters", [{"sequence_length": 3}, {"event_seconds": 0.4}])
+@pytest.mark.parametrize("parameters", [{}, {"event_seconds": 0.4}])
 def test_questions_alone_tell_nothing(parameters):
     train, test = (many_questions(split, 600, **parameters) for split in ("train", "test"))
     scores = score_predictions(test, question_only_baseline(train, test))
@@ -92,7 +92,7 @@ def test_questions_alone_tell_nothing(parameters):
     chances = (1 / 5, (1 / 6 + 1 / 4) / 2) if "event_seconds" in parameters else (1 / 6, 1 / 4)
     assert scores["open_ended_accuracy"] < np.mean(chances) + 0.06
     assert scores["multiple_choice_accuracy/action"] < 1 / 5 + 0.09
-    assert scores["multiple_choice_accuracy/transition"] < 1 / 4 + 0.09
+    assert scores["multiple_choice_accuracy/transition"] < 1 / 5 + 0.09
     assert scores["count_accuracy"] < 1 / 4 + 0.09
 
 
@@ -104,38 +104,6 @@ def test_every_kind_of_question_is_asked_and_the_right_candidate_has_no_place_of
     assert with_digit == {"what": 40, "action": 10, "count": 10, "transition": 20}
     places = Counter(question.answer for question in questions if question.task == "multiple_choice")
     assert set(places) == set(range(5)) and min(places.values()) > 0.7 * 450 / 5
-
-
-def test_longer_sequences_offer_the_actions_of_other_times():
-    data = sample_data.SampleData(sequence_length=3)
-    story = sample_data.write_story(data, "train", 0)
-    rows = [row for row in sample_data.ask(story) if row["question_type"] == "transition"]
-    assert len(rows) == 4
-    for row in rows:
-        assert len(set(row["candidates"]) & set(story.actions)) == 2
-
-
-def test_wrong_answers_are_a_share_of_the_training_answers_and_none_elsewhere(tmp_path):
-    rows = [
-        row
-        for i in range(250)
-        for row in sample_data.ask(sample_data.write_story(sample_data.SampleData(), "train", i))
-    ]
-    changed = sample_data.answer_wrongly(rows, 0.3, seed=0)
-    wrong = [(old, new) for old, new in zip(rows, changed) if old != new]
-    assert len(wrong) / len(rows) == pytest.approx(0.3, abs=0.04)
-    assert {old["question_type"] for old, _ in wrong} == {"color", "shape", "action", "transition", "count"}
-    kinds = [set(sample_data.COLORS), set(sample_data.SHAPES), set(range(6))]
-    for old, new in wrong:
-        assert old | {"answer": new["answer"]} == new
-        assert any({old["answer"], new["answer"]} <= kind for kind in kinds)
-
-    sizes = {"train_videos": 6, "validation_videos": 1, "test_videos": 2}
-    clean, noisy = (
-        sample_data.make_sample_data(tmp_path / str(share), wrong_answers=share, **sizes) for share in (0.0, 0.9)
-    )
-    assert (clean / "train.jsonl").read_text() != (noisy / "train.jsonl").read_text()
-    assert (clean / "test.jsonl").read_text() == (noisy / "test.jsonl").read_text()
 
 
 def test_too_short_videos_are_refused(tmp_path):

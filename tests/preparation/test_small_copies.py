@@ -1,11 +1,9 @@
 """The fast copy of a folder: the same frames at the same indices, resumable, failures named."""
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
-import time
 from fractions import Fraction
 
 import av
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import ColorRange, Colorspace
-from other_processes import lives, wait_for
 
 from modeling_siasamrea.commands import prepare as command
 from modeling_siasamrea.preparation import small_copies as prepare
@@ -134,37 +131,21 @@ def test_arguments_that_make_no_sense_get_a_sentence(tmp_path, capsys):
     assert "--workers must be above 0" in capsys.readouterr().err
 
 
-def test_a_video_that_ends_its_worker_fails_alone(tmp_path):
-    todo = {tmp_path / f"v{number}.mp4": tmp_path / f"copy{number}.mp4" for number in range(9)}
-    results = dict(prepare._in_workers(die_of_video_3, todo, workers=2))
-    assert results.keys() == todo.keys()
-    assert {path.name: error for path, error in results.items() if error} == {
-        "v3.mp4": "its decoder ends the whole process"
-    }
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, so that they see the stand-in")
+def test_a_video_that_kills_its_worker_fails_alone(tmp_path, write_video, monkeypatch):
+    write = prepare._write_copy
 
+    def write_or_die(source, *arguments):
+        if source.stem == "b":
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(source, *arguments)
 
-def die_of_video_3(path, copy):
-    if path.name == "v3.mp4":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def note_and_sleep(path, copy):
-    os.write(path, f"{os.getpid()}\n".encode())  # in one piece: both write at once
-    time.sleep(60)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which processes live")
-def test_workers_end_with_a_parent_that_is_killed():
-    """The parent's workers write their ids, sleep, and the parent is killed."""
-    notes, note = os.pipe()
-    forked = multiprocessing.get_context("fork")
-    parent = forked.Process(target=lambda: list(prepare._in_workers(note_and_sleep, {note: 1, os.dup(note): 2}, 2)))
-    parent.start()
-    with os.fdopen(notes) as lines:
-        workers = [int(lines.readline()) for _ in range(2)]
-    parent.kill()
-    parent.join()
-    assert wait_for(lambda: not any(map(lives, workers)), 10), f"the workers {workers} are still there"
+    monkeypatch.setattr(prepare, "_write_copy", write_or_die)
+    for name in "abc":
+        write_video(tmp_path / "videos" / f"{name}.mp4", frames=2)
+    (failure,) = prepare.prepare_videos(tmp_path / "videos", tmp_path / "fast", workers=1)
+    assert failure == {"video": "b.mp4", "error": "the process that read it ended by SIGKILL"}
+    assert sorted(path.stem for path in (tmp_path / "fast").glob("*.mp4")) == ["a", "c"]
 
 
 PATCHES = [

@@ -73,22 +73,21 @@ def test_a_turned_photograph_is_shown_upright(tmp_path):
     [
         ([], "it has no frames"),
         (FRAMES[:0], "it has no frames"),
-        (FRAMES[:, :0], r"its frames have no pixels; the shape is \(6, 0, 10, 3\)"),
+        (FRAMES[:, :0], r"must have the shape .*; got \(6, 0, 10, 3\)"),
         (FRAMES / 255, "its frames must be uint8, from 0 to 255; got float64"),
         (FRAMES > 3, "must be uint8, from 0 to 255; got bool"),
         (FRAMES[0], r"must have the shape .*; got \(8, 10, 3\)"),
         (FRAMES[..., :1], r"got \(6, 8, 10, 1\)"),
         (np.concatenate([FRAMES, FRAMES[..., :1]], axis=-1), r"got \(6, 8, 10, 4\)"),
         (np.array(["a.png", "b.png"]), r"must have the shape .*; got \(2,\)"),
-        (torch.from_numpy(FRAMES).to_sparse(), "must be a dense tensor; got the layout torch.sparse_coo"),
         ([FRAMES[0, ..., 0]], r"frame 0 must have the shape \(height, width, 3\) or .* got \(8, 10\)"),
         ([FRAMES[0] / 255], "frame 0 must be uint8"),
         ([FRAMES], r"frame 0 must have the shape .* got \(6, 8, 10, 3\)"),
-        ([3], "frame 0 must be an image, an array or an image file; got a int"),
-        ([["a.png"]], "frame 0 must be an image, an array or an image file; got a list"),
+        ([3], "frame 0 must be an image or an image file; got a int"),
+        ([["a.png"]], "frame 0 must be an image or an image file; got a list"),
         (["nowhere.png"], "nowhere.png: there is no such file"),
         ([__file__], "test_frames_in_memory.py: frame 0 is no image that can be read"),
-        ([Image.new("I;16", (10, 8))], "frame 0 must have 8 bits a channel, such as RGB; its mode is 'I;16'"),
+        ([Image.new("I;16", (10, 8))], "frame 0 must have 8 bits .* mode is 'I;16'"),
         ([Image.new("F", (10, 8))], "its mode is 'F'"),
     ],
 )
@@ -98,7 +97,7 @@ def test_everything_else_gets_one_sentence(video, sentence):
 
 
 def test_frames_of_different_sizes_are_named():
-    with pytest.raises(VideoDecodingError, match="one size; frame 0 has 10 x 8 pixels, frame 2 20 x 8"):
+    with pytest.raises(VideoDecodingError, match=r"one height and width; got \[\(8, 10\), \(8, 20\)\]"):
         decode_frames([FRAMES[0], FRAMES[1], Image.new("RGB", (20, 8))], [2, 0])
 
 

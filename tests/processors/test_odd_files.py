@@ -51,13 +51,16 @@ def test_pictures_that_a_container_gives_the_times_of_others_come_in_order(numbe
         assert number(decode_frames(path, [index])[0][0]) == shown[index]
 
 
-def test_a_wrong_order_that_begins_late_is_noticed(tmp_path):
+@pytest.mark.parametrize(("late", "decoded", "places"), [(20, 250, 8), (30, 24, 4)])
+def test_a_wrong_order_that_begins_late_is_noticed(tmp_path, monkeypatch, late, decoded, places):
+    monkeypatch.setattr(frame_index_module, "CHECKED_FRAMES", decoded)
+    monkeypatch.setattr(frame_index_module, "CHECKED_PLACES", places)
     with av.open(str(tmp_path / "whole.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"x264-params": "bframes=2:b-adapt=0:keyint=60"})
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "bframes=2:b-adapt=0:keyint=15"})
         stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv420p"
         for index in range(FRAMES):
             frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
-            if index < 20:  # no B-pictures lie between pictures that are all coded by themselves
+            if index < late:  # no B-pictures lie between pictures that are all coded by themselves
                 frame.pict_type = PictureType.I
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

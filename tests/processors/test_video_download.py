@@ -172,7 +172,7 @@ def test_chunks(server):
     ("path", "said"),
     [
         ("short", "received 4 bytes, expected 100"),
-        ("empty", "the download is empty"),
+        ("empty", "there are no bytes in it"),
         ("noise", "the download failed"),
         ("silence", "the download failed"),
         ("announced=999999", "limit of 100000 bytes"),

@@ -32,7 +32,7 @@ def content(name: str) -> bytes:
 
 
 def cached() -> list[Path]:
-    return sorted(video_store.cache_folder().iterdir())
+    return sorted(video_store.cache_folder("videos").iterdir())
 
 
 def test_a_video_is_downloaded_once_and_again_when_it_changes(bucket):
@@ -48,11 +48,12 @@ def test_a_video_is_downloaded_once_and_again_when_it_changes(bucket):
 def test_the_cache_keeps_what_was_asked_for_last(bucket, monkeypatch):
     monkeypatch.setattr(video_store, "CACHE_BYTES", 25)
     monkeypatch.setattr(video_store, "IN_USE_SECONDS", 50)
-    for age, name in ((300, "a"), (200, "b"), (100, "c")):
+    for name in "abc":
         (bucket / name).write_bytes(name.encode() * 10)
         content(name)
-        path = next(path for path in cached() if path.read_bytes()[:1] == name.encode())
-        os.utime(path, (time.time() - age,) * 2)
+    paths = {path.read_bytes()[:1]: path for path in cached()}
+    for age, name in ((300, b"a"), (200, b"b"), (100, b"c")):
+        os.utime(paths[name], (time.time() - age,) * 2)
     content("b")  # asked for just now, so c goes
     (bucket / "d").write_bytes(b"d" * 10)
     content("d")

@@ -1,0 +1,60 @@
+"""Folders of files that can be made again: each is there whole or not at all, and those unused the longest go."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def cache_folder(name: str) -> Path:
+    """Returns the folder `siasamrea/name` in the user's folder of caches (`XDG_CACHE_HOME` or `~/.cache`)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siasamrea" / name
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file beside `path` and moves it there when it is whole; a killed process leaves nothing half there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def note_use(path: Path) -> None:
+    """Notes that a file is used now, by its time of access. Its time of change stays."""
+    os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
+
+
+def delete_unused(folder: Path, most: int, in_use: float = 0.0) -> None:
+    r"""
+    Deletes files from the one that is unused the longest on, until a folder is small enough.
+
+    Args:
+        folder (`Path`): The folder.
+        most (`int`): Bytes of all its files.
+        in_use (`float`, *optional*, defaults to 0): Seconds for which a file is kept after its last use.
+    """
+    files = []
+    for file in os.scandir(folder):
+        try:
+            status = file.stat()
+        except FileNotFoundError:  # another process was faster
+            continue
+        files.append((status.st_atime, status.st_size, file.path))
+    size = sum(length for _, length, _ in files)
+    for used, length, path in sorted(files):
+        if size <= most or used > time.time() - in_use:
+            break
+        Path(path).unlink(missing_ok=True)
+        size -= length
+
+
+__all__ = ["cache_folder", "delete_unused", "new_file", "note_use"]

@@ -1,0 +1,68 @@
+"""Frame indices on disk, so that a large file that is known is not read whole by each process that opens it."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from .disk_cache import cache_folder, delete_unused, new_file, note_use
+
+
+VERSION = 1  # to be raised where the same file gives another index
+STORE_BYTES = 1 << 28  # of the whole folder (decision); an hour at 25 frames per second takes some 0.5 MB
+SAMPLE = 1 << 14  # bytes of a file's head and of its tail that are part of its key
+NEW_SECONDS = 10  # a file that was changed since then may be a temporary one, or still be written
+
+
+def index_file(path: str, status: os.stat_result) -> Path | None:
+    r"""
+    Returns where the index of a video file is kept.
+
+    The name tells the version of this code and of PyAV, and the file by its path, size, time of change, head and tail:
+    a digest of all its content would mean to read all of it.
+
+    Args:
+        path (`str`): The video file.
+        status (`os.stat_result`): Its status.
+
+    Returns:
+        `Path`, *optional*: a file in the folder `siasamrea/frame_indices` of the user's caches; `None` for a video
+        that was changed in the last seconds.
+    """
+    if status.st_mtime > time.time() - NEW_SECONDS:
+        return None
+    name = (VERSION, av.__version__, os.path.realpath(path), status.st_size, status.st_mtime_ns)
+    digest = hashlib.blake2b(repr(name).encode("utf-8", "surrogateescape"), digest_size=16)
+    with open(path, "rb") as file:
+        digest.update(file.read(SAMPLE))
+        file.seek(max(0, status.st_size - SAMPLE))
+        digest.update(file.read(SAMPLE))
+    return cache_folder("frame_indices") / f"{digest.hexdigest()}.npz"
+
+
+def read_index(file: Path) -> dict[str, Any] | None:
+    """Returns the fields of an index; `None` if it is not there, or the file is damaged or another program's."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            fields = {name: arrays[name] for name in arrays}
+        note_use(file)
+        return {name: value if value.ndim else value.item() for name, value in fields.items()}
+    except Exception:  # a damaged file fails in as many ways as there are formats in it
+        return None
+
+
+def write_index(file: Path, fields: dict[str, Any]) -> None:
+    """Writes the fields of an index, numbers and arrays; nothing where the disk is full or cannot be written."""
+    try:
+        with new_file(file) as new:
+            np.savez_compressed(new, **fields)
+        delete_unused(file.parent, STORE_BYTES)
+    except OSError:
+        pass
+
+
+__all__ = ["index_file", "read_index", "write_index"]
