@@ -31,7 +31,14 @@ def adapter_source(name: Any, adapter_kwargs: dict[str, Any] | None = None) -> s
     return str(source) if found else None
 
 
-def load_adapter(model_class: type[PreTrainedModel], adapter: str | Path, *args, config: Any = None, **kwargs) -> Any:
+def load_adapter(
+    model_class: type[PreTrainedModel],
+    adapter: str | Path,
+    *args,
+    config: Any = None,
+    base_model: str | None = None,
+    **kwargs,
+) -> Any:
     r"""
     Loads the weights an adapter was trained over, and the adapter over them.
 
@@ -41,6 +48,7 @@ def load_adapter(model_class: type[PreTrainedModel], adapter: str | Path, *args,
             Folder or hub name: `adapter_config.json`, which names the base model, the adapter's weights, and the
             `config.json` with the tasks and the answer vocabulary it was trained for, if they are not the base's.
         config (*optional*): Taken instead of a folder's `config.json`.
+        base_model (`str`, *optional*): The model that the adapter is over, instead of the one that it names.
         kwargs: Arguments of `from_pretrained`.
 
     Returns:
@@ -52,7 +60,7 @@ def load_adapter(model_class: type[PreTrainedModel], adapter: str | Path, *args,
     """
     # By name: Transformers asks for what the files of a checkpoint import, and most have no use for peft.
     peft = import_module("peft")
-    base = peft.PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
+    base = base_model or peft.PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
     if not isinstance(base, str) or not base:
         raise ValueError(f"The adapter {adapter} must name its base model in adapter_config.json; it names {base!r}.")
     if Path(base).is_absolute() and not Path(base).exists():

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import Pipeline
 
 from .answer_requests import ANSWER_FIELDS, answer_requests, read_request, together, without_answers
-from .checkpoint import CHECKPOINT, load_answerer
+from .checkpoint import CHECKPOINT, add_model_options, load_answerer
 from .parser import parser_for
 from .printing import one_line
 
@@ -23,16 +23,17 @@ OF_ONE = ("question", "candidates", "start", "end", "task")
 SHOWN = 20  # answers of a vocabulary that are listed
 
 
-def load(model: str) -> Pipeline:
+def load(given: argparse.Namespace) -> Pipeline:
     r"""
-    Loads the pipeline of a model, on the GPU where there is one.
+    Loads the pipeline of the model on the command line, on the GPU where there is one.
 
     Raises:
         `ValueError`: If there is no such model.
     """
-    if model == CHECKPOINT and not Path(model).exists():
-        raise ValueError(f"There is no {model}: give --model, or make it by `siasamrea train quickstart`.")
-    return load_answerer(model, 0 if torch.cuda.is_available() else None)
+    if given.model == CHECKPOINT and not Path(CHECKPOINT).exists():
+        raise ValueError(f"There is no {CHECKPOINT}: give --model, or make it by `siasamrea train quickstart`.")
+    device = 0 if torch.cuda.is_available() else None
+    return load_answerer(given.model, device, given.base_model, given.settings)
 
 
 def read_requests(source: str) -> Iterator[dict[str, Any]]:
@@ -84,27 +85,22 @@ def skip_answered(output: Path, requests: Iterator[dict[str, Any]]) -> Iterator[
     return requests
 
 
-def answer_list(source: str, output: Path, model: str, top_k: int) -> None:
+def answer_list(given: argparse.Namespace) -> None:
     r"""
     Answers a list of requests into a file, line by line in their order, after the answers that are there.
-
-    Args:
-        source (`str`): A JSONL file of requests, or "-" for standard input.
-        output (`Path`): The file.
-        model (`str`): The model.
-        top_k (`int`): Most answers to a question.
 
     Raises:
         `ValueError`: If the output has anything but answers to these requests.
     """
+    output = Path(given.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    requests = skip_answered(output, read_requests(source))
+    requests = skip_answered(output, read_requests(given.video))
     first = next(requests, None)
     if first is not None:
-        answerer = load(model)
+        answerer = load(given)
         with open(output, "a", encoding="utf-8") as file, tqdm(desc="Answering", unit="request") as progress:
             for some in together(chain([first], requests)):
-                file.writelines(json.dumps(answer) + "\n" for answer in answer_requests(answerer, some, top_k))
+                file.writelines(json.dumps(answer) + "\n" for answer in answer_requests(answerer, some, given.top_k))
                 file.flush()
                 progress.update(len(some))
     with open(output, encoding="utf-8") as file:
@@ -115,7 +111,7 @@ def answer_list(source: str, output: Path, model: str, top_k: int) -> None:
 def answer_one(given: argparse.Namespace) -> None:
     """Answers the question on the command line."""
     about = {name: getattr(given, name) for name in ("video", *OF_ONE) if getattr(given, name) is not None}
-    answerer = load(given.model)
+    answerer = load(given)
     answers = answerer(**about, top_k=given.top_k)
     if given.json:
         print(json.dumps(about | {"answer": answers[0]["answer"], "answers": answers}))
@@ -148,9 +144,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         counts = answer_files(given.video, given.output, given.model, given.top_k)
         print(f"{given.output}: {counts['answers']} answers, {counts['errors']} of them errors.", file=sys.stderr)
     elif given.output is not None:
-        answer_list(given.video, Path(given.output), given.model, given.top_k)
+        answer_list(given)
     elif given.is_list:
-        answerer = load(given.model)
+        answerer = load(given)
         requests = read_requests(given.video)
         # Whoever writes to standard input may wait for an answer before the next request.
         for some in ([request] for request in requests) if given.video == "-" else together(requests):
@@ -179,6 +175,7 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("question", nargs="?", help="the question about a video")
     parser.add_argument("--candidates", nargs="+", help="answers to choose from")
     parser.add_argument("--model", default=CHECKPOINT, help="folder or hub name; default: %(default)s")
+    add_model_options(parser)
     parser.add_argument("--start", type=float, help="start of the span asked about, in seconds")
     parser.add_argument("--end", type=float, help="its end")
     parser.add_argument("--task", help="open_ended, multiple_choice or count; where the question leaves it open")
@@ -200,6 +197,8 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--output is for a list of requests.")
     if given.engine == "ray" and (given.output is None or given.video == "-"):
         parser.error("--engine ray needs a file of requests and --output, a folder.")
+    if given.engine == "ray" and (given.base_model or given.settings):
+        parser.error("--engine ray takes no --base_model and --settings: give them to `siasamrea merge` before.")
     is_file = given.video.endswith((".jsonl", ".parquet")) and "://" not in given.video
     if given.is_list and is_file and not Path(given.video).exists():
         parser.error(f"The list {given.video} does not exist.")

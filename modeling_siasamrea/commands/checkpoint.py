@@ -7,20 +7,32 @@ from transformers import Pipeline, PreTrainedModel, pipeline
 from ..conversion.for_cpus import speed_up_on_cpu
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..training.lora import load_lora
 from ..training.start import explained, refuse_missing_folder
 from ..video_language.loading import is_video_language_model, load_video_language_model
 from ..video_language.processing import VideoLanguageProcessor
+from .parser import ArgumentParser
 
 
 CHECKPOINT = "outputs/quickstart"  # what the commands load by default
 
 
-def load_model(checkpoint: str | Path) -> tuple[PreTrainedModel, SiaSamReaProcessor | VideoLanguageProcessor]:
+def add_model_options(parser: ArgumentParser) -> None:
+    """Adds the options of a model to a command: those of [`load_model`]."""
+    parser.add_argument("--base_model", help="the model that an adapter is over, instead of the one that it names")
+    parser.add_argument("--settings", help="a video-language model's settings file, instead of the one beside it")
+
+
+def load_model(
+    checkpoint: str | Path, base_model: str | None = None, settings: str | None = None
+) -> tuple[PreTrainedModel, SiaSamReaProcessor | VideoLanguageProcessor]:
     r"""
     Loads the model of a checkpoint of either kind, with its processor.
 
     Args:
         checkpoint (`str` or `Path`): Hub name or folder of a checkpoint, a video-language model, or an adapter.
+        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+        settings (`str`, *optional*): A settings file of a video-language model, instead of the one beside it.
 
     Returns:
         `tuple`: the model (a `PeftModel` for an adapter) and its processor.
@@ -31,27 +43,35 @@ def load_model(checkpoint: str | Path) -> tuple[PreTrainedModel, SiaSamReaProces
     with explained(f"The checkpoint {checkpoint} cannot be loaded"):
         refuse_missing_folder(checkpoint)
         if is_video_language_model(checkpoint):
-            return load_video_language_model(checkpoint)
+            return load_video_language_model(checkpoint, base_model=base_model, settings_file=settings)
+        if settings is not None:
+            raise ValueError("--settings is for video-language models; a SiaSamRea checkpoint has its own.")
+        if base_model is not None:
+            return load_lora(checkpoint, base_model).merge_and_unload(), SiaSamReaProcessor.from_pretrained(checkpoint)
         model = SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint)
         return model, SiaSamReaProcessor.from_pretrained(checkpoint)
 
 
-def load_answerer(checkpoint: str | Path, device: int | None = None) -> Pipeline:
+def load_answerer(
+    checkpoint: str | Path, device: int | None = None, base_model: str | None = None, settings: str | None = None
+) -> Pipeline:
     r"""
     Loads the pipeline of a checkpoint.
 
     Args:
         checkpoint (`str` or `Path`): Hub name or folder of a checkpoint, a video-language model, or an adapter.
         device (`int`, *optional*): Number of a GPU. By default the CPU, with its fast paths, see [`speed_up_on_cpu`].
+        base_model (`str`, *optional*): See [`load_model`].
+        settings (`str`, *optional*): See [`load_model`].
 
     Raises:
         `ValueError`: If it cannot be loaded.
     """
     # The model itself, not its name: the pipeline would put a traceback into its message.
-    model, processor = load_model(checkpoint)
+    model, processor = load_model(checkpoint, base_model, settings)
     if device is None and isinstance(processor, SiaSamReaProcessor):
         speed_up_on_cpu(model)
     return pipeline("video-question-answering", model=model, processor=processor, device=device)
 
 
-__all__ = ["load_answerer", "load_model"]
+__all__ = ["add_model_options", "load_answerer", "load_model"]

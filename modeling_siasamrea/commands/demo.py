@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .checkpoint import CHECKPOINT
+from .checkpoint import CHECKPOINT, add_model_options
 from .parser import parser_for
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from modeling_siasamrea.demo.page import Demo, Page, launch_page, load_examples
 
     examples = load_examples(arguments.examples)
-    answerer = load_answerer(arguments.checkpoint)
+    answerer = load_answerer(arguments.checkpoint, None, arguments.base_model, arguments.settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service cleans up like Ctrl+C
     with tempfile.TemporaryDirectory(prefix="siasamrea_demo_") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
@@ -56,6 +56,7 @@ def demo_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="a SiaSamRea checkpoint or LoRA adapter: hub name or folder; default: the environment's "
         "SIASAMREA_CHECKPOINT, or the quickstart's",
     )
+    add_model_options(parser)
     parser.add_argument(
         "--examples",
         default=sample_questions if sample_questions.is_file() else None,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..video_language.settings import optional_file
-from .checkpoint import load_model
+from .checkpoint import add_model_options, load_model
 from .parser import parser_for
 
 
@@ -25,6 +25,7 @@ def merge_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = parser_for(merge_arguments)
     parser.add_argument("adapter", help="folder or hub name of the adapter")
     parser.add_argument("output", type=Path, help="folder to write")
+    add_model_options(parser)
     given = parser.parse_args(argv)
     if given.output.exists() and (not given.output.is_dir() or any(given.output.iterdir())):
         parser.error(f"The output {given.output} must be a new or empty folder.")
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = merge_arguments(argv)
     if optional_file(arguments.adapter, "adapter_config.json") is None:
         raise ValueError(f"{arguments.adapter} is no adapter, so there is nothing to merge.")
-    model, processor = load_model(arguments.adapter)
+    model, processor = load_model(arguments.adapter, arguments.base_model, arguments.settings)
     if hasattr(model, "merge_and_unload"):  # SiaSamRea's own network is merged when it is loaded
         model = model.merge_and_unload()
     model.save_pretrained(arguments.output)

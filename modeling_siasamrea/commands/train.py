@@ -48,6 +48,9 @@ class ModelArguments:
         default=None,
         metadata={"help": "A SiaSamRea checkpoint or LoRA adapter: hub name or folder.", "aliases": ["--model"]},
     )
+    base_model: str | None = field(
+        default=None, metadata={"help": "The model that an adapter is over, instead of the one that it names."}
+    )
     vision_model: str | None = field(
         default=None, metadata={"help": "A pretrained image encoder, with --text_model: hub name or folder."}
     )
@@ -109,9 +112,8 @@ def prepare_model(
     if arguments.model_name_or_path is None:
         model, processor = build_model(rows, arguments.vision_model, arguments.text_model, **settings)
     else:
-        model, processor = load_model(
-            arguments.model_name_or_path, rows, new_vocabulary=arguments.new_vocabulary, **settings
-        )
+        settings |= {"new_vocabulary": arguments.new_vocabulary, "base_model": arguments.base_model}
+        model, processor = load_model(arguments.model_name_or_path, rows, **settings)
     if arguments.lora_rank is not None:
         if arguments.model_name_or_path is None:
             # An adapter is loaded over the weights it was trained with, so they must lie somewhere.

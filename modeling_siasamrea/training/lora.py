@@ -50,19 +50,20 @@ def add_lora(
     return get_peft_model(model, config)
 
 
-def load_lora(folder: str | Path) -> "PeftModel":
+def load_lora(folder: str | Path, base_model: str | None = None) -> "PeftModel":
     r"""
     Loads an adapter folder: the weights its base model was trained from, and the adapter over them.
 
     Args:
         folder (`str` or `Path`):
             Holds `adapter_config.json`, the adapter's weights and a `config.json`, see [`load_adapter`].
+        base_model (`str`, *optional*): The model that the adapter is over, instead of the one that it names.
 
     Returns:
         `PeftModel`: the model, in evaluation mode, with the adapter's layers apart, to be trained on or taken off.
             `SiaSamReaForVideoQuestionAnswering.from_pretrained` gives the plain model with the adapter merged.
     """
-    model = load_adapter(SiaSamReaForVideoQuestionAnswering, folder).eval()
+    model = load_adapter(SiaSamReaForVideoQuestionAnswering, folder, base_model=base_model).eval()
     check_weights(model, folder)
     return model
 

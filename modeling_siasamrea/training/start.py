@@ -109,6 +109,7 @@ def load_model(
     video_processor: dict[str, Any] | None = None,
     vocabulary_size: int | None = 1000,
     new_vocabulary: bool = False,
+    base_model: str | None = None,
 ) -> tuple[nn.Module, SiaSamReaProcessor]:
     r"""
     A SiaSamRea checkpoint or LoRA adapter and its processor. Training rows of tasks it has no head for, or a new
@@ -123,6 +124,7 @@ def load_model(
         vocabulary_size (`int`, *optional*, defaults to 1000): Answers of a new vocabulary; `None` for all.
         new_vocabulary (`bool`, *optional*, defaults to `False`):
             Whether the rows' answers replace the checkpoint's. They do where it has no open-ended head.
+        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
 
     Returns:
         `tuple(nn.Module, SiaSamReaProcessor)`: the model, for an adapter a `PeftModel`.
@@ -148,7 +150,9 @@ def load_model(
             raise ValueError(f"{name_or_path} is a LoRA adapter, which only answers. Train its base model anew.")
         if config:
             logger.warning(f"The LoRA adapter {name_or_path} keeps its own configuration; the one given is not used.")
-        return load_lora(name_or_path), processor
+        return load_lora(name_or_path, base_model), processor
+    if base_model is not None:
+        raise ValueError(f"{name_or_path} is no adapter, so {base_model} cannot be its --base_model.")
 
     new_vocabulary = new_vocabulary or "open_ended" not in old.tasks
     fields = count_fields(rows) | dict(config or {})

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -81,7 +82,8 @@ def test_an_adapter_of_the_own_network_and_what_is_none(tmp_path, tiny_config, p
     random_adapter(add_lora(model, 2)).save_pretrained(tmp_path / "adapter")
     model.config.save_pretrained(tmp_path / "adapter")
     processor.save_pretrained(tmp_path / "adapter")
-    main([str(tmp_path / "adapter"), str(tmp_path / "merged")])
+    copy = shutil.copytree(tmp_path / "base", tmp_path / "copy")
+    main([str(tmp_path / "adapter"), str(tmp_path / "merged"), "--base_model", str(copy)])
     merged, adapted = (SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / n) for n in ("merged", "adapter"))
     torch.testing.assert_close(dict(merged.named_parameters()), dict(adapted.named_parameters()))
     assert not (tmp_path / "merged" / "adapter_config.json").exists()

@@ -95,18 +95,26 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
         assert said in str(raised.value) + capsys.readouterr().err
 
 
-def test_an_adapter_whose_base_has_moved_is_loaded_over_another(start, tmp_path):
+def test_an_adapter_whose_base_has_moved_takes_another(start, small_data, write_config, tmp_path, capsys):
     model, _ = load_video_language_model(str(shutil.copytree(start, tmp_path / "base")))
-    adapter = tmp_path / "adapter"
-    add_adapter(model, 2).save_pretrained(adapter)
-    shutil.move(tmp_path / "base", tmp_path / "moved")
-    with pytest.raises(
-        ValueError, match=r"The model \S+base that the adapter \S+ is over is gone; give a --base_model"
+    adapter, moved = str(tmp_path / "adapter"), str(tmp_path / "moved")
+    add_adapter(model, 2).save_pretrained(adapter)  # as another tool's: without our settings
+    shutil.move(tmp_path / "base", moved)
+    VideoLanguageSettings(frames_per_clip=3, max_new_tokens=2).save_pretrained(tmp_path / "settings")
+    settings = str(tmp_path / "settings" / "siamese_reasoning.json")
+    video, rows = str(small_data / "v0.mp4"), str(small_data / "rows.jsonl")
+    for command in (
+        ["ask", video, "what ?", "--model", adapter],
+        ["evaluate", adapter, rows, "--videos", str(small_data), "--output_dir", str(tmp_path / "evaluated")],
+        ["merge", adapter, str(tmp_path / "merged")],
     ):
-        load_video_language_model(adapter)
-    moved, _ = load_video_language_model(adapter, base_model=str(tmp_path / "moved"))
-    assert type(moved.get_base_model()).__name__ == "Qwen3VLForConditionalGeneration"
-    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": null, "peft_type": "LORA"}')
+        assert siasamrea_command.main(command) != 0
+        assert "base that the adapter" in (said := capsys.readouterr().err) and "--base_model" in said
+        assert siasamrea_command.main([*command, "--base_model", moved, "--settings", settings]) == 0
+    assert load_video_language_model(tmp_path / "merged")[1].settings.frames_per_clip == 3
+    with pytest.raises(ValueError, match="is no adapter"):
+        load_video_language_model(start, base_model=moved)
+    Path(adapter, "adapter_config.json").write_text('{"base_model_name_or_path": null, "peft_type": "LORA"}')
     with pytest.raises(ValueError, match="names no base_model_name_or_path"):
         load_video_language_model(adapter)
 
