@@ -159,8 +159,9 @@ class SiaSamReaDataCollator:
 
     Returns:
         `dict`: what the model's forward takes, and besides `rows` (the row of each question), `unreadable` (pairs of
-        a row and the reason why its video could not be read; these rows are in nothing else) and `truncated` (texts
-        that were longer than the limit). Where no video could be read, these three are all there is.
+        a row and the reason why its video could not be read; these rows are in nothing else), `truncated` (texts that
+        were longer than the limit) and `frame_times` (by row; not of kept features). Where no video could be read,
+        the first three are all there is.
 
         ```
         pixel_values_videos  uint8 (videos, clips, frames, 3, height, width)
@@ -213,6 +214,7 @@ class SiaSamReaDataCollator:
             "rows": torch.tensor([row for item in readable for row in item["rows"]]),
             "unreadable": unreadable,
             "truncated": self.processor.num_truncated - truncated_before,
+            "frame_times": {row: item.get("frame_times") for item in readable for row in item["rows"]},
             "task": questions[0].task,
             "video_index": torch.arange(len(readable)).repeat_interleave(torch.tensor(counts)),
             **_clips(readable),

@@ -97,8 +97,9 @@ class VideoQuestionDataset(Dataset):
         Returns:
             `dict`: `rows`, `questions` and `training`, with `pixel_values_videos` `(clips, frames, 3, height, width)`
             (whole pixel values as uint8 where the video processor rounds frames, else normalised floats) and
-            `frame_mask` `(frames,)`; or with `error`, the reason why the video cannot be read. Where features are
-            kept, `frame_features`, the [`ClipFrames`], stand in for the pixels.
+            `frame_mask` `(frames,)` and `frame_times`, the seconds of the first clip's frames; or with `error`, the
+            reason why the video cannot be read. Where features are kept, `frame_features`, the [`ClipFrames`], stand
+            in for the pixels, and there are no times.
         """
         questions = [self.questions[row] for row in request.rows]
         item = {"rows": request.rows, "questions": questions, "training": request.epoch is not None}
@@ -129,10 +130,13 @@ class VideoQuestionDataset(Dataset):
             start=question.start,
             end=question.end,
             return_tensors="pt",
+            return_metadata=True,
             **sampling,
             **as_pixels,
         )
-        return {"pixel_values_videos": video["pixel_values_videos"][0], "frame_mask": video["frame_mask"][0]}
+        clips, (metadata,) = video["pixel_values_videos"][0], video["video_metadata"]
+        times = metadata.timestamps[: clips.shape[1]]
+        return {"pixel_values_videos": clips, "frame_mask": video["frame_mask"][0], "frame_times": times}
 
     def __getitems__(self, requests: list[VideoRequest]) -> list[dict]:
         """

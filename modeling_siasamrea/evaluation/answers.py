@@ -31,6 +31,7 @@ class EvaluationAnswers:
         self.passes = offsets + 1 if offsets > 1 else 1
         self.answers: dict[int, dict[str, Any]] = {}
         self.unreadable: dict[int, str] = {}
+        self.frame_times: dict[int, list[float]] = {}  # of each row, in seconds; to be put into its prediction
         self.truncated = 0
 
     def note(
@@ -91,10 +92,12 @@ class EvaluationAnswers:
 
     def gather(self) -> None:
         """Takes over what the other processes noted."""
+        noted = (self.answers, self.unreadable, self.frame_times, self.truncated)
         truncated = 0
-        for answers, unreadable, of_process in gather_object([(self.answers, self.unreadable, self.truncated)]):
+        for answers, unreadable, frame_times, of_process in gather_object([noted]):
             self.answers |= answers
             self.unreadable |= unreadable
+            self.frame_times |= frame_times
             truncated += of_process
         self.truncated = truncated
 
@@ -118,6 +121,8 @@ class EvaluationAnswers:
             lines.append(prediction_row(question, answers[0], scores[0], self.unreadable.get(row)))
             if self.offsets > 1:
                 lines[-1] |= {"answers": answers[: self.offsets], "shuffled_answer": answers[self.offsets]}
+            if row in self.frame_times:
+                lines[-1]["frame_times"] = self.frame_times[row]
         return lines
 
     def metrics(self, questions: Sequence[VideoQuestion], vocabulary: Iterable[str] | None) -> dict[str, float]:

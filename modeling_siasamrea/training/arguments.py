@@ -28,6 +28,8 @@ class VideoQuestionTrainingArguments(TrainingArguments):
             Anchor starts that each question is answered from at evaluation, the centred one first, and once more with
             the centred one's frames shuffled. The scores stay the centred one's; beside them stand those of
             [`score_consistency`].
+        save_frames (`bool`, *optional*, defaults to `False`):
+            Whether lines of predictions have `frame_times`, the seconds of the frames that the (centred) answer is to.
 
     Raises:
         `ValueError`: If a number is not finite or outside its range.
@@ -62,6 +64,11 @@ class VideoQuestionTrainingArguments(TrainingArguments):
         },
     )
 
+    save_frames: bool = field(
+        default=False,
+        metadata={"help": "Write the times of the frames that were seen beside the answers."},
+    )
+
     def __post_init__(self):
         if "TORCHELASTIC_RUN_ID" in os.environ:
             end_with_launcher()  # now: what follows waits for the other processes
@@ -78,6 +85,8 @@ class VideoQuestionTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} must be {self.least[name]} or more; got {value}.")
         if self.label_smoothing_factor >= 1:
             raise ValueError(f"label_smoothing_factor must be below 1; got {self.label_smoothing_factor}.")
+        if self.save_frames and getattr(self, "frame_features_dir", None) is not None:
+            raise ValueError("save_frames needs frames that are decoded; frame_features_dir keeps no times of them.")
 
 
 @dataclass

@@ -391,6 +391,8 @@ class VideoQuestionTrainer(Trainer):
         """Notes the model's answers to each question of the batch; scores and loss are made of them at the end."""
         self.answers.unreadable.update(inputs["unreadable"])
         self.answers.truncated += inputs["truncated"]
+        if self.args.save_frames:
+            self.answers.frame_times.update(inputs.get("frame_times", {}))
         if "task" in inputs:  # else not one video of the data set can be read
             with torch.no_grad(), self.compute_loss_context_manager():
                 self.answer(model, self._prepare_inputs(inputs))

@@ -91,7 +91,7 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
 
     def forward_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Returns a batch's arguments of forward: frames that came as uint8 are normalised on the device."""
-        besides = ("rows", "unreadable", "truncated")
+        besides = ("rows", "unreadable", "truncated", "frame_times")
         inputs = self._frame_features.fill({name: value for name, value in inputs.items() if name not in besides})
         if "frame_features" in inputs:
             return inputs

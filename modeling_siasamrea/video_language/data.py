@@ -91,7 +91,7 @@ def read_fitting_clips(
 class VideoClipDataset(VideoQuestionDataset):
     r"""
     Questions about videos, for a video-language model: the items of [`VideoQuestionDataset`] with `clips` as
-    [`read_clips`] gives them.
+    [`read_clips`] gives them, and the `frame_times` of the first.
 
     Args:
         questions (`list[VideoQuestion]`): The rows, see [`load_video_questions`].
@@ -102,7 +102,7 @@ class VideoClipDataset(VideoQuestionDataset):
         super().__init__(questions, processor)
         self.processor = processor
 
-    def _read(self, questions: list[VideoQuestion], sampling: dict[str, Any]) -> dict[str, list[Clip]]:
+    def _read(self, questions: list[VideoQuestion], sampling: dict[str, Any]) -> dict[str, Any]:
         question, settings = questions[0], self.processor.settings
         if sampling["training"] and settings.teacher_frames is not None:
             siamese = partial(
@@ -114,7 +114,8 @@ class VideoClipDataset(VideoQuestionDataset):
             )
             sampling = sampling | {"num_clips": 1, "siamese": siamese}
         span = (question.start, question.end)
-        return {"clips": read_fitting_clips(self.processor, question.video_source, *span, **sampling)}
+        clips = read_fitting_clips(self.processor, question.video_source, *span, **sampling)
+        return {"clips": clips, "frame_times": clips[0][1]}
 
 
 class VideoLanguageDataCollator:
@@ -128,8 +129,8 @@ class VideoLanguageDataCollator:
 
     Returns:
         `dict`: `rows`, `unreadable` (pairs of a row and the reason why its video could not be read), `truncated` (0:
-        no text is cut), and where a video could be read `task` and `parts`, each of which goes through the model on
-        its own. A part of training:
+        no text is cut), and where a video could be read `task`, `frame_times` (by row) and `parts`, each of which
+        goes through the model on its own. A part of training:
 
         ```
         questions  the part's rows
@@ -165,6 +166,7 @@ class VideoLanguageDataCollator:
             "rows": torch.tensor([row for group in groups for item in group for row in item["rows"]]),
             "unreadable": unreadable,
             "truncated": 0,
+            "frame_times": {row: item["frame_times"] for item in readable for row in item["rows"]},
             "task": parts[0]["questions"][0].task,
             "parts": parts,
         }

@@ -234,9 +234,14 @@ def test_parameter_groups(make_trainer):
 
 
 def test_evaluation_scores_every_row_and_counts_unreadable_ones_as_wrong(make_trainer):
-    trainer = make_trainer()
+    trainer = make_trainer(save_frames=True)
     rows = trainer.train_dataset.questions
     output = trainer.predict(trainer.eval_dataset)
+    sampler = trainer.processing_class.video_processor
+    for row, line in zip(rows[:4], output.predictions):
+        assert ("frame_times" in line) != ("error" in line)
+        if "error" not in line:
+            assert line["frame_times"] == sampler.sample_clips_of(row.video, row.start, row.end).times[0].tolist()
     assert [line["question_id"] for line in output.predictions] == [row.question_id for row in rows]
     unreadable = [line for line in output.predictions if "error" in line]
     assert len(unreadable) == output.metrics["test_unreadable"] == 5

@@ -7,11 +7,19 @@ import numpy as np
 import pytest
 import torch
 from tiny_video_language_models import tiny
+from transformers import pipeline
 
 from modeling_siasamrea.data.dataset import VideoRequest
 from modeling_siasamrea.data.questions import VideoQuestion
 from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings
-from modeling_siasamrea.video_language.data import VideoClipDataset, VideoLanguageDataCollator, read_clips
+from modeling_siasamrea.video_language import pipeline as pipeline_file
+from modeling_siasamrea.video_language.data import (
+    VideoClipDataset,
+    VideoLanguageDataCollator,
+    read_clips,
+    read_fitting_clips,
+)
+from modeling_siasamrea.video_language.trainer import VideoLanguageTrainer, VideoLanguageTrainingArguments
 
 
 def index_of(frame: torch.Tensor) -> int:
@@ -41,6 +49,30 @@ def test_frames_per_second_of_adaptive_clips(tmp_path, write_video):
     assert all(np.allclose(np.diff(seconds), 0.5) for _, seconds, _ in clips)
     ((_, seconds, _),) = read_clips(VideoLanguageSettings(fps=2, max_frames=7).video_sampler(), str(path))
     assert len(seconds) == 7
+
+
+def test_training_evaluation_and_pipeline_see_the_same_frames(tmp_path, write_video, monkeypatch):
+    """With the family's own sampling, of a span."""
+    path = str(write_video(tmp_path / "v.mp4", frames=80, fps=8))
+    model, own = tiny("qwen3_vl")
+    processor = VideoLanguageProcessor(
+        own, VideoLanguageSettings(frames_per_clip="family", num_clips=2, max_new_tokens=2)
+    )
+    question = VideoQuestion(path, "what ?", "a", "open_ended", "1", start=2.0, end=8.0)
+    dataset = VideoClipDataset([question], processor)
+    args = VideoLanguageTrainingArguments(str(tmp_path / "out"), use_cpu=True, report_to="none", save_frames=True)
+    trainer = VideoLanguageTrainer(model, args, eval_dataset=dataset, processing_class=processor)
+    (line,) = trainer.predict(dataset).predictions
+    seen = []
+    monkeypatch.setattr(
+        pipeline_file, "read_fitting_clips", lambda *of, **how: seen.extend(read_fitting_clips(*of, **how)) or seen
+    )
+    answer = pipeline("video-question-answering", model=model, processor=processor)
+    answer(video=path, question="what ?", start=2.0, end=8.0)
+    trained = [seconds for _, seconds, _ in dataset[VideoRequest((0,), epoch=0, num_clips=2)]["clips"]]
+    assert line["frame_times"] == seen[0][1] == pytest.approx(2.125 + 0.5 * np.arange(12))
+    for seconds in trained:  # the same interval, from another start within it
+        assert np.diff(seconds) == pytest.approx([0.5] * 11) and abs(seconds[0] - 2.125) < 0.5
 
 
 def test_times_of_a_span_are_those_of_the_video(tmp_path, write_video):
