@@ -1,7 +1,13 @@
-"""Whether processes that a test started live, and waiting for them."""
+"""Processes that a test starts: whether they live, waiting for them, and a model server."""
 
+import contextlib
+import os
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -21,3 +27,27 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+@contextlib.contextmanager
+def transformers_server(model: str, log: Path) -> Iterator[int]:
+    """Serves a model with `transformers serve` on a CPU; gives its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", model, "--port", str(port)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with open(log, "w") as file:
+        server = subprocess.Popen([*command, "--device", "cpu"], env=environment, stdout=file, stderr=file)
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError):
+            return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1))
+        return server.poll() is not None
+
+    try:
+        assert wait_for(answers, 120) and server.poll() is None, log.read_text()
+        yield port
+    finally:
+        server.terminate()
+        server.wait()

@@ -5,19 +5,22 @@ Commands run as they are written, in a folder with what the pages presuppose: vi
 hub names that the pages use, and a checkpoint where the quickstart leaves one. Trainings are shortened by `SHORTER`.
 """
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from clipbert_weights import OPEN_ENDED, official_state
 from official_files import OFFICIAL
+from other_processes import transformers_server
 from tiny_video_language_models import tiny
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
@@ -49,12 +52,13 @@ COMMAND_OF_SCRIPT = {"examples/run_videoqa.py": "train", "examples/run_videoqa_v
 SHORTER = {
     "examples/configs/quickstart.json": SHORT_QUICKSTART,
     "siasamrea train quickstart": SHORT_QUICKSTART,
-    "train-vlm qwen3_vl_2b": f"""{SHORT_VLM} --output_dir my-adapter
+    "train-vlm qwen3_vl_2b": f"""{SHORT_VLM}
         --family_video_processor '{{"size": {{"shortest_edge": 2048, "longest_edge": 65536}}}}'""",
     "examples/configs/smolvlm2_2b.json": SHORT_VLM,
     "evaluate Qwen": f"{CPU} --bf16 false --dataloader_num_workers 0 --method '{SMALL_METHOD}'",
     "examples/configs/msvd_qa.json": f"""{SHORT_RUN} --eval_strategy no --load_best_model_at_end false
         --model outputs/quickstart --dataloader_num_workers 0 --image_encoder_learning_rate 1e-5 {SMALL_FRAMES}""",
+    "evaluate llava-adapter": f"{CPU} --bf16 false --dataloader_num_workers 0",
     "siasamrea train own_videos": f"{SHORT_RUN} --eval_strategy no --load_best_model_at_end false {SMALL_FRAMES}",
     "siasamrea train": f"{SHORT_RUN} {SMALL_FRAMES}",
     "siasamrea convert": "--num_attention_heads 2 --longest_edge 64",
@@ -96,8 +100,12 @@ def reader(workspace, tiny_config, tokenizer, write_video, monkeypatch) -> Path:
     BertModel(BertConfig(**text)).save_pretrained("google-bert/bert-base-uncased")
     tokenizer.save_pretrained("google-bert/bert-base-uncased")
     for family, name in VIDEO_LANGUAGE_MODELS.items():
-        for part in tiny(family):
-            part.save_pretrained(name)
+        model, processor = tiny(family)
+        if family == "qwen3_vl":  # whose tiny template knows no pictures
+            pictures = "{%- elif part['type'] == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>{%- else -%}"
+            processor.chat_template = processor.chat_template.replace("{%- else -%}", pictures, 1)
+        model.save_pretrained(name)
+        processor.save_pretrained(name)
     torch.save(official_state(OPEN_ENDED), "clipbert_image_text_pretrained.pt")
     for video in ("outputs/sample_data/videos/test_00000.mp4", "cat.mp4", "videos/cooking/0001.mp4"):
         write_video(workspace / video, frames=80)
@@ -107,7 +115,17 @@ def reader(workspace, tiny_config, tokenizer, write_video, monkeypatch) -> Path:
     (workspace / "annotations/msvd_qa").mkdir(parents=True)
     for video in OFFICIAL["msvd_qa"](workspace / "annotations/msvd_qa"):
         write_video(workspace / "videos/msvd" / video, frames=16, codec="mpeg4")
+    (workspace / "annotations/nextgqa").mkdir()
+    for video in OFFICIAL["nextgqa"](workspace / "annotations/nextgqa"):
+        write_video(workspace / "videos/nextqa" / video, frames=16)
     return workspace
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, Any]]:
+    """The model server that a page starts, as `stack` that ends it, and its `port` once there is one."""
+    with contextlib.ExitStack() as stack:
+        yield {"stack": stack}
 
 
 def commands(block: str) -> list[list[str]]:
@@ -143,8 +161,12 @@ def serves(words: list[str]) -> bool:
         process.wait()
 
 
-def run(words: list[str], example: Callable) -> None:
+def run(words: list[str], example: Callable, server: dict[str, Any]) -> None:
     """Runs a command of the package or a script of `examples/` in this process, as one process where several share."""
+    if words[:2] == ["transformers", "serve"]:
+        pytest.importorskip("openai", reason="`transformers serve` needs transformers[serving]")
+        server["port"] = server["stack"].enter_context(transformers_server(words[2], Path("server.log")))
+        return
     if words[:2] == ["torchrun", "--nproc_per_node"]:
         words = ["python", *words[3:]]
     if words[:2] == ["siasamrea", "demo"]:
@@ -161,17 +183,21 @@ def run(words: list[str], example: Callable) -> None:
 
 
 @pytest.mark.parametrize(("language", "block"), blocks())
-def test_code_blocks_run(language, block, reader, example):
+def test_code_blocks_run(language, block, reader, example, server):
     if language == "json":
         rows = [json.loads(line) for line in block.splitlines()]
-        for file in ("train.jsonl", "validation.jsonl", "data/train.jsonl", "data/validation.jsonl"):
+        files = ("train.jsonl", "validation.jsonl", "data/train.jsonl", "data/validation.jsonl")
+        for file in ("llava.jsonl",) if "conversations" in rows[0] else files:
             Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     elif language == "python":
+        if "localhost:8000" in block and "port" not in server:
+            pytest.skip("the server that this block asks was not started")
+        block = block.replace("localhost:8000", f"127.0.0.1:{server.get('port')}")
         short = block.replace("learning_rate=", 'max_steps=2, save_strategy="no", report_to="none", learning_rate=')
         exec(compile(short, "block", "exec"), {"__name__": "__main__"})
     elif language == "bash":
         for words in commands(block):
-            run(words, example)
+            run(words, example, server)
     else:
         assert not language, f"a block in {language} is not run by anything"
 

@@ -1,16 +1,12 @@
 """An adapter merged into its base model answers as before, with plain Transformers too."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import urllib.request
 
 import pytest
 import torch
-from other_processes import wait_for
+from other_processes import transformers_server
 from tiny_video_language_models import FAMILIES, tiny
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
@@ -108,36 +104,16 @@ def test_transformers_serve_gives_the_first_token_of_the_merged_model(adapter, w
     # Frames as pictures: of a video this server reads the sound, too, which needs torchcodec and a track of it.
     frames, _ = decode_frames(write_video(tmp_path / "v.mp4", frames=16), [0, 8])
     addresses = [picture(frame) for frame in frames.permute(0, 2, 3, 1).numpy()]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", merged, "--port", str(port)]
-    with open(tmp_path / "log", "w") as log:
-        server = subprocess.Popen([*command, "--device", "cpu"], env=environment, stdout=log, stderr=log)
-    try:
-
-        def answers() -> bool:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                return True
-            except OSError:
-                return server.poll() is not None
-
-        assert wait_for(answers, 120) and server.poll() is None, (tmp_path / "log").read_text()
-        content = [{"type": "image_url", "image_url": {"url": address}} for address in addresses]
-        content.append({"type": "text", "text": "which ?"})
-        body = {"model": merged, "messages": [{"role": "user", "content": content}], "max_tokens": 1}
-        body |= {"temperature": 0, "stream": False}
+    content = [{"type": "image_url", "image_url": {"url": address}} for address in addresses]
+    content.append({"type": "text", "text": "which ?"})
+    body = {"model": merged, "messages": [{"role": "user", "content": content}], "max_tokens": 1, "temperature": 0}
+    with transformers_server(merged, tmp_path / "log") as port:
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/v1/chat/completions",
-            json.dumps(body).encode(),
+            json.dumps(body | {"stream": False}).encode(),
             {"Content-Type": "application/json"},
         )
         served = json.loads(urllib.request.urlopen(request, timeout=120).read())["choices"][0]["message"]["content"]
-    finally:
-        server.terminate()
-        server.wait()
     content = [*({"type": "image", "url": address} for address in addresses), content[-1]]
     chat = [{"role": "user", "content": content}]
     inputs = processor.apply_chat_template(
