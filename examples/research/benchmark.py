@@ -11,8 +11,10 @@ it. With a GPU the model runs on it in bf16.
 """
 
 import argparse
+import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,9 +23,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from unittest.mock import patch
 
 import av
 import numpy as np
@@ -37,13 +41,17 @@ from modeling_siasamrea import (
     SiaSamReaTrainer,
     SiaSamReaTrainingArguments,
     VideoQuestionDataset,
+    answer_vocabulary,
+    decode_frames,
     load_video_questions,
+    make_sample_data,
+    sample_clips,
+    siamese_loss,
     speed_up_on_cpu,
 )
-from modeling_siasamrea.loss_siasamrea import siamese_loss
-from modeling_siasamrea.preparation.sample_data import make_sample_data
-from modeling_siasamrea.processors.siamese_sampling import sample_clips
-from modeling_siasamrea.processors.video_decoding import decode_frames
+from modeling_siasamrea.evaluation.baselines import question_only_baseline
+from modeling_siasamrea.processors import frame_index
+from modeling_siasamrea.processors.disk_cache import cache_folder
 from modeling_siasamrea.training.start import build_model
 
 
@@ -232,17 +240,32 @@ def siamese(repeats: int, size: int = 224, numbers: tuple[int, ...] = (2, 5, 9))
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def write_video(path: Path, seconds: int, width: int, height: int) -> None:
-    """A moving gradient with noise as H.264, a key frame every 10 s."""
+def write_video(path: Path, seconds: int, width: int, height: int, codec: str = "libx264", **options: str) -> None:
+    """A moving gradient with noise, a key frame every 10 s."""
     noise = np.random.default_rng(0).integers(0, 40, (height, width, 3), dtype=np.uint8)
     ramp = np.linspace(0, 200, width, dtype=np.uint8)[None, :, None]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"g": str(10 * FPS), "preset": "veryfast"})
+        options = {"g": str(10 * FPS), "preset": "veryfast", **options}
+        stream = container.add_stream(codec, rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(FPS * seconds):
             frame = np.roll(np.broadcast_to(ramp, noise.shape), 4 * index, axis=1) + np.roll(noise, index, axis=0)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+def repeat_video(source: Path, target: Path, times: int) -> None:
+    """Copies a video's packets one after the other, so that a long video costs the encoding of a short one."""
+    with av.open(str(source)) as original, av.open(str(target), "w") as copy:
+        stream = original.streams.video[0]
+        written = copy.add_stream_from_template(stream)
+        for number in range(times):
+            original.seek(0)
+            for packet in original.demux(stream):
+                if packet.size:
+                    packet.pts, packet.dts = (ticks + number * stream.duration for ticks in (packet.pts, packet.dts))
+                    packet.stream = written
+                    copy.mux(packet)
 
 
 def read_each_clip(path: Path, clips: np.ndarray) -> list[np.ndarray]:
@@ -264,24 +287,119 @@ def read_each_clip(path: Path, clips: np.ndarray) -> list[np.ndarray]:
     return read
 
 
+def read_new(path: Path, indices: list[int], known: bool) -> None:
+    """Frames as a new process reads them, whose index is on disk if the file is known."""
+    frame_index._remembered.clear()  # there is no other way to forget them
+    if not known:
+        shutil.rmtree(cache_folder("frame_indices"), ignore_errors=True)
+    decode_frames(str(path), indices)
+
+
+def read_torchcodec(path: Path, indices: list[int], seek_mode: str) -> None:
+    """The same frames by torchcodec."""
+    decoder = import_module("torchcodec.decoders").VideoDecoder(path, seek_mode=seek_mode, num_ffmpeg_threads=0)
+    decoder.get_frames_at(indices)
+
+
+def bytes_read(work: Work) -> int:
+    """The bytes that a work reads (Linux)."""
+    counter = Path("/proc/self/io")
+    before, _, after = (counter.read_text(), work(), counter.read_text()) if counter.exists() else ("", 0, "")
+    return int(after.split()[1]) - int(before.split()[1]) if after else 0
+
+
 SHAPES = ((10, 320, 240), (10, 1280, 720), (60, 320, 240))
 
 
-def reading(repeats: int, shapes: tuple[tuple[int, int, int], ...] = SHAPES) -> list[str]:
-    """The frames of a video's clips, beside one pass over the file per clip."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for seconds, width, height in shapes:
-            path = Path(folder) / f"{seconds}_{height}.mp4"
-            write_video(path, seconds, width, height)
+def reading(
+    repeats: int,
+    shapes: tuple[tuple[int, int, int], ...] = SHAPES,
+    long: tuple[int, int, int, int] = (20, 30, 1280, 720),
+) -> list[str]:
+    """
+    The frames of a video's clips, beside one pass over the file per clip; frames of a long video, and those for which
+    pictures are left out, beside torchcodec (`pip install torchcodec`).
+    """
+    rows, (seconds, times, *size) = [], long
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, XDG_CACHE_HOME=folder):
+        for length, width, height in shapes:
+            path = Path(folder) / f"{length}_{height}.mp4"
+            write_video(path, length, width, height)
             for clips, frames, mode in ((1, 2, "random_windows"), (9, 8, "siamese")):
                 how = {"frames_per_clip": frames, "num_clips": clips, "training": True, "window_frames": FPS * frames}
                 generator = np.random.default_rng(0)
-                indices = sample_clips(FPS * seconds, mode=mode, generator=generator, **how)
+                indices = sample_clips(FPS * length, mode=mode, generator=generator, **how)
                 work = partial(decode_frames, str(path), np.unique(indices))
                 others = {"one pass per clip": partial(read_each_clip, path, indices)}
-                rows += compare(repeats, f"{clips} x {frames} frames of {seconds} s, {height}p", work, others)
+                rows += compare(repeats, f"{clips} x {frames} frames of {length} s, {height}p", work, others)
+        for codec, name in (("libx264", "H.264"), ("libx265", "HEVC")):
+            short, path = Path(folder) / f"short_{codec}.mp4", Path(folder) / f"long_{codec}.mp4"
+            write_video(short, seconds, *size, codec, bf="3", **{"x265-params": "log-level=none"})
+            repeat_video(short, path, times)
+            os.utime(path, (1e9, 1e9))  # the index of a file that was written just now is not kept
+            count = FPS * seconds * times
+            two, many = [count // 3, 2 * count // 3], np.linspace(0, FPS * seconds - 1, 16).astype(int).tolist()
+            long_one = f"2 frames of {seconds * times} s, {path.stat().st_size >> 20} MB, {size[1]}p {name}"
+            works = [
+                (f"{long_one}, index new", path, two, partial(read_new, path, two, known=False)),
+                (f"{long_one}, index known", path, two, partial(read_new, path, two, known=True)),
+                (
+                    f"16 frames of {seconds} s, {size[1]}p {name}",
+                    short,
+                    many,
+                    partial(decode_frames, str(short), many),
+                ),
+            ]
+            for what, file, indices, work in works:
+                work()
+                modes = ("exact", "approximate")
+                others = {f"torchcodec, {mode}": partial(read_torchcodec, file, indices, mode) for mode in modes}
+                rows += compare(repeats, f"{what}, {bytes_read(work) / 1e6:.1f} MB read", work, others)
     return rows
+
+
+def write_rows(path: Path, count: int) -> Path:
+    """Open-ended rows, twenty per video, whose questions and answers repeat as people's do."""
+    things = np.random.default_rng(0).zipf(1.3, (count, 2)) % 4000
+    with open(path, "w", encoding="utf-8") as file:
+        for number, (asked, answer) in enumerate(things.tolist()):
+            question = f"what is the person number {asked} doing ?"
+            row = {"video": f"video{number // 20}.mp4", "question": question, "answer": f"thing {answer}"}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+READ = """
+import sys
+from pathlib import Path
+from modeling_siasamrea import load_video_questions
+
+def pages():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+before = pages()
+questions = load_video_questions(sys.argv[1])
+print((pages() - before) * 4096 / 1e6)
+"""
+
+
+def growth(repeats: int, rows: int = 1_000_000, train: int = 158_581, test: int = 72_821) -> list[str]:
+    """
+    A million rows and the baselines of MSRVTT-QA's size, beside a tenth of them: the ratio is 0.1 where work is
+    linear. Memory is that of a process that holds the rows (Linux).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file, tenth = (write_rows(Path(folder) / f"{count}.jsonl", count) for count in (rows, rows // 10))
+        loads = [partial(load_video_questions, path) for path in (file, tenth)]
+        table = compare(repeats, f"reading {rows} rows", loads[0], {"a tenth": loads[1]})
+        held = float(run_python(READ, file)) if sys.platform == "linux" else float("nan")
+        table.append(f"| holding {rows} rows | {held:.0f} MB | | | |")
+        questions, few = (load() for load in loads)
+    vocabularies = [partial(answer_vocabulary, asked) for asked in (questions, few)]
+    table += compare(repeats, f"vocabulary of {rows} rows", vocabularies[0], {"a tenth": vocabularies[1]})
+    sizes = [(train, test), (train // 10, test // 10)]
+    blind = [partial(question_only_baseline, questions[:first], questions[-second:]) for first, second in sizes]
+    return table + compare(repeats, f"baseline without video, {train} x {test} rows", blind[0], {"a tenth": blind[1]})
 
 
 class StepEnds(TrainerCallback):
@@ -334,18 +452,29 @@ def together(repeats: int, steps: int = 20, train_videos: int = 200) -> list[str
     return [f"| a step, loaded by a worker (loading alone {spread(loading)} s) | " + " | ".join(times) + " |"]
 
 
-def run_python(code: str, *arguments: object) -> None:
-    """Runs code in a new Python."""
-    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, check=True)
+def run_python(code: str, *arguments: object) -> str:
+    """Runs code in a new Python; returns what it prints."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+
+BASES = """
+import torch, torchvision
+from transformers import Pipeline, PreTrainedModel
+from transformers.models.bert.modeling_bert import BertModel
+from transformers.processing_utils import ProcessorMixin
+from transformers.video_processing_utils import BaseVideoProcessor
+"""
 
 
 def start(repeats: int) -> list[str]:
-    """From `python` to the package, beside importing torch and Transformers: whole processes."""
-    works = [partial(run_python, f"import {names}") for names in ("modeling_siasamrea", "torch, transformers")]
-    return compare(repeats, "import modeling_siasamrea", works[0], {"import torch, transformers": works[1]})
+    """From `python` to the package, beside torch and Transformers, and beside the classes of theirs that it uses."""
+    others = {"import torch, transformers": "import torch, transformers", "the classes it derives from": BASES}
+    others = {what: partial(run_python, code) for what, code in others.items()}
+    return compare(repeats, "import modeling_siasamrea", partial(run_python, "import modeling_siasamrea"), others)
 
 
-PARTS = {part.__name__: part for part in (inference, fast_paths, siamese, reading, together, start)}
+PARTS = {part.__name__: part for part in (inference, fast_paths, siamese, reading, growth, together, start)}
 
 
 def main(arguments: list[str] | None = None) -> None:
