@@ -101,7 +101,7 @@ def draw_demo(checkpoint: str, examples: Path, output: Path) -> None:
     with open_browser(f"{address}?__theme=light") as browser:
         pick = wait_for(browser, "#pick input")
         pick.click()
-        pick.send_keys(demo.examples[0].name, Keys.ENTER)
+        pick.send_keys(next(iter(demo.examples)), Keys.ENTER)
         wait_for(browser, "#span .film")
         wait_for(browser, "#ask").click()
         wait_for(browser, "#timeline svg")

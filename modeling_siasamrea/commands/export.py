@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..conversion.to_torch_export import save_exported_model
 from .checkpoint import load_model
-from .parser import parser_for
+from .parser import add_model, parser_for
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,10 +29,12 @@ def export_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     program gives the scores of one task.
     """
     parser = parser_for(export_arguments)
-    parser.add_argument("model", help="a SiaSamRea checkpoint or LoRA adapter: folder or hub name")
+    add_model(parser)
     parser.add_argument("output", type=Path, help="folder to write")
     parser.add_argument("--task", help="the head that answers; needed where the model has several")
-    given = parser.parse_args(argv)
+    given = parser.parse_intermixed_args(argv)
+    if given.model is None:
+        parser.error("Which model? siasamrea export MODEL OUTPUT.")
     if given.output.exists() and not given.output.is_dir():
         parser.error(f"{given.output} is a file; the program needs a folder.")
     if given.output.resolve() == Path(given.model).resolve():

@@ -22,6 +22,14 @@ def parser_for(arguments_of: Callable) -> ArgumentParser:
     return ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Adds the argument `model`, which is given by position or as `--model`; read by `parse_intermixed_args`."""
+    text = "a checkpoint, a video-language model, or a LoRA adapter: folder or hub name; also as --model"
+    text += "" if default is None else f"; default: {default}"
+    parser.add_argument("model", nargs="?", default=argparse.SUPPRESS, help=text)
+    parser.add_argument("--model", default=default, help=argparse.SUPPRESS)
+
+
 def shard_of(text: str) -> tuple[int, int]:
     """Reads `i/n`, the i-th of n shares of the work, counted from 1: the videos `i - 1`, `i - 1 + n` and so on."""
     number, _, count = text.partition("/")

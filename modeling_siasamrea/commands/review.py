@@ -4,11 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..demo.inspection import anchor_clip, frames_at
-from ..demo.review import Line, SeenFrames, draw_review, read_predictions
-from ..processors.video_decoding import VideoDecodingError
+from ..demo.review import draw_review
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
-from ..video_language.settings import SETTINGS_NAME
+from ..video_language.settings import SETTINGS_NAME, VideoLanguageSettings
 from .parser import parser_for
 
 
@@ -43,26 +41,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
         `ValueError`: If a line is no prediction.
     """
     arguments = review_arguments(argv)
-    lines = read_predictions(arguments.predictions)
     files = {path.name for path in arguments.model.glob("*.json")}
-    sampled = SETTINGS_NAME not in files and files & {
-        "processor_config.json",
-        "video_preprocessor_config.json",
-    }
-    processor = SiaSamReaVideoProcessor.from_pretrained(arguments.model) if sampled else None
-
-    def seen(line: Line) -> SeenFrames | str:
-        video = arguments.videos / line["video"]
-        try:
-            if "frame_times" in line:
-                return frames_at(video, line["frame_times"])
-            if processor is not None:
-                return anchor_clip(processor, video, line.get("start"), line.get("end"))
-        except VideoDecodingError as error:
-            return str(error)
-        return "The frames that were seen are not known: evaluate with --save_frames, or name the model by --model."
-
-    page = draw_review(lines, seen, f"Answers of {arguments.predictions}", arguments.most)
+    processor = None
+    if SETTINGS_NAME in files:
+        processor = VideoLanguageSettings.from_pretrained(arguments.model).video_sampler()
+    elif files & {"processor_config.json", "video_preprocessor_config.json"}:
+        processor = SiaSamReaVideoProcessor.from_pretrained(arguments.model)
+    page = draw_review(arguments.predictions, arguments.videos, processor, arguments.most)
     arguments.output.write_text(page, encoding="utf-8")
     print(f"{arguments.output}: open it in a browser.")
     return arguments.output

@@ -20,24 +20,8 @@ class _Inference(nn.Module):
         self.model = model
         self.task = task
 
-    def forward(
-        self,
-        pixel_values_videos: torch.Tensor,
-        frame_mask: torch.Tensor,
-        video_index: torch.Tensor,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor,
-    ) -> torch.Tensor:
-        return self.model(
-            pixel_values_videos=pixel_values_videos,
-            frame_mask=frame_mask,
-            video_index=video_index,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            task=self.task,
-        ).logits
+    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return self.model(**inputs, task=self.task).logits
 
 
 def export_model(
@@ -65,7 +49,7 @@ def export_model(
         task = model.config.tasks[0]
     if task not in model.config.tasks:
         asked = "none was named" if task is None else f"the task {task!r} was asked for"
-        raise ValueError(f"An exported programme has one head; the model has {model.config.tasks} and {asked}.")
+        raise ValueError(f"An exported program has one head; the model has {model.config.tasks} and {asked}.")
     choices = task == "multiple_choice"
     free = torch.export.Dim.DYNAMIC
     text = {0: free, 1: free, 2: free} if choices else {0: free, 1: free}
@@ -75,10 +59,9 @@ def export_model(
         "video_index": {0: free},
         **dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), text),
     }
+    inputs = _example_inputs(processor, choices)
     with torch.no_grad():
-        return torch.export.export(
-            _Inference(model.eval(), task), (), _example_inputs(processor, choices), dynamic_shapes=shapes
-        )
+        return torch.export.export(_Inference(model.eval(), task), (), inputs, dynamic_shapes={"inputs": shapes})
 
 
 def save_exported_model(
@@ -88,7 +71,7 @@ def save_exported_model(
     task: str | None = None,
 ) -> Path:
     r"""
-    Writes the programme of [`export_model`] into a folder, with the processor that makes its inputs and the
+    Writes the program of [`export_model`] into a folder, with the processor that makes its inputs and the
     configuration that names its answers (`id2label`).
 
     Args:
@@ -98,7 +81,7 @@ def save_exported_model(
         task (`str`, *optional*): The head that answers; may be left out where the model has one.
 
     Returns:
-        `Path`: the programme's file, `model.pt2`.
+        `Path`: the program's file, `model.pt2`.
 
     Raises:
         `ValueError`: If the model has no head for the task, or several and none is named.

@@ -37,8 +37,8 @@ def draw_answers(
 
     Args:
         questions (`list[str]`): The questions.
-        answers (`list[list[dict]]`): What the pipeline answered to each.
-        unknown_words (`list[list[str]]`, *optional*): Of each question, see [`~SiaSamReaProcessor.unknown_words`].
+        answers (`list[list[dict]]`): The pipeline's answers to each.
+        unknown_words (`list[list[str]]`, *optional*): For each question, see [`~SiaSamReaProcessor.unknown_words`].
 
     Returns:
         `str`: HTML.
@@ -50,27 +50,22 @@ def draw_answers(
         else:
             value = ranked[0]["value"]
             bars = "<p>That is no number.</p>" if value is None else f"<p>The model counts {value:.2f}.</p>"
-        head = _head(question, ranked[0]["answer"])
         if unknown:
             words = ", ".join(map(escape, unknown))
-            head += f'<p class="uncertain"><b>Uncertain:</b> the model never learned {words}. Try another word.</p>'
-        cards.append(f'<div class="card">{head}{bars}</div>')
+            warning = f"<b>Uncertain:</b> the model never learned {words}. Try another word."
+            bars = f'<p class="uncertain">{warning}</p>{bars}'
+        cards.append(_card(question, ranked[0]["answer"], bars))
     return _box("".join(cards))
-
-
-def draw_vocabulary(answers: list[str]) -> str:
-    """Draws a list of all answers that a model can give."""
-    return _box(f'<p class="vocabulary">{", ".join(map(escape, answers))}</p>')
 
 
 def draw_other_starts(questions: list[str], starts: Sequence[float], answers: list[list[list[dict[str, Any]]]]) -> str:
     r"""
-    Draws what a video-language model answers from other frames of the video.
+    Draws the answers of a video-language model from other frames of the video.
 
     Args:
         questions (`list[str]`): The questions.
         starts (`Sequence[float]`): First frames of the anchor clips, in seconds; the first one is the answer's own.
-        answers (`list[list[list[dict]]]`): For each start and question what the pipeline answers.
+        answers (`list[list[list[dict]]]`): For each start and question the pipeline's answers.
 
     Returns:
         `str`: HTML.
@@ -78,17 +73,13 @@ def draw_other_starts(questions: list[str], starts: Sequence[float], answers: li
     cards = []
     for row, question in enumerate(questions):
         ranked = [of_start[row] for of_start in answers]
-        given = str(ranked[0][0]["answer"])
-        same = sum(str(one[0]["answer"]) == given for one in ranked[1:])
+        best = [str(of_start[0]["answer"]) for of_start in ranked]
         drawn = []
-        for seconds, best in zip(starts, ranked):
-            scores = [(str(one["answer"]), one["score"]) for one in best if "score" in one]
-            bars = "".join(_bar(*one) for one in scores) or f"<b>{escape(str(best[0]['answer']))}</b>"
+        for seconds, of_start in zip(starts, ranked):
+            bars = "".join(_bar(str(one["answer"]), one["score"]) for one in of_start if "score" in one)
+            bars = bars or f"<b>{escape(str(of_start[0]['answer']))}</b>"
             drawn.append(f'<div>from {seconds:.2f} s<div class="given">{bars}</div></div>')
-        text = _verdict(same, len(starts) - 1, given)
-        cards.append(
-            f'<div class="card">{_head(question, given)}{text}<div class="starts">{"".join(drawn)}</div></div>'
-        )
+        cards.append(_card(question, best[0], _starts(best[1:].count(best[0]), best[0], drawn[1:])))
     return _box("".join(cards))
 
 
@@ -121,8 +112,8 @@ def draw_timeline(frames: np.ndarray, times: np.ndarray, start: float, end: floa
         'stroke-width="3" stroke-linecap="round"/>',
         f'<line x1="{place(start):.1f}" x2="{place(end):.1f}" y1="{axis}" y2="{axis}" style="stroke: var(--strong)" '
         'stroke-width="5" stroke-linecap="round"/>',
-        f'<text x="{margin}" y="12" {text.replace("middle", "start")} opacity="0.65">0 s</text>',
-        f'<text x="{margin + width}" y="12" {text.replace("middle", "end")} opacity="0.65">{duration:.2f} s</text>',
+        f'<text x="{margin}" y="12" {text.replace("middle", "start")}>0 s</text>',
+        f'<text x="{margin + width}" y="12" {text.replace("middle", "end")}>{duration:.2f} s</text>',
     ]
     for index, (frame, seconds) in enumerate(zip(frames, times)):
         centre = margin + step * (index + 0.5)
@@ -136,24 +127,20 @@ def draw_timeline(frames: np.ndarray, times: np.ndarray, start: float, end: floa
         ]
     label = f"The anchor clip's frames at {', '.join(f'{seconds:.2f}' for seconds in times)} seconds"
     drawing = f'<svg viewBox="0 0 1000 {top + height + 24:.0f}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    title = f"<h3>What the model saw: the {_term('anchor clip')}, {len(frames)} frames</h3>"
+    title = f"<h2>What the model saw: the {_term('anchor clip')}, {len(frames)} frames</h2>"
     return _box(f'{title}<div class="wide">{drawing}</div>')
 
 
-def draw_span(
-    film: np.ndarray, first: np.ndarray, last: np.ndarray, start: float, end: float, duration: float, player: str
-) -> str:
+def draw_span(film: np.ndarray, ends: np.ndarray, start: float, end: float, duration: float) -> str:
     r"""
     Draws a video as a strip of film with the span marked on it, and the frames at the span's ends.
 
     Args:
         film (`np.ndarray` of shape `(frames, height, width, 3)`): Pictures spread evenly over the video.
-        first (`np.ndarray` of shape `(height, width, 3)`): The span's first frame.
-        last (`np.ndarray` of shape `(height, width, 3)`): The span's last frame.
+        ends (`np.ndarray` of shape `(2, height, width, 3)`): The span's first and last frame.
         start (`float`): Start of the span, in seconds.
         end (`float`): End of the span, in seconds.
         duration (`float`): Length of the video, in seconds.
-        player (`str`): HTML of a player, or nothing.
 
     Returns:
         `str`: HTML.
@@ -164,33 +151,53 @@ def draw_span(
     strip += f'<div class="outside" style="left: 0; width: {left:.2f}%"></div>'
     strip += f'<div class="outside" style="left: {right:.2f}%; right: 0"></div>'
     strip += f'<div class="inside" style="left: {left:.2f}%; width: {right - left:.2f}%"></div>'
-    ends = "".join(
-        f'<figure><img src="{picture(frame)}" alt=""/><figcaption>{word} {seconds:.2f} s</figcaption></figure>'
-        for word, frame, seconds in (("from", first, start), ("to", last, end))
+    pictures = draw_frames(ends, (f"from {start:.2f} s", f"to {end:.2f} s"))
+    return _box(f'<div class="film">{strip}</div><div class="ends">{pictures}</div>')
+
+
+def draw_frames(frames: np.ndarray, captions: Iterable[str]) -> str:
+    """Draws frames `(frames, height, width, 3)`, each over its caption."""
+    return "".join(
+        f'<figure><img src="{picture(frame)}" alt=""/><figcaption>{caption}</figcaption></figure>'
+        for frame, caption in zip(frames, captions)
     )
-    return _box(f'{player}<div class="film">{strip}</div><div class="ends">{ends}</div>')
 
 
-def draw_inspection(inspection: Inspection, top: int = 5) -> str:
+def draw_table(corner: str, names: Sequence[str], cells: Iterable[Iterable[tuple[str, str, float]]]) -> str:
+    """Draws a table whose rows and columns have the same names; a cell has a text, a color and its percentage."""
+    rows = []
+    for name, row in zip(names, cells):
+        drawn = (
+            f'<td style="background: color-mix(in srgb, var(--{color}) {share:.0f}%, transparent)">{text}</td>'
+            for text, color, share in row
+        )
+        rows.append(f"<tr><th>{escape(name)}</th>{''.join(drawn)}</tr>")
+    head = f"<tr><td>{corner}</td>" + "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr>"
+    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+def draw_inspections(inspections: Iterable[Inspection], top: int = 5) -> str:
     r"""
-    Draws the look inside at one question: clips, affinity, soft label and other starts.
+    Draws the look inside at each question: clips, affinity, soft label and other starts.
 
     Args:
-        inspection ([`Inspection`]): What is drawn.
-        top (`int`, *optional*, defaults to 5): Classes whose soft label is drawn, the greatest ones.
+        inspections (`Iterable[Inspection]`): One per question.
+        top (`int`, *optional*, defaults to 5): Number of classes whose soft label is drawn, the greatest ones.
 
     Returns:
         `str`: HTML.
     """
-    head = _head(inspection.question, inspection.anchor_answer)
-    knowledge = f"<div>{_affinity(inspection.affinity)}</div><div>{_soft_label(inspection, top)}</div>"
-    columns = f'<div class="columns">{knowledge}</div>'
-    return f'<div class="card">{head}{_clips(inspection)}{columns}{_starts(inspection)}</div>'
-
-
-def draw_inspections(inspections: Iterable[Inspection]) -> str:
-    """Draws the look inside at several questions, one under the other."""
-    return _box("".join(draw_inspection(inspection) for inspection in inspections))
+    cards = []
+    for seen in inspections:
+        columns = f"<div>{_affinity(seen.affinity)}</div><div>{_soft_label(seen, top)}</div>"
+        starts = [
+            f"<div>from {seconds:.2f} s{_answer(seen, scores)}</div>"
+            for seconds, scores in zip(seen.start_times, seen.start_scores)
+        ]
+        content = f'{_clips(seen)}<div class="columns">{columns}</div>'
+        content += _starts(seen.agreeing_starts, str(seen.anchor_answer), starts)
+        cards.append(_card(seen.question, seen.anchor_answer, content))
+    return _box("".join(cards))
 
 
 def draw_notice(sentence: str) -> str:
@@ -198,26 +205,28 @@ def draw_notice(sentence: str) -> str:
     return f'<div class="siasamrea notice" role="alert">{escape(sentence)}</div>' if sentence else ""
 
 
-def _term(name: str) -> str:
-    """A word of the field with its explanation under the mouse and for readers of the screen."""
-    return f'<abbr tabindex="0" title="{escape(TERMS[name])}">{name}</abbr>'
-
-
-def _head(question: str, answer: str | int) -> str:
-    return f'<p class="question">{escape(question)}</p><div class="answer">{escape(str(answer))}</div>'
-
-
-def _verdict(same: int, starts: int, answer: str) -> str:
-    """Says whether other frames change the answer."""
-    title = "<h3>Do other frames of the video change the answer?</h3>"
-    if not starts:
-        return f"{title}<p>Not known: the span is so short that its frames can be picked in one way only.</p>"
-    verdict, noun = "No" if same == starts else "Yes", "start gives" if starts == 1 else "starts give"
-    return f"{title}<p>{verdict}: {same} of {starts} other {noun} the same answer, {escape(answer)}.</p>"
+def _term(name: str, shown: str = "") -> str:
+    """Explains a word of the field under the mouse, the keyboard's focus, and for screen readers."""
+    return f'<abbr tabindex="0" title="{escape(TERMS[name])}">{shown or name}</abbr>'
 
 
 def _box(content: str) -> str:
     return f'<div class="siasamrea">{content}</div>'
+
+
+def _card(question: str, answer: str | int, content: str) -> str:
+    head = f'<p class="question">{escape(question)}</p><div class="answer">{escape(str(answer))}</div>'
+    return f'<div class="card">{head}{content}</div>'
+
+
+def _starts(same: int, answer: str, drawn: list[str]) -> str:
+    """Says whether other frames change the answer, and shows what each start answers."""
+    title = "<h2>Do other frames of the video change the answer?</h2>"
+    if not drawn:
+        return f"{title}<p>Not known: the span is so short that its frames can be picked in one way only.</p>"
+    verdict, noun = "No" if same == len(drawn) else "Yes", "start gives" if len(drawn) == 1 else "starts give"
+    text = f"{verdict}: {same} of {len(drawn)} other {noun} the same answer, {escape(answer)}."
+    return f'{title}<p>{text}</p><div class="starts">{"".join(drawn)}</div>'
 
 
 def _bar(name: str, share: float, kind: str = "") -> str:
@@ -228,23 +237,12 @@ def _bar(name: str, share: float, kind: str = "") -> str:
     )
 
 
-def _images(frames: np.ndarray, times: np.ndarray) -> str:
-    """Frames that tell their time under the mouse."""
-    return "".join(
-        f'<img src="{picture(frame)}" alt="" title="{seconds:.2f} s"/>' for frame, seconds in zip(frames, times)
-    )
-
-
 def _answer(inspection: Inspection, scores: np.ndarray) -> str:
-    """The answer of a clip and how sure it is; a count with what the model said."""
-    answer = escape(str(inspection.answer(scores)))
-    if inspection.task == "count":
-        return f'<div class="given"><b>{answer}</b> <span class="number">({scores[0]:.2f})</span></div>'
-    share = float(scores.max())
-    fill = f'<div class="track"><div class="fill" style="width: {100 * share:.1f}%"></div></div>'
-    return (
-        f'<div class="given"><b>{answer}</b><div class="bar">{fill}<span class="number">{share:.3f}</span></div></div>'
-    )
+    """Shows the answer of a clip with its probability, or a count with the model's number."""
+    answer = str(inspection.answer(scores))
+    if inspection.task != "count":
+        return f'<div class="given">{_bar(answer, float(scores.max()))}</div>'
+    return f'<div class="given"><b>{escape(answer)}</b> <span class="number">({scores[0]:.2f})</span></div>'
 
 
 def _clips(inspection: Inspection) -> str:
@@ -252,42 +250,38 @@ def _clips(inspection: Inspection) -> str:
     for number, (frames, times, scores) in enumerate(zip(inspection.frames, inspection.times, inspection.scores)):
         name = f"{_term('siamese clip')} {number}" if number else _term("anchor clip")
         head = f'<div>{name}<div class="from">from {times[0]:.2f} s</div></div>'
-        images = f'<div class="frames">{_images(frames, times)}</div>'
+        images = "".join(
+            f'<img src="{picture(frame)}" alt="" title="{seconds:.2f} s"/>' for frame, seconds in zip(frames, times)
+        )
         kind = "clip" if number else "clip anchor"
+        images = f'<div class="frames">{images}</div>'
         rows.append(f'<div class="{kind}">{head}{images}{_answer(inspection, scores)}</div>')
     same = sum(inspection.answer(scores) == inspection.anchor_answer for scores in inspection.scores[1:])
     text = (
         f"Each clip sees the whole span from a slightly different start. {same} of {len(rows) - 1} siamese clips give "
         "the anchor clip's answer."
     )
-    return f"<h3>Clips and their answers</h3><p>{text}</p>{''.join(rows)}"
+    return f"<h2>Clips and their answers</h2><p>{text}</p>{''.join(rows)}"
 
 
 def _affinity(affinity: np.ndarray) -> str:
-    clips = len(affinity)
-    names = ["anchor", *(str(number) for number in range(1, clips))]
-    rows = []
-    for row in range(clips):
-        cells = []
-        for column in range(clips):
-            value = float(affinity[row, column])
-            if row == column:
-                cells.append("<td>–</td>")
-                continue
-            # A fixed scale, on which the plain average has half of the color: small differences look small.
-            share = min(35 * value * (clips - 1), 70)
-            colour = f"color-mix(in srgb, var(--strong) {share:.0f}%, transparent)"
-            cells.append(f'<td style="background: {colour}">{value:.3f}</td>')
-        rows.append(f"<tr><th>{names[row]}</th>{''.join(cells)}</tr>")
-    head = "<tr><th></th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
-    text = f"How much each clip (row) listens to each other one. {1 / (clips - 1):.3f} everywhere is a plain average."
-    table = f'<div class="wide"><table class="affinity">{head}{"".join(rows)}</table></div>'
-    return f"<h3>{_term('affinity').replace('>aff', '>Aff')}</h3><p>{text}</p>{table}"
+    """Draws the affinity on a fixed scale, on which the plain average has half of the color."""
+    average = 1 / (len(affinity) - 1)
+    names = ["anchor", *(str(number) for number in range(1, len(affinity)))]
+    cells = [
+        [
+            ("–", "strong", 0.0) if row == column else (f"{value:.3f}", "strong", min(35 * value / average, 70))
+            for column, value in enumerate(of_row)
+        ]
+        for row, of_row in enumerate(affinity.tolist())
+    ]
+    text = f"How much each clip (row) listens to each other one. {average:.3f} everywhere is a plain average."
+    return f"<h2>{_term('affinity', 'Affinity')}</h2><p>{text}</p>{draw_table('', names, cells)}"
 
 
 def _soft_label(inspection: Inspection, top: int) -> str:
     anchor, soft_label = inspection.scores[0], inspection.soft_label
-    title = f"<h3>The {_term('soft label')} Q beside the anchor clip's prediction</h3>"
+    title = f"<h2>The {_term('soft label')} Q beside the anchor clip's prediction</h2>"
     if inspection.task == "count":
         return f"{title}<p>The anchor counts {anchor[0]:.2f}, all clips together {soft_label[0]:.2f}.</p>"
     text = (
@@ -304,22 +298,15 @@ def _soft_label(inspection: Inspection, top: int) -> str:
     return f"{title}<p>{text}</p>{bars}"
 
 
-def _starts(inspection: Inspection) -> str:
-    text = _verdict(inspection.agreeing_starts, len(inspection.start_times), str(inspection.anchor_answer))
-    rows = "".join(
-        f"<div>from {seconds:.2f} s{_answer(inspection, scores)}</div>"
-        for seconds, scores in zip(inspection.start_times, inspection.start_scores)
-    )
-    return f'{text}<div class="starts">{rows}</div>'
-
-
 __all__ = [
     "STYLE",
     "draw_answers",
+    "draw_frames",
     "draw_inspections",
     "draw_notice",
     "draw_other_starts",
     "draw_span",
+    "draw_table",
     "draw_timeline",
-    "draw_vocabulary",
+    "picture",
 ]

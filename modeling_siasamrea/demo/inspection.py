@@ -1,4 +1,4 @@
-"""What a model sees of a video, and what it makes of it: its clips, their answers, affinity and soft label."""
+"""Looks inside an answer: the clips that the model sees, their answers, affinity and soft label."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -32,7 +32,7 @@ THUMBNAIL_HEIGHT = 96  # pixels
 @dataclass(frozen=True)
 class Inspection:
     r"""
-    One question about a video, looked at from inside. Any model that answers from several clips can fill it.
+    Holds the look inside the answer to one question about a video.
 
     Args:
         question (`str`): The question.
@@ -64,19 +64,19 @@ class Inspection:
     count_range: Sequence[int] | None = None
 
     def answer(self, scores: np.ndarray) -> str | int:
-        """The answer that `scores` `(classes,)` give: the best class, or the rounded count."""
+        """Returns the answer of `scores` `(classes,)`: the best class, or the rounded count."""
         if self.task == "count":
             return round_count(float(scores[0]), self.count_range)
         return self.classes[int(scores.argmax())]
 
     @property
     def anchor_answer(self) -> str | int:
-        """The answer of the anchor clip alone (paper: the prediction)."""
+        """Returns the answer of the anchor clip alone (paper: the prediction)."""
         return self.answer(self.scores[0])
 
     @property
     def agreeing_starts(self) -> int:
-        """How many of the anchors that start elsewhere give the anchor's answer."""
+        """Counts the anchors that start elsewhere and give the anchor's answer."""
         return sum(self.answer(scores) == self.anchor_answer for scores in self.start_scores)
 
 
@@ -93,9 +93,9 @@ def inspect_video(
     num_starts: int = NUM_STARTS,
 ) -> list[Inspection]:
     r"""
-    Looks at what a model makes of a video, as training would and without its randomness: the anchor is evaluation's,
-    the siamese clips are spread evenly over the window around it, and the network runs without dropout. The video is
-    decoded once, and each clip encoded once, for all questions.
+    Runs a model on the clips of a video as training does, but without randomness: the anchor is evaluation's, the
+    siamese clips are spread evenly over the window around it, and the network runs without dropout. The video is
+    decoded once, and each clip is encoded once, for all questions.
 
     Args:
         model ([`SiaSamReaForVideoQuestionAnswering`] or `PeftModel`): The model, or an adapter over it.
@@ -177,18 +177,11 @@ def answers_from_other_starts(
 
     Args:
         answerer ([`VideoLanguagePipeline`]): The model and its processor.
-        video (`str` or `Path`): The video file.
-        questions (`list[str]`): The questions.
-        candidates (`list[str]`, *optional*): Answers to choose from, for every question.
-        start (`float`, *optional*): Start of the span asked about, in seconds.
-        end (`float`, *optional*): End of the span asked about, in seconds.
-        task (`str`, *optional*): `"open_ended"`, `"multiple_choice"` or `"count"`.
-        num_starts (`int`, *optional*, defaults to 8):
-            The most anchors that start elsewhere, spread evenly over the valid range; short videos have fewer starts.
+        video, questions, candidates, start, end, task, num_starts: As in [`inspect_video`].
 
     Returns:
-        `tuple[list[float], list]`: first frames in seconds, that of the centred anchor first, and for each of them and
-        each question the answers of the pipeline, the best first.
+        `tuple[list[float], list]`: the first frames in seconds, that of the centred anchor first, and for each of them
+        and each question the answers of the pipeline, the best first.
 
     Raises:
         [`VideoDecodingError`]: If the video cannot be read.
@@ -209,45 +202,18 @@ def answers_from_other_starts(
 def anchor_clip(
     video_processor: SiaSamReaVideoProcessor, video: str | Path, start: float | None = None, end: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""
-    The frames that an answer is based on: evaluation's anchor clip.
-
-    Args:
-        video_processor ([`SiaSamReaVideoProcessor`]): The checkpoint's.
-        video (`str` or `Path`): The video file.
-        start (`float`, *optional*): Start of the span asked about, in seconds.
-        end (`float`, *optional*): End of the span asked about, in seconds.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`: small pictures `(frames, height, width, 3)` and their times in seconds.
-
-    Raises:
-        [`VideoDecodingError`]: If the video cannot be read.
     """
-    indices = None
-
-    def sample(metadata: "VideoMetadata") -> np.ndarray:
-        nonlocal indices
-        indices = video_processor.sample_frames(metadata, training=False, num_eval_clips=1)
-        return indices
-
-    pictures, metadata = decode_frames(video, sample, start, end, transform=_thumbnails)
-    return pictures.numpy(), metadata.times[indices]
+    Reads the frames that an answer about a span of a video is based on: evaluation's anchor clip, as small pictures
+    `(frames, height, width, 3)`, and their times in seconds.
+    """
+    clip = video_processor.sample_clips_of(video, start, end, _thumbnails, training=False, num_eval_clips=1)
+    return clip.frames[clip.positions[0]].numpy(), clip.times[0]
 
 
 def frames_at(video: str | Path, times: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    r"""
-    Reads the frames on screen at given times.
-
-    Args:
-        video (`str` or `Path`): The video file.
-        times (`Sequence[float]`): Seconds.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`: small pictures `(frames, height, width, 3)` and their times in seconds.
-
-    Raises:
-        [`VideoDecodingError`]: If the video cannot be read.
+    """
+    Reads the frames on screen at given times, in seconds, as small pictures `(frames, height, width, 3)`, and returns
+    the times as well.
     """
 
     def on_screen(metadata: "VideoMetadata") -> np.ndarray:
@@ -261,31 +227,20 @@ def frames_at(video: str | Path, times: Sequence[float]) -> tuple[np.ndarray, np
 def video_film(
     video: str | Path, pictures: int = 12, start: float | None = None, end: float | None = None
 ) -> tuple[np.ndarray, float]:
-    r"""
-    A video at a glance.
-
-    Args:
-        video (`str` or `Path`): The video file.
-        pictures (`int`, *optional*, defaults to 12): How many, from the first frame to the last.
-        start (`float`, *optional*): Start of the span shown, in seconds.
-        end (`float`, *optional*): End of the span shown, in seconds.
-
-    Returns:
-        `tuple[np.ndarray, float]`: small pictures `(pictures, height, width, 3)` and the length in seconds.
-
-    Raises:
-        [`VideoDecodingError`]: If the video cannot be read.
+    """
+    Reads pictures that are spread evenly over a span of a video, from its first frame to its last, as small ones
+    `(pictures, height, width, 3)`, and returns the length of the span in seconds as well.
     """
 
     def spread(metadata: "VideoMetadata") -> np.ndarray:
         return np.linspace(0, metadata.total_num_frames - 1, pictures).round()
 
-    pictures, metadata = decode_frames(video, spread, start, end, transform=_thumbnails)
-    return pictures.numpy(), metadata.duration
+    frames, metadata = decode_frames(video, spread, start, end, transform=_thumbnails)
+    return frames.numpy(), metadata.duration
 
 
 def _reasoning(model: "SiaSamReaForVideoQuestionAnswering | PeftModel") -> nn.Module:
-    """The checkpoint's reasoning over its clips; uniform W1 and W2 where it was trained without."""
+    """Returns the checkpoint's reasoning over its clips, with uniform W1 and W2 if it was trained without."""
     if model.config.alpha > 0:
         return model.siamese_reasoning
     config: SiaSamReaConfig = copy(model.config)
@@ -303,7 +258,7 @@ def _run_clips(
     candidates: list[str] | None,
     task: str | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features `(questions, clips, dim)` and logits `(questions, clips, classes)`; equal clips are run once."""
+    """Returns features `(questions, clips, dim)` and logits `(questions, clips, classes)`; equal clips run once."""
     text = processor(text=questions, candidates=candidates and [candidates] * len(questions), return_tensors="pt").to(
         model.device
     )
@@ -321,7 +276,7 @@ def _run_clips(
 
 
 def _thumbnails(frames: torch.Tensor) -> torch.Tensor:
-    """Frames `(frames, 3, height, width)` as small pictures `(frames, height, width, 3)`."""
+    """Turns frames `(frames, 3, height, width)` into small pictures `(frames, height, width, 3)`."""
     height, width = frames.shape[-2:]
     size = (min(height, THUMBNAIL_HEIGHT), max(1, round(width * min(1, THUMBNAIL_HEIGHT / height))))
     small = [nn.functional.interpolate(few.float(), size, mode="area") for few in frames.split(8)]

@@ -12,7 +12,7 @@ def test_an_exported_program_answers_as_the_model(capsys, tiny_config, processor
     model, exported = str(tmp_path / "model"), tmp_path / "exported"
     SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=["open_ended", "multiple_choice"])).save_pretrained(model)
     processor.save_pretrained(model)
-    assert siasamrea_command.main(["export", model, str(exported), "--task", "multiple_choice"]) == 0
+    assert siasamrea_command.main(["export", "--model", model, "--task", "multiple_choice", str(exported)]) == 0
     out = capsys.readouterr().out
     assert out == f"{exported / 'model.pt2'}\n"
     inputs = SiaSamReaProcessor.from_pretrained(exported)(

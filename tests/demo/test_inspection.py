@@ -105,7 +105,7 @@ def test_affinity_is_drawn_on_a_fixed_scale(make, video):
     (seen,) = inspect_video(model, processor, video, ["what is it ?"], task="open_ended")
     affinity = np.array([[1, 0.4999, 0.5001], [0.5, 1, 0.5], [0.9, 0.1, 1]])
     shares = re.findall(r"--strong\) (\d+)%", draw_inspections([dataclasses.replace(seen, affinity=affinity)]))
-    assert shares == ["35", "35", "35", "35", "63", "7"]
+    assert shares == ["0", "35", "35", "35", "0", "35", "63", "7", "0"]
 
 
 def test_candidates_and_counts(make, video):

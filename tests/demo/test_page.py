@@ -19,15 +19,15 @@ pytest.importorskip("gradio", reason="the page needs Gradio")
 from tiny_video_language_models import tiny
 
 from modeling_siasamrea.commands.checkpoint import load_answerer
+from modeling_siasamrea.data.questions import VideoQuestion
 from modeling_siasamrea.demo.drawing import STYLE
 from modeling_siasamrea.demo.page import (
     Demo,
-    Example,
     Page,
     launch_page,
     load_examples,
     page_theme,
-    read_request,
+    read_fields,
     sentence,
 )
 
@@ -39,11 +39,11 @@ VOCABULARY = {0: "cat", 1: "dog", 2: "<b>red</b>", 3: "blue"}
 def make_demo(tiny_config, tokenizer):
     """The page's work over a model of random weights with heads for `tasks`."""
 
-    def make(*tasks: str, examples: list[Example] | None = None) -> Demo:
+    def make(*tasks: str, examples: dict[str, VideoQuestion] | None = None) -> Demo:
         torch.manual_seed(0)
         model = SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=list(tasks), id2label=VOCABULARY))
         processor = SiaSamReaProcessor(SiaSamReaVideoProcessor(size={"longest_edge": 64}), tokenizer)
-        return Demo(pipeline("video-question-answering", model=model, processor=processor), examples or [])
+        return Demo(pipeline("video-question-answering", model=model, processor=processor), examples)
 
     return make
 
@@ -54,14 +54,14 @@ def video(write_video, tmp_path) -> str:
 
 
 def test_fields_become_a_request():
-    request = read_request("a.mp4", " what is it ?\n\nwhat is red ? ", "", "count", 0, 5.0, 4.96)
-    assert request.questions == ["what is it ?", "what is red ?"]
-    assert (request.candidates, request.task, request.start, request.end) == (None, "count", None, None)
-    in_a_line = read_request("a.mp4", "what ?", "a cat, a dog ,", "count", 1.0, 2.0, 4.96)
-    assert (in_a_line.candidates, in_a_line.task) == (["a cat", "a dog"], "multiple_choice")
-    assert (in_a_line.start, in_a_line.end) == (1.0, 2.0)
-    lines = read_request("a.mp4", "what ?", "red, then blue\nblue, then red\n", None, 0, 5, 5)
-    assert lines.candidates == ["red, then blue", "blue, then red"]
+    request = read_fields("a.mp4", " what is it ?\n\nwhat is red ? ", "", "count", 0, 5.0, 4.96)
+    asked = {"video": "a.mp4", "question": ["what is it ?", "what is red ?"], "candidates": None, "task": "count"}
+    assert request == asked | {"start": None, "end": None}
+    in_a_line = read_fields("a.mp4", "what ?", "a cat, a dog ,", "count", 1.0, 2.0, 4.96)
+    assert (in_a_line["candidates"], in_a_line["task"]) == (["a cat", "a dog"], "multiple_choice")
+    assert (in_a_line["start"], in_a_line["end"]) == (1.0, 2.0)
+    lines = read_fields("a.mp4", "what ?", "red, then blue\nblue, then red\n", None, 0, 5, 5)
+    assert lines["candidates"] == ["red, then blue", "blue, then red"]
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,8 @@ def test_fields_become_a_request():
     [
         ((None, "what ?", "", None, 0, 5, 5), "no video to ask about"),
         (("a.mp4", " \n ", "", None, 0, 5, 5), "no question"),
-        (("a.mp4", "what ?\n" * 17, "", None, 0, 5, 5), "17 questions; ask at most 16"),
-        (("a.mp4", "what ?", "cat", None, 0, 5, 5), "one candidate only, 'cat'"),
-        (("a.mp4", "what ?", "cat, cat", None, 0, 5, 5), "there twice"),
-        (("a.mp4", "what ?\n" * 5, "\n".join(map(str, range(65))), None, 0, 5, 5), "65 candidates for 5 questions"),
+        (("a.mp4", "what ?\n" * 17, "", None, 0, 5, 5), "at most 16 questions.*17"),
+        (("a.mp4", "what ?\n" * 5, "\n".join(map(str, range(65))), None, 0, 5, 5), "5 questions with 65 candidates"),
         (("a.mp4", "what ?", "", None, 3, 2, 5), "from 3 s to 2 s does not fit.*5.00 s"),
         (("a.mp4", "what ?", "", None, 5.0, 5.1, 4.96), "does not fit"),
         (("a.mp4", "what ?", "", None, -1, 2, 5), "does not fit"),
@@ -82,13 +80,13 @@ def test_fields_become_a_request():
 )
 def test_fields_that_make_no_sense_get_a_sentence(fields, said):
     with pytest.raises(ValueError, match=said):
-        read_request(*fields)
+        read_fields(*fields)
 
 
 def test_answers_have_bars_and_a_timeline_of_true_times(make_demo, video):
     demo = make_demo("open_ended", "multiple_choice", "count")
     assert list(demo.kinds) == ["open_ended", "count"]
-    request = read_request(video, "what is <i>it</i> ?\nwhat is red ?", "", "open_ended", 1.0, 4.0, 5.0)
+    request = read_fields(video, "what is <i>it</i> ?\nwhat is red ?", "", "open_ended", 1.0, 4.0, 5.0)
     answers, timeline, warning = demo.answer(request, 5.0)
     assert answers.count('class="answer"') == 2 and answers.count('class="fill ') == 8 and warning == ""
     assert "<i>" not in answers and "<b>red" not in answers and "&lt;b&gt;red&lt;/b&gt;" in answers
@@ -96,20 +94,20 @@ def test_answers_have_bars_and_a_timeline_of_true_times(make_demo, video):
     assert timeline.count("<image ") == 5
     assert "frames at 1.38, 1.88, 2.38, 2.88, 3.38 seconds" in timeline
     (count,) = demo.answerer(video=video, question=["how many ?"], task="count")
-    answers, _, _ = demo.answer(read_request(video, "how many ?", "", "count", 0, 5, 5), 5.0)
+    answers, _, _ = demo.answer(read_fields(video, "how many ?", "", "count", 0, 5, 5), 5.0)
     assert f"{count[0]['value']:.2f}" in answers
 
 
 def test_a_text_that_is_cut_is_said(make_demo, video):
     demo = make_demo("count")
-    _, _, warning = demo.answer(read_request(video, "how many " * 40, "", "count", 0, 5, 5), 5.0)
+    _, _, warning = demo.answer(read_fields(video, "how many " * 40, "", "count", 0, 5, 5), 5.0)
     assert "longer than the model reads" in warning
 
 
 def test_the_look_inside_draws_every_part(make_demo, video):
     demo = make_demo("open_ended", "multiple_choice", "count")
     for candidates, kind in (("", "open_ended"), ("cat, a <dog>", None), ("", "count")):
-        drawn = demo.look_inside(read_request(video, "what is it ?", candidates, kind, 0, 5, 5))
+        drawn = demo.look_inside(read_fields(video, "what is it ?", candidates, kind, 0, 5, 5))
         assert drawn.count('class="clip') == 3 and drawn.count("<tr>") == 4
         assert "soft label</abbr> Q" in drawn and "change the answer?" in drawn
         assert "<dog>" not in drawn
@@ -119,13 +117,15 @@ def test_the_look_inside_draws_every_part(make_demo, video):
     ("tasks", "candidates", "said"),
     [
         (["open_ended"], "cat, dog", "fits 0 of them"),
+        (["multiple_choice"], "cat", "candidates"),
+        (["multiple_choice"], "cat, cat", "candidates must differ"),
         (["multiple_choice"], "", "fits 0 of them"),
     ],
 )
 def test_a_question_without_a_head_gets_a_sentence(make_demo, video, tasks, candidates, said):
     demo = make_demo(*tasks)
     with pytest.raises(ValueError, match=said) as raised:
-        demo.answer(read_request(video, "what ?", candidates, None, 0, 5, 5), 5.0)
+        demo.answer(read_fields(video, "what ?", candidates, None, 0, 5, 5), 5.0)
     assert said in sentence(raised.value)
 
 
@@ -152,7 +152,7 @@ def test_errors_are_beside_what_caused_them_and_old_answers_go(make_demo, video)
 
 def test_a_word_that_the_model_does_not_know_makes_its_answer_uncertain(make_demo, video):
     demo = make_demo("open_ended")
-    answers, _, _ = demo.answer(read_request(video, "what is red ?\nwhat coloür ?", "", None, 0, 5, 5), 5.0)
+    answers, _, _ = demo.answer(read_fields(video, "what is red ?\nwhat coloür ?", "", None, 0, 5, 5), 5.0)
     assert answers.count("Uncertain") == 1 and "coloür" in answers.split("Uncertain")[1]
     assert demo.vocabulary == list(VOCABULARY.values())
     assert make_demo("count").vocabulary == []
@@ -160,12 +160,12 @@ def test_a_word_that_the_model_does_not_know_makes_its_answer_uncertain(make_dem
 
 def test_the_page_begins_with_three_examples(make_demo, small_data):
     demo = make_demo("count", "open_ended", "multiple_choice")
-    assert {example.task for example in demo.starters} == {"count", "open_ended", "multiple_choice"}
-    assert [example.task for example in make_demo("count").starters] == ["count"]
+    assert {example.task for example in demo.starters.values()} == {"count", "open_ended", "multiple_choice"}
+    assert [example.task for example in make_demo("count").starters.values()] == ["count"]
     demo = make_demo("count", examples=load_examples(small_data))
-    assert [example.name for example in demo.starters] == ["v0.mp4", "v1.mp4", "v2.mp4"]
+    assert list(demo.starters) == ["v0.mp4", "v1.mp4", "v2.mp4"]
     page = Page(demo, "checkpoint")
-    changes = page._show_example(1)
+    changes = page._show_example("v1.mp4")
     assert changes[page.video].endswith("v1.mp4") and changes[page.empty].visible is False
 
 
@@ -228,16 +228,14 @@ def test_other_failures_keep_their_trace_on_the_server(caplog):
 
 
 def test_examples_come_from_a_folder_or_from_questions(small_data, tmp_path):
-    assert [example.name for example in load_examples(small_data)] == [f"v{number}.mp4" for number in range(4)]
     (small_data / "again").mkdir()
     (small_data / "again" / "v0.mp4").write_bytes((small_data / "v0.mp4").read_bytes())
     (small_data / "._v0.mp4").write_bytes(b"of a file manager")
-    names = [example.name for example in load_examples(small_data)]
-    assert sorted(names) == ["again/v0.mp4", *(f"v{number}.mp4" for number in range(4))]
+    assert sorted(load_examples(small_data)) == ["again/v0.mp4", *(f"v{number}.mp4" for number in range(4))]
     rows = load_examples(small_data / "rows.jsonl")
-    assert rows[0].name == "v0.mp4: what colour ?" and rows[0].video == str(small_data / "v0.mp4")
-    assert next(row.candidates for row in rows if row.task == "multiple_choice") == ("cat", "dog", "jump")
-    assert load_examples(None) == []
+    assert rows["v0.mp4: what colour ?"].video == str(small_data / "v0.mp4")
+    choice = next(row.candidates for row in rows.values() if row.task == "multiple_choice")
+    assert choice == ("cat", "dog", "jump") and load_examples(None) == {}
     (tmp_path / "empty").mkdir()
     for source, said in ((tmp_path / "empty", "no video in"), (tmp_path / "nowhere", "no folder or file of examples")):
         with pytest.raises(ValueError, match=said):
@@ -262,13 +260,19 @@ def test_adapters_are_loaded_with_their_heads(make_demo, video, tmp_path):
     inputs = demo.answerer.processor(videos=video, text="what is it ?", return_tensors="pt")
     expected = adapted.eval()(**inputs).logits.softmax(dim=1).max().item()
     assert loaded(video=video, question="what is it ?")[0]["score"] == pytest.approx(expected, abs=1e-5)
-    request = read_request(video, "what is it ?", "", "open_ended", 0, 5, 5)
-    assert "soft label</abbr> Q" in Demo(loaded, []).look_inside(request)
+    request = read_fields(video, "what is it ?", "", "open_ended", 0, 5, 5)
+    assert "soft label</abbr> Q" in Demo(loaded).look_inside(request)
 
 
 def test_a_checkpoint_that_is_not_there_gets_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="The checkpoint .*nowhere cannot be loaded: "):
         load_answerer(tmp_path / "nowhere")
+
+
+def test_the_model_comes_by_position_or_by_name(tmp_path):
+    assert command.demo_arguments(["mine"]).model == command.demo_arguments(["--model", "mine"]).model == "mine"
+    with pytest.raises(SystemExit):
+        command.demo_arguments(["mine", "--predictions", str(tmp_path / "none.jsonl")])
 
 
 def test_the_command_explains_what_is_missing(monkeypatch):
@@ -333,12 +337,12 @@ def test_a_video_language_model_answers_and_says_what_is_not_shown(video, tmp_pa
     model, processor = tiny("smolvlm")
     model.save_pretrained(tmp_path / "checkpoint")
     processor.save_pretrained(tmp_path / "checkpoint")
-    demo = Demo(load_answerer(tmp_path / "checkpoint"), [])
+    demo = Demo(load_answerer(tmp_path / "checkpoint"))
     assert demo.kinds == {"open_ended": "in its own words", "count": "with a number"} and demo.vocabulary == []
-    request = read_request(video, "what ?", "cat, dog", None, 0, 5.0, 5.0)
+    request = read_fields(video, "what ?", "cat, dog", None, 0, 5.0, 5.0)
     answers, timeline, warning = demo.answer(request, 5.0)
     assert "cat" in answers and "dog" in answers and "<image" in timeline and warning == ""
     inside = demo.look_inside(request)
     assert inside.count("<div>from ") > 2 and inside.count("cat") >= 3 and "other starts give" in inside
-    counted = read_request(video, "how many ?", "", "count", 0, 5.0, 5.0)
+    counted = read_fields(video, "how many ?", "", "count", 0, 5.0, 5.0)
     assert "how many ?" in demo.answer(counted, 5.0)[0]

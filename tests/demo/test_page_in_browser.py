@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from PIL import Image
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 
+
+PREDICTION = {"video": "v0.mp4", "question": "what colour ?", "task": "open_ended", "prediction": "dog"}
+PREDICTION |= {"answer": "cat", "correct": False, "score": 0.75}
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("gradio", reason="the page needs Gradio")
@@ -40,8 +44,12 @@ def address(checkpoint, small_data) -> Iterator[str]:
     """Where the checkpoint's page is served, with uploads of at most 1 MB."""
     from modeling_siasamrea.commands.checkpoint import load_answerer
     from modeling_siasamrea.demo.page import Demo, Page, launch_page, load_examples
+    from modeling_siasamrea.demo.review import draw_review
 
-    demo = Demo(load_answerer(checkpoint), load_examples(small_data / "rows.jsonl"))
+    (checkpoint / "predictions.jsonl").write_text(json.dumps(PREDICTION) + "\n")
+    answerer = load_answerer(checkpoint)
+    review = partial(draw_review, checkpoint / "predictions.jsonl", small_data, answerer.processor.video_processor)
+    demo = Demo(answerer, load_examples(small_data / "rows.jsonl"), review)
     page = Page(demo, "tiny")
     _, local, _ = launch_page(page, prevent_thread_lock=True, quiet=True, max_file_size="1mb")
     yield local
@@ -106,7 +114,7 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
 
     # The look inside.
     see("#look button").click()
-    see("#inside table.affinity")
+    see("#inside table")
     inside = [one.text for one in browser.find_elements("css selector", "#inside .card > .answer")]
     assert inside == answers
     assert len(browser.find_elements("css selector", "#inside .clip")) == 2 * 3
@@ -131,7 +139,7 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     see("#questions textarea").click()
     see("#ask").click()
     see("#video-notice [role=alert]", "The span from 2 s to 1 s does not fit")
-    assert not browser.find_elements("css selector", "#answers .answer")
+    drawing.WebDriverWait(browser, 30).until(lambda _: not browser.find_elements("css selector", "#answers .answer"))
 
     # Candidates, which the checkpoint has no head for.
     write(see("#end input[type=number]"), "5")
@@ -148,6 +156,16 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     write(see("#candidates textarea"), "")
     see("#ask").click()
     see("#answers", "The model counts")
+
+    # The answers of an evaluation, in a frame of its own whose filter works.
+    tabs = browser.find_elements("css selector", "[role=tab]")
+    next(tab for tab in tabs if "Review" in tab.text).click()
+    browser.switch_to.frame(see("iframe"))
+    assert "1 of 1 shown" in see("output").text and "given: dog" in see(".card .facts").text
+    assert len(browser.find_elements("css selector", ".card figure img")) == 5
+    write(see("input[name=low]"), "0.8")
+    see("output", "0 of 1 shown")
+    browser.switch_to.default_content()
 
     assert "Traceback" not in browser.page_source
     # The refused upload is an error to the browser too: the two requests, and the answer that Gradio prints.
