@@ -85,27 +85,6 @@ def tgif(task: str) -> Callable[[Path], list[str]]:
     return write
 
 
-def nextqa(folder: Path) -> list[str]:
-    columns = [
-        "video",
-        "frame_count",
-        "width",
-        "height",
-        "question",
-        "answer",
-        "qid",
-        "type",
-        *(f"a{i}" for i in range(5)),
-    ]
-    for split in ("train", "val", "test"):
-        with open(folder / f"{split}.csv", "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            for n in NUMBERS:
-                writer.writerow([40 + n, 16, 64, 48, "why, so", n % 5, n, "CW", "None", "b", "c", "d", "e"])
-    return [f"0101/{40 + n}.mp4" for n in NUMBERS]
-
-
 def write_csv(path: Path, rows: list[dict]) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -113,9 +92,15 @@ def write_csv(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def nextqa_columns(n: int, answer: int | str) -> dict:
-    row = {"video_id": 40 + n, "frame_count": 16, "width": 64, "height": 48, "question": "why, so", "answer": answer}
+def nextqa_columns(n: int, answer: int | str, video: str = "video_id") -> dict:
+    row = {video: 40 + n, "frame_count": 16, "width": 64, "height": 48, "question": "why, so", "answer": answer}
     return row | {"qid": n, "type": "CW", **{f"a{i}": f"choice {i}" for i in range(5)}}
+
+
+def nextqa(folder: Path) -> list[str]:
+    for split in ("train", "val", "test"):
+        write_csv(folder / f"{split}.csv", [nextqa_columns(n, n % 5, "video") for n in NUMBERS])
+    return [f"0101/{40 + n}.mp4" for n in NUMBERS]
 
 
 def nextgqa(folder: Path) -> list[str]:

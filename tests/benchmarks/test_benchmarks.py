@@ -37,41 +37,6 @@ def benchmark(tmp_path, write_video):
     return write
 
 
-@pytest.fixture
-def start(tmp_path, tiny_config, tokenizer) -> Path:
-    """A checkpoint without heads to start from, as a converted ClipBERT is."""
-    folder = tmp_path / "start"
-    SiaSamReaForPreTraining(tiny_config(tasks=[])).save_pretrained(folder)
-    SiaSamReaProcessor(SiaSamReaVideoProcessor(), tokenizer).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def run(benchmark, start, tmp_path):
-    """Runs a configuration of `examples/configs` for two steps on its benchmark's files; `changes` override it."""
-
-    def run(config: str, name: str, **changes) -> dict:
-        annotations, videos = benchmark(name, empty=False)
-        overrides = {
-            "model_name_or_path": start,
-            "annotations": annotations,
-            "video_folder": videos,
-            "output_dir": tmp_path / "run",
-            "video_processor": '{"size": {"longest_edge": 64}, "frames_per_clip": 2}',
-            "model_config": '{"num_clips": 3}',
-            "do_train": True,
-            "max_steps": 2,
-            "per_device_train_batch_size": 3,
-            "dataloader_num_workers": 0,
-            "use_cpu": True,
-            "disable_tqdm": True,
-        }
-        options = [text for key, value in (overrides | changes).items() for text in (f"--{key}", str(value))]
-        return train.main([str(CONFIGS / f"{config}.json"), *options])
-
-    return run
-
-
 # The split that results are on, where it is not the test split.
 REPORTED = dict.fromkeys(("how2qa", "mmvu", "egoschema", "longvideobench", "mlvu"), "validation")
 
@@ -117,28 +82,32 @@ def test_two_videos_of_one_name_are_refused(benchmark):
         load_benchmark("nextqa_mc", annotations, videos)
 
 
-def test_from_official_files_to_predictions(run, tmp_path):
-    report = run("msvd_qa", "msvd_qa")
-    scores = report["test_msvd_qa"]["scores"]
-    assert scores["questions"] == 6 and scores["unreadable"] == 0
-    file = tmp_path / "run" / "predictions_msvd_qa.jsonl"
-    predictions = [json.loads(line) for line in file.read_text().splitlines()]
-    expected = load_video_questions(load_benchmark("msvd_qa", tmp_path / "annotations", tmp_path / "videos", "test"))
-    assert [line["question_id"] for line in predictions] == [row.question_id for row in expected]
-    assert all(Path(line["video"]).is_file() for line in predictions)
-    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
-    assert state["best_metric"] is not None and "checkpoint-2" in state["best_model_checkpoint"]
-
-
-def test_tgif_tasks_train_together(run, tmp_path, benchmark):
-    annotations, _ = benchmark("tgif_count", empty=False)
+def test_tgif_tasks_train_together_and_are_answered(benchmark, tmp_path, tiny_config, tokenizer):
+    annotations, videos = benchmark("tgif_count", empty=False)
     for task in ("action", "transition", "frameqa"):
         OFFICIAL[f"tgif_{task}"](annotations)
-    annotations.rename(tmp_path / "all")
-    report = run("tgif_joint", "tgif_count", annotations=tmp_path / "all")
+    # A checkpoint without heads to start from, as a converted ClipBERT is.
+    SiaSamReaForPreTraining(tiny_config(tasks=[])).save_pretrained(tmp_path / "start")
+    SiaSamReaProcessor(SiaSamReaVideoProcessor(), tokenizer).save_pretrained(tmp_path / "start")
+    folders = {
+        "model": tmp_path / "start",
+        "annotations": annotations,
+        "videos": videos,
+        "output_dir": tmp_path / "run",
+    }
+    short = {"max_steps": 2, "per_device_train_batch_size": 3, "dataloader_num_workers": 0, "disable_tqdm": True}
+    small = {"video_processor": '{"size": {"longest_edge": 64}, "frames_per_clip": 2}', "use_cpu": True}
+    small |= {"model_config": '{"num_clips": 3}'}
+    options = [text for key, value in (folders | short | small).items() for text in (f"--{key}", str(value))]
+    report = train.main([str(CONFIGS / "tgif_joint.json"), *options])
     assert {name for name in report if name.startswith("test_")} == {
         f"test_tgif_{task}" for task in ("action", "transition", "frameqa", "count")
     }
+    scores = report["test_tgif_count"]["scores"]
+    assert scores["questions"] == 6 and scores["unreadable"] == 0
+    predictions = (tmp_path / "run" / "predictions_tgif_action.jsonl").read_text().splitlines()
+    rows = load_benchmark("tgif_action", annotations, videos, "test")
+    assert [json.loads(line)["question_id"] for line in predictions] == rows["question_id"][:]
     config = SiaSamReaConfig.from_pretrained(tmp_path / "run")
     assert set(config.tasks) == {"open_ended", "multiple_choice", "count"} and config.label2id == {"dog": 0}
     assert config.count_range == [1, 10]
