@@ -58,8 +58,8 @@ def load_benchmark(
     name: str, annotations: str | Path, videos: str | Path | None = None, split: str = "train"
 ) -> datasets.Dataset:
     r"""
-    Reads a split of a benchmark as its authors publish it. Every question is a row; those that need a judge, which
-    MMVU and MLVU have, are left out and counted.
+    Reads a split of a benchmark from the files that its authors publish. Every question is a row; MMVU's open-ended
+    questions, which need a judge, are left out and counted.
 
     Args:
         name (`str`):

@@ -4,9 +4,9 @@ ActivityNet-QA: open-ended questions about 5 800 long videos (180 s on average).
 - Source: Z. Yu et al., "ActivityNet-QA: A Dataset for Understanding Complex Web Videos via Question Answering", AAAI
   2019; https://github.com/MILVLG/activitynet-qa. Files `{train,val,test}_q.json` and `_a.json`, joined by question_id.
 - Splits: 32 000 training, 18 000 validation and 8 000 test questions about 3 200, 1 800 and 800 videos.
-- Task: open-ended; vocabulary of the 1 000 commonest training answers (decision; paper: "the commonest").
-- Metric: accuracy, answers outside the vocabulary wrong; by the nine question types below. Questions have no "?".
-- Videos: `v_{name}` with .mp4, .mkv or .webm; the annotations leave out the `v_`, and names may start with - or _.
+- Task: open-ended; vocabulary of the 1 000 most frequent training answers (decision; paper: the most frequent).
+- Metric: accuracy, an answer outside the vocabulary is wrong; by the nine question types below. Questions have no "?".
+- Videos: `v_{name}` with .mp4, .mkv or .webm; the annotations omit the `v_`, and names may start with - or _.
 """
 
 import re

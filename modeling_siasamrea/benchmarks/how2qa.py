@@ -6,10 +6,10 @@ How2QA: multiple-choice questions about spans of instructional videos.
   wrong, question, correct`, times in seconds of the whole video. Also the second release of the VALUE benchmark,
   `how2qa_{train,val,test_public}_release.jsonl`: `a0..a3, answer_idx, q, qid, ts, vid_name`, times within a clip of
   60 s.
-- Splits: train and validation (2 852 questions in the released file), and where there is its file the public part of
-  the test questions; results are reported on validation.
-- Task: multiple choice of 4. The correct answer comes last in the file, so the candidates are shuffled, with a seed
-  that depends on the row alone (decision). "None" is a candidate like any other.
+- Splits: train, validation (2 852 questions in the released file), and the public part of the test questions where
+  its file is; results are reported on validation.
+- Task: multiple choice of 4. The correct answer is the last in the file, so the candidates are shuffled with a seed
+  that depends on the row only (decision). "None" is a candidate like any other.
 - Metric: accuracy.
 - Videos: `{video}.mp4`; for VALUE `{vid_name}.mp4`, the clip.
 """

@@ -3,8 +3,8 @@ MMVU, multiple choice: questions of experts in 27 subjects, which need knowledge
 
 - Source: Y. Zhao et al., "MMVU: Measuring Expert-Level Multi-Discipline Video Understanding", CVPR 2025;
   https://github.com/yale-nlp/MMVU. File `data/validation.json`, a list; the test answers are not public.
-- Split: validation only, 625 multiple-choice questions; the other 375 of its 1 000 are open-ended, need a judge and
-  are left out, which is said.
+- Split: validation only, 625 multiple-choice questions; the other 375 of its 1 000 are open-ended and need a judge.
+  They are left out, and a warning counts them.
 - Seen: the published file, whose 625 and 375 rows are counted.
 - Task: multiple choice of 5, the answer's letter.
 - Metric: accuracy, by subject.

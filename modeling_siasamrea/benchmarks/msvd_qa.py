@@ -5,9 +5,10 @@ MSVD-QA: open-ended questions about 1 970 short YouTube clips.
   2017; https://github.com/xudejing/video-question-answering. Files `{train,val,test}_qa.json`; questions made by a
   program from captions.
 - Splits: 30 933 training, 6 415 validation and 13 157 test questions about 1 200, 250 and 520 videos.
-- Task: open-ended; vocabulary of the 1 000 commonest training answers (decision; paper: "the commonest").
-- Metric: accuracy, answers outside the vocabulary wrong; by the question's first word (what, who, how, when, where).
-- Videos: `vid{n}.avi`, or their YouTube names, which `youtube_mapping.txt` beside the annotations connects.
+- Task: open-ended; vocabulary of the 1 000 most frequent training answers (decision; paper: the most frequent).
+- Metric: accuracy, an answer outside the vocabulary is wrong; by the question's first word (what, who, how, when,
+  where).
+- Videos: `vid{n}.avi`, or by their YouTube names, which `youtube_mapping.txt` beside the annotations lists.
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 NExT-QA, multiple choice: causal and temporal questions about everyday videos.
 
 - Source: J. Xiao et al., "NExT-QA: Next Phase of Question-Answering to Explaining Temporal Actions", CVPR 2021;
-  https://github.com/doc-doc/NExT-QA. Files `{train,val,test}.csv`, here also accepted as `mc_{train,val,test}.csv`.
+  https://github.com/doc-doc/NExT-QA. Files `{train,val,test}.csv`, or `mc_{train,val,test}.csv`.
 - Splits: 34 132 training, 4 996 validation and 8 564 test questions about 3 870, 570 and 1 000 videos.
 - Task: multiple choice of 5.
 - Metric: accuracy, by type: causal why and how (CW, CH), temporal next, current and previous (TN, TC, TP), descriptive

@@ -1,4 +1,4 @@
-"""What the benchmarks' loaders share: they find annotation and video files, check cells and make rows."""
+"""Functions that the benchmarks' loaders share: finding annotation and video files, checking cells, making rows."""
 
 import os
 import re
@@ -22,8 +22,8 @@ logger = logging.get_logger(__name__)
 
 def annotation_file(annotations: Path, *names: str) -> Path:
     """
-    Finds the first of `names` in a folder, whatever their capitals, hyphens and underscores; a file is taken as it is.
-    Raises a `ValueError` that names them if none is there.
+    Finds the first of `names` in a folder, ignoring case, hyphens and underscores; a file is returned as it is. Raises
+    a `ValueError` if none is there.
     """
     if annotations.is_file():
         return annotations
@@ -42,8 +42,8 @@ def _plain_name(name: str) -> str:
 
 def annotation_files(annotations: Path, names: Iterable[str]) -> list[Path]:
     """
-    Finds the files `{name}.json` of a folder and warns of those that are not there; a file is taken as it is. Raises a
-    `ValueError` if none is there.
+    Finds the files `{name}.json` in a folder and warns of those that are not there; a file is returned as it is.
+    Raises a `ValueError` if none is there.
     """
     if annotations.is_file():
         return [annotations]
@@ -58,7 +58,7 @@ def annotation_files(annotations: Path, names: Iterable[str]) -> list[Path]:
 
 
 def published_folder(annotations: Path, name: str) -> Path:
-    """Gives the subfolder in which the authors publish their annotation files, where `annotations` has it."""
+    """Returns the subfolder in which the authors publish their annotation files, or `annotations` if it has none."""
     return annotations / name if (annotations / name).is_dir() else annotations
 
 
@@ -80,14 +80,14 @@ class VideoFolder:
         self.files = None if folder is None else FolderFiles(folder, VIDEO_SUFFIXES)
 
     def find(self, official: str, *others: str) -> str:
-        """Finds a video by its official file name or another (see [`FolderFiles`]), or says where it should be."""
+        """Finds a video by its official file name or another, see [`FolderFiles`]; or returns where it should be."""
         if self.files is None:
             return official
         return self.files.find(*map(_stem, (official, *others))) or str(self.folder / official)
 
 
 def _stem(name: str) -> str:
-    """Leaves out a video's suffix; what else is behind a dot stays."""
+    """Removes a video's suffix, and nothing else that follows a dot."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in VIDEO_SUFFIXES else name
 
@@ -101,7 +101,7 @@ def read_rows(path: Path, *columns: str) -> list[tuple[str, dict]]:
 
 
 def check_rows(path: Path, rows: Iterable[dict], *columns: str) -> list[tuple[str, dict]]:
-    """Gives rows with their places; raises a `ValueError` if there are none, or one lacks one of `columns`."""
+    """Pairs rows with their places; raises a `ValueError` if there are none, or one lacks one of `columns`."""
     placed = [(f"{path}, row {number}", row) for number, row in enumerate(rows, start=1)]
     if not placed:
         raise ValueError(f"{path} has no rows.")
@@ -128,7 +128,7 @@ def whole_number(value: object, last: int, name: str, where: str) -> int:
 
 
 def letter_index(letter: str, where: str) -> int:
-    """Gives the index of the option that a letter names; raises a `ValueError` if it is no letter."""
+    """Returns the index of the option that a letter names; raises a `ValueError` if it is no letter."""
     if not re.fullmatch("[A-Z]", letter):
         raise ValueError(f"{where}: answer must be the letter of an option; got {letter!r}.")
     return string.ascii_uppercase.index(letter)
@@ -140,12 +140,12 @@ def choice_row(question: str, options: object, answer: object, where: str) -> di
 
     Args:
         question (`str`): The question.
-        options (`list[str]`): The candidates. If they begin with "A.", "B." and so on, these are left out.
-        answer (`int` or `str`, *optional*): The right one, as its index or its text; `None` if it is not public.
+        options (`list[str]`): The candidates. If they begin with "A.", "B." and so on, these letters are removed.
+        answer (`int` or `str`, *optional*): The index or text of the right one; `None` if it is not public.
         where (`str`): The row, for errors.
 
     Raises:
-        `ValueError`: If there are no two options, or the answer is none of them.
+        `ValueError`: If there are fewer than two options, or the answer is none of them.
     """
     if not isinstance(options, list | tuple) or len(options) < 2:
         raise ValueError(f"{where}: the options must be a list of two or more; got {options!r}.")
@@ -164,13 +164,13 @@ def choice_row(question: str, options: object, answer: object, where: str) -> di
 
 
 def first_word(question: str) -> str:
-    """Gives the question's first word, which is its type in MSVD-QA and MSRVTT-QA."""
+    """Returns the question's first word, which is its type in MSVD-QA and MSRVTT-QA."""
     words = question.split()
     return words[0].lower().strip("?,.") if words else "none"
 
 
 def short_name(split: str) -> str:
-    """Names the split as most authors name their files."""
+    """Returns the name of the split in most authors' file names."""
     return "val" if split == "validation" else split
 
 
@@ -180,7 +180,7 @@ def open_ended_rows(path: Path, find_video: Callable[[int], str]) -> list[dict]:
 
     Args:
         path (`Path`): The file.
-        find_video (`Callable`): Gives the path of a video by its number.
+        find_video (`Callable`): Returns the path of a video from its number.
 
     Returns:
         `list[dict]`: rows in this package's columns.
@@ -200,8 +200,8 @@ def open_ended_rows(path: Path, find_video: Callable[[int], str]) -> list[dict]:
 
 def clipbert_rows(path: Path, folder: VideoFolder, task: str, suffix: str) -> list[dict]:
     r"""
-    Reads ClipBERT's own jsonl files: `video_id` or `gif_name`, `question`, `answer`, and where there are any
-    `options` and `answer_type`.
+    Reads ClipBERT's own jsonl files: `video_id` or `gif_name`, `question`, `answer`, and optionally `options` and
+    `answer_type`.
 
     Args:
         path (`Path`): The file.

@@ -6,13 +6,13 @@ TGIF-QA: four tasks about animated GIFs.
   tab-separated, CRLF, no quoting; `vid_id` is the question's id and `key` the video's number. Also ClipBERT's jsonl.
 - Splits: no official validation. 10 % of the training GIFs are held out, chosen by a hash of their name, the same for
   all four tasks (decision). Training and test rows as the paper counts them: action 20 475 and 2 274, transition
-  52 704 and 6 232, frameqa 39 392 and 13 691, count 26 843 and 3 554; the released training files have a few less.
-- Tasks: action and transition are multiple choice of 5, answers index a1..a5 from zero. frameqa is open-ended with
-  all training answers as its vocabulary (decision), types object, number, color and location. count is a number, 0
-  or 2..10.
-- Metrics: accuracy; for counts the mean squared error of the prediction rounded and clipped to 1..10 against the
-  answer floored at 1 (official), and beside it the error of the raw numbers.
-- Videos: `{gif_name}.gif`; some have one frame by now.
+  52 704 and 6 232, frameqa 39 392 and 13 691, count 26 843 and 3 554; the released training files have a few fewer.
+- Tasks: action and transition are multiple choice of 5; the answer is the index of a1 to a5, from 0. frameqa is
+  open-ended with all training answers as its vocabulary (decision), of the types object, number, color and location.
+  count is a number, 0 or 2 to 10.
+- Metrics: accuracy; for counts the mean squared error of the prediction, rounded and clipped to 1 to 10, against the
+  answer, at least 1 (official), and the error of the raw numbers.
+- Videos: `{gif_name}.gif`; some that are still to be had are a single frame.
 """
 
 import csv
@@ -30,7 +30,7 @@ TASKS = {"action": "multiple_choice", "transition": "multiple_choice", "frameqa"
 
 
 def held_out(gif_name: str) -> bool:
-    """Tells whether a training GIF belongs to our validation split."""
+    """Returns whether a training GIF belongs to the validation split."""
     return int.from_bytes(hashlib.blake2b(f"tgif_qa/{gif_name}".encode(), digest_size=8).digest(), "big") % 10 == 0
 
 

@@ -15,7 +15,7 @@ from .parser import parser_for
 from .printing import one_line
 
 
-NAMED = 3  # rows that are left out
+NAMED = 3  # left-out rows whose reason is printed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for sentence in left_out[:NAMED]:
         print(one_line(sentence), file=sys.stderr)
     if len(left_out) > NAMED:
-        print(f"So are {len(left_out) - NAMED} more rows.", file=sys.stderr)
+        print(f"... and {len(left_out) - NAMED} more.", file=sys.stderr)
     return len(lines)
 
 

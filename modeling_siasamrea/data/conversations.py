@@ -1,4 +1,4 @@
-"""Conversations about videos, as tools for video-language models keep them: reads them as rows."""
+"""Reads conversations about videos, as tools for video-language models store them, as rows."""
 
 import re
 import string
@@ -13,7 +13,7 @@ MARK = re.compile("<video>|<image>")  # LLaVA marks a video as <image>, too
 
 
 def is_conversation(row: Mapping) -> bool:
-    """Tells whether a row is a conversation: `conversations`, `messages`, or `prompt` and `completion`."""
+    """Returns whether a row is a conversation: `conversations`, `messages`, or `prompt` and `completion`."""
     columns = {name for name, value in row.items() if value is not None}
     return bool({"conversations", "messages"} & columns or {"prompt", "completion"} <= columns)
 
@@ -37,30 +37,14 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
     Raises:
         `ValueError`: If it is not about exactly one video, has images, or its turns are not questions and answers.
     """
-    videos = list(_listed(row.get("videos"))) or list(_listed(row.get("video")))
-    images, marks, turns = [*_listed(row.get("image")), *_listed(row.get("images"))], 0, []
-    for turn in _turns(row):
-        role, content = None, None
-        if isinstance(turn, Mapping):
-            role, content = ROLES.get(turn.get("role", turn.get("from"))), turn.get("content", turn.get("value"))
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else _listed(content)
-        if role is None or not all(isinstance(part, Mapping) for part in parts):
-            raise ValueError(f"{where}: a turn must be the text of a user or an assistant; got {str(turn)[:80]}.")
-        videos += [part[key] for part in parts if part.get("type") == "video" for key in VIDEO_KEYS if part.get(key)]
-        images += [part for part in parts if "image" in str(part.get("type"))]
-        text = "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
-        if role != "system":
-            marks += len(MARK.findall(text))
-            turns.append((role, MARK.sub("", text).strip()))
-    if len(videos) != 1 or marks > 1 or images:
-        raise ValueError(
-            f"{where}: a row must be about one video; it has {max(len(videos), marks)} and {len(images)} images."
-        )
+    turns, videos, images = _read_turns(row, where)
+    if len(videos) != 1 or images:
+        raise ValueError(f"{where}: a row must be about one video; it has {len(videos)} and {len(images)} images.")
     questions, answers = turns[::2], turns[1::2]
     if not turns or {role for role, _ in questions} != {"user"} or {role for role, _ in answers} - {"assistant"}:
         raise ValueError(f"{where}: questions and answers must alternate; got {', '.join(r for r, _ in turns)}.")
-    turned = ("conversations", "messages", "prompt", "completion", "videos", "id")
-    others = {key: row[key] for key in row if key not in turned}
+    of_conversation = ("conversations", "messages", "prompt", "completion", "videos", "id")
+    others = {key: row[key] for key in row if key not in of_conversation}
     name = row.get("question_id", row.get("id"))
     if name is None and len(questions) > 1:
         name = where.rsplit(" ", 1)[-1]
@@ -73,8 +57,28 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _read_turns(row: Mapping, where: str) -> tuple[list[tuple[str, str]], list[Any], list[Any]]:
+    """Reads the role and text of each turn, the videos and the images of a conversation."""
+    videos, turns, marks = list(_listed(row.get("videos"))) or list(_listed(row.get("video"))), [], []
+    images = [*_listed(row.get("image")), *_listed(row.get("images"))]
+    for turn in _turns(row):
+        role, content = None, None
+        if isinstance(turn, Mapping):
+            role, content = ROLES.get(turn.get("role", turn.get("from"))), turn.get("content", turn.get("value"))
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else _listed(content)
+        if role is None or not all(isinstance(part, Mapping) for part in parts):
+            raise ValueError(f"{where}: a turn must be the text of a user or an assistant; got {str(turn)[:80]}.")
+        videos += [part[key] for part in parts if part.get("type") == "video" for key in VIDEO_KEYS if part.get(key)]
+        images += [part for part in parts if "image" in str(part.get("type"))]
+        text = "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
+        if role != "system":
+            marks += MARK.findall(text)
+            turns.append((role, MARK.sub("", text).strip()))
+    return turns, marks if len(marks) > max(1, len(videos)) else videos, images
+
+
 def _turns(row: Mapping) -> list | tuple:
-    """Gives the turns of a conversation."""
+    """Returns the turns of a conversation."""
     for column in ("conversations", "messages"):
         if row.get(column) is not None:
             return _listed(row[column])
@@ -84,7 +88,7 @@ def _turns(row: Mapping) -> list | tuple:
 
 
 def _listed(value: Any) -> list | tuple:
-    """Gives a list as it is, a single value as a list of it, and nothing as an empty one."""
+    """Returns a list as it is, a single value as a list of it, and an empty list for nothing."""
     value = value.tolist() if hasattr(value, "tolist") else value
     return value if isinstance(value, list | tuple) else [] if value is None else [value]
 
@@ -93,11 +97,11 @@ def options_of(text: str) -> tuple[str, list[str]] | None:
     r"""
     Splits a question and the options in it: "which ? A. red B. blue" into "which ?" and `["red", "blue"]`.
 
-    The options begin with A and follow each other as `A.`, `A)`, `A:` or `(A)`, in lines of their own or in one. The
-    last ends with its line, so that a request such as "Answer with the letter." is left out.
+    Options are marked `A.`, `A)`, `A:` or `(A)`, in alphabetical order, each in a line of its own or all in one. The
+    last one ends with its line, so that a request such as "Answer with the letter." is left out.
 
     Returns:
-        `tuple[str, list[str]]`, or `None` if there are not two options.
+        `tuple[str, list[str]]`, or `None` if there are fewer than two options.
     """
     marks: list[re.Match] = []
     for mark in OPTION.finditer(text):
@@ -115,8 +119,8 @@ def options_of(text: str) -> tuple[str, list[str]] | None:
 
 def split_options(row: Mapping, where: str) -> Mapping:
     """
-    Makes candidates of the options in a row's question, with the index of its answer: the option's letter, its text,
-    or both. A row that has candidates, or no options in its question, stays as it is.
+    Makes candidates of the options in a row's question. Its answer, an option's letter, text or both, becomes an
+    index. A row that has candidates, or no options in its question, is returned as it is.
     """
     found = options_of(str(row.get("question") or ""))
     if found is None or row.get("candidates"):
