@@ -32,7 +32,8 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
 
     Returns:
         `list[dict]`: the rows. Their `question_id` is the conversation's `id`, with the question's number behind it
-        where there are several. A last question may be without an answer.
+        where there are several. (Conversations of the same `id` are told apart by the numbers of their rows.) A last
+        question may be without an answer.
 
     Raises:
         `ValueError`: If it is not about exactly one video, has images, or its turns are not questions and answers.

@@ -484,6 +484,8 @@ def load_video_questions(
             question = _video_question(one, where, task, number, folder, from_csv, shared)
             if require_answers and question.answer is None:
                 raise ValueError(f"{where}: answer is empty.")
+            if question.question_id in seen and is_conversation(row):  # whose id is often its video's
+                question = dataclasses.replace(question, question_id=f"{question.question_id} (row {number})")
             if question.question_id in seen:
                 raise ValueError(
                     f"{where}: question_id must name one row; {question.question_id!r} is that of row "

@@ -88,6 +88,11 @@ def test_each_question_of_a_conversation_is_a_row_and_that_is_said(caplog):
     assert "2 conversations (the first: row 1) have several questions" in caplog.text
 
 
+def test_conversations_of_one_id_are_told_apart():
+    rows = [llava("q", "a", video="a.mp4", id="a"), llava("p", "b", video="a.mp4", id="a")]
+    assert [row.question_id for row in load_video_questions(rows)] == ["a", "a (row 2)"]
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
