@@ -130,7 +130,7 @@ class VideoLanguageSettings:
 
     def _check_teacher(self) -> None:
         """Raises a `ValueError` if there is a teacher that sees no more than the anchor clip, or no use for it."""
-        of_anchor = self.frames_per_clip if isinstance(self.frames_per_clip, int) else self.max_frames
+        of_anchor = {"adaptive": self.max_frames, "family": 0}.get(self.frames_per_clip, self.frames_per_clip)
         if self.teacher_frames is None:
             if self.teacher_span:
                 raise ValueError("teacher_span needs teacher_frames, the frames of a clip that sees the span.")

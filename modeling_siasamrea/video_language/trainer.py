@@ -120,7 +120,7 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         """Makes batches of one task; a `ValueError` if a row has no answer, because its tokens are the labels."""
         if self.train_dataset is not None:
             refuse_unlabelled(self.train_dataset.questions)
-            if self.method.teacher_span:
+            if self.method.teacher_span and self.method.siamese_clips_trained:
                 note_rows_without_span(self.train_dataset.questions)
         return super().get_train_dataloader()
 
