@@ -317,7 +317,8 @@ def _from_one_key_frame(
         pts, dts = index.entries[index.entry[near[0]]].tolist()
         container.seek(dts, stream=stream)
         packets = _from_key_frame(packets, pts)
-    if stream.codec_context.codec.canonical_name in ("h264", "hevc"):
+    spares = stream.codec_context.codec.canonical_name in ("h264", "hevc")
+    if spares:
         packets = _spared(stream, packets, set(index.pts[near].tolist()))
     frames, reached = decode_packets(stream, packets), -1
     for number in near.tolist():
@@ -331,6 +332,9 @@ def _from_one_key_frame(
             position = _position(index, frame, reached)
             reached = reached if position is None else position
         if reached > number:
+            raise LostFrameError
+        # What the wanted pictures were made of may be shown after them.
+        if spares and number == near[-1] and any(later is None or later.is_corrupt for later in frames):
             raise LostFrameError
         yield frame
 

@@ -1,6 +1,7 @@
 """Files that are damaged, absurd or no videos at all: a sentence, or what can be decoded, the same each time."""
 
 import struct
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -81,23 +82,33 @@ def test_damaged_files_give_the_same_each_time(tmp_path, codec, container):
     assert readable
 
 
-@pytest.mark.parametrize(("kind", "container"), [("hevc_default", "mkv"), ("vp8", "webm"), ("mjpeg", "avi")])
-def test_frames_that_are_called_intact_depend_on_nothing_else(numbered, tmp_path, monkeypatch, kind, container):
+@pytest.mark.parametrize(
+    ("kind", "container", "trials"),
+    [
+        *[("hevc_default", "mkv", [0, 2, 4]), ("vp8", "webm", [0, 2, 4]), ("mjpeg", "avi", [0, 2, 4])],
+        ("mpeg2_b", "ts", [1, 16]),
+    ],
+)
+def test_frames_that_are_called_intact_depend_on_nothing_else(
+    numbered, tmp_path, monkeypatch, kind, container, trials
+):
     """Neither on the decoder's threads nor on what else is asked for, however a file is damaged."""
     data = numbered(kind, container).read_bytes()
     generator = np.random.default_rng(1)
     noticed, compared = 0, 0
-    for trial in range(6):
+    for trial in range(max(trials) + 1):
         damaged = bytearray(data)
         for place in generator.integers(len(data) // 8, len(data) * 7 // 8, 4):
             damaged[place] = generator.integers(256)
+        if trial not in trials:
+            continue
         path = tmp_path / f"damaged{trial}.{container}"
         path.write_bytes(damaged)
         monkeypatch.setattr(video_decoding, "_decoder_threads", lambda: 1)
         everything, all_of = decode_frames(path, lambda all_of: np.arange(all_of.total_num_frames))
         noticed += not all_of.intact
         monkeypatch.setattr(video_decoding, "_decoder_threads", lambda: 0)
-        for index in range(0, len(everything), 12):
+        for index in range(0, len(everything), 5):
             try:
                 frames, metadata = decode_frames(path, [index])
                 others, other_metadata = decode_frames(path, [max(0, index - 5), index])
@@ -108,6 +119,23 @@ def test_frames_that_are_called_intact_depend_on_nothing_else(numbered, tmp_path
                 assert torch.equal(frames[0], (others[-1] if other_metadata.intact else everything[index]))
                 assert not all_of.intact or torch.equal(frames[0], everything[index])
     assert compared and (noticed or kind == "vp8")
+
+
+def test_damage_in_a_picture_that_is_shown_after_those_made_of_it_is_noticed(numbered, tmp_path):
+    data = numbered("h264_closed", "mp4").read_bytes()
+    index = frame_index_module.frame_index("video", str(numbered("h264_closed", "mp4")))
+    with av.open(str(numbered("h264_closed", "mp4"))) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    made_of = [(one, other) for one, other in pairwise(packets) if one.pts > other.pts and one.size > 30]
+    assert len(made_of) > 5
+    for reference, made in made_of:
+        damaged = bytearray(data)
+        end = reference.pos + reference.size
+        damaged[end - reference.size // 3 : end] = bytes(reference.size // 3)
+        (tmp_path / "damaged.mp4").write_bytes(damaged)
+        frame_index_module._remembered.clear()
+        _, metadata = decode_frames(tmp_path / "damaged.mp4", np.flatnonzero(index.pts == made.pts))
+        assert not metadata.intact
 
 
 def test_a_lost_frame_leaves_the_one_before_on_the_screen(tmp_path):
