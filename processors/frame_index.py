@@ -36,12 +36,8 @@ WIDEST_PIXEL = 16  # times as wide as high, or as high as wide; beyond it the fi
 # They are decoded from the start, whatever is marked as a key frame: pictures of the first two are drawn over earlier
 # ones, and the third never notices damage, whose traces outlive a key frame.
 FROM_THE_START = ("apng", "gif", "vp8")
-NOTICING = (
-    "hevc",
-    "mjpeg",
-    "mpeg2video",
-    "mpeg1video",
-)  # decoders that notice most damage if they are asked to, at no cost on sound files
+# Decoders that notice most damage if they are asked to, at no cost on sound files.
+NOTICING = ("hevc", "mjpeg", "mpeg1video", "mpeg2video")
 
 # Containers that hold their own frames. Others are lists of files and addresses, which a video must not have opened,
 # text that is drawn, or need a library that follows links.

@@ -199,7 +199,7 @@ def test_a_span_at_the_end_does_not_decode_the_whole(numbered, decoded):
 
 @pytest.mark.parametrize("threads", [0, 1])
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
-@pytest.mark.parametrize(("pyramid", "most"), [(False, 18), (True, 32)])
+@pytest.mark.parametrize(("pyramid", "most"), [(False, 19), (True, 34)])
 def test_pictures_that_none_refers_to_are_left_out(tmp_path, decoded, monkeypatch, threads, codec, pyramid, most):
     """Of three B-pictures in a row none, or only the middle one, is a reference: 15 or 30 of 60 pictures are."""
     monkeypatch.setattr(video_decoding, "_decoder_threads", lambda: threads)
