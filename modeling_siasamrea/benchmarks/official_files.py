@@ -83,13 +83,8 @@ class VideoFolder:
         """Finds a video by its official file name or another, see [`FolderFiles`]; or returns where it should be."""
         if self.files is None:
             return official
-        return self.files.find(*map(_stem, (official, *others))) or str(self.folder / official)
-
-
-def _stem(name: str) -> str:
-    """Removes a video's suffix, and nothing else that follows a dot."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in VIDEO_SUFFIXES else name
+        stems = (os.path.splitext(name)[0] for name in (official, *others))
+        return self.files.find(*stems) or str(self.folder / official)
 
 
 # Rows
