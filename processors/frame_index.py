@@ -23,18 +23,19 @@ from .video_source import VideoDecodingError
 MAX_PIXELS = 8192 * 4320  # of a frame: 8K, as cinemas show it
 LARGE_PIXELS = 1 << 24  # of a frame, beyond which few threads decode, each of which holds one
 MAX_PACKETS = 1 << 23  # 38 hours at 60 frames per second
-MAX_BYTES = 8  # read in packets, for each byte of the file: more is a table that points again and again to the same
+MAX_BYTES = 8  # in packets, per byte of the file; beyond it, a table points to the same bytes again and again
 CACHED_FRAMES = 1 << 21  # frames of all indices that a process remembers
 STORED_BYTES = 1 << 22  # of a file: reading a smaller one costs little
-# Containers that give each frame its time. Others leave times out or guess them: their head is decoded for comparison.
+# Containers that have the time of each frame. Others leave times out or guess them, so their head is decoded and
+# compared.
 TIMED_CONTAINERS = ("mov,mp4", "matroska", "flv")
 COMPARED_FRAMES = 32
 # Decoded to see whether they come in the order of their times, where that is in doubt.
 CHECKED_FRAMES, CHECKED_PLACES = 250, 8
-JUMP, BACK = 10.0, 0.1  # seconds forwards and backwards from which ffmpeg takes a clock for a new one
-WIDEST_PIXEL = 16  # times as wide as high, or as high as wide; beyond it the file's word is not believed (decision)
-# They are decoded from the start, whatever is marked as a key frame: pictures of the first two are drawn over earlier
-# ones, and the third never notices damage, whose traces outlive a key frame.
+JUMP, BACK = 10.0, 0.1  # seconds; a clock that jumps further forwards or backwards is a new one for ffmpeg
+WIDEST_PIXEL = 16  # times as wide as high, or as high as wide; a file that declares more is wrong (decision)
+# Codecs that are decoded from the start, because their key frames are none: pictures of the first two are drawn over
+# earlier ones, and the decoder of the third never notices damage, which lasts beyond a key frame.
 FROM_THE_START = ("apng", "gif", "vp8")
 # Decoders that notice most damage if they are asked to, at no cost on sound files.
 NOTICING = ("hevc", "mjpeg", "mpeg1video", "mpeg2video")
@@ -120,7 +121,7 @@ def frame_index(name: str, path: str) -> FrameIndex:
 
 
 def _stored_index(name: str, path: str, status: os.stat_result) -> FrameIndex:
-    """The index from disk; or a new one, which is kept there if it was costly: the whole file was read or decoded."""
+    """Reads an index from disk, or makes it; it is kept there if a large file was read for it, or all was decoded."""
     file = index_file(path, status)
     fields = None if file is None else read_index(file)
     if fields is not None and set(fields) == set(FrameIndex.__dataclass_fields__):
@@ -191,7 +192,7 @@ def open_video(
 
 
 def _best_stream(name: str, container: InputContainer) -> VideoStream:
-    """The video stream that players show: not the first, but the best, and no cover picture."""
+    """Returns the video stream that players show: the best one (not the first), and no cover picture."""
     streams = container.streams.video
     if not streams:
         raise VideoDecodingError(name, "it has no video stream")
@@ -207,7 +208,7 @@ def _best_stream(name: str, container: InputContainer) -> VideoStream:
 
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """The packets of a stream, and an empty one at the end."""
+    """Reads the packets of a stream; the last one is empty."""
     while True:
         try:
             yield from container.demux(stream)
@@ -217,7 +218,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Pac
 
 
 def decode_packets(stream: VideoStream, packets: Iterator[Packet]) -> Iterator[VideoFrame | None]:
-    """Frames in the order of presentation, `None` where a packet is damaged: players go on behind it."""
+    """Decodes frames in the order of presentation; gives `None` for a damaged packet and goes on, as players do."""
     packet = True
     while packet is not None:
         try:
@@ -281,8 +282,8 @@ def _read_packets(
     name: str, container: InputContainer, stream: VideoStream, size: int
 ) -> tuple[Packets, VideoFrame | None, list[int | None], bool]:
     """
-    All packets in decoding order, empty where times are missing; the first frame; the times of the first frames; and
-    whether the file could be read to its end without damage.
+    Reads all packets in decoding order. Returns their columns (none if a time is missing), the first frame, the times
+    of the first frames, and whether the file could be read to its end without damage.
     """
     rows, first, head, whole, read = [], None, [], True, 0
     first_key = None  # its time; what comes before may be the end of something that is cut away
@@ -328,19 +329,19 @@ def _read_packets(
 
 
 def _is_hidden_vp8(packet: memoryview) -> bool:
-    """Whether a packet is a reference alone, by the bit `show_frame`."""
+    """Says whether the picture of a packet is never shown, by its bit `show_frame`."""
     return not packet[0] & 0x10
 
 
 def _is_hidden_vp9(packet: memoryview) -> bool:
-    """The same of VP9, whose packet of several frames ends with a marker and shows its last."""
+    """Says the same for VP9; a packet of several frames ends with a marker, and its last frame is shown."""
     return packet[-1] & 0xE0 != 0xC0 and not packet[0] & 0x0A
 
 
 def _clock_shift(container: InputContainer, stream: VideoStream, packets: Packets) -> tuple[np.ndarray, bool]:
     """
-    What ffmpeg's command line adds to the times of packets `(packets,)`, in ticks, where a stream's clock jumps or
-    goes back, and whether it goes back. A jump forwards is a new clock only in containers of broadcasts.
+    Returns the ticks that ffmpeg's command line adds to each packet's times `(packets,)` where a stream's clock jumps
+    or goes back, and whether it goes back. Only in containers of broadcasts a jump forwards begins a new clock.
     """
     pts, keys = packets["pts"], np.flatnonzero(packets["key"])
     if container.format.name.startswith(
@@ -362,7 +363,7 @@ def _clock_shift(container: InputContainer, stream: VideoStream, packets: Packet
 
 
 def _comes_in_order(name: str, path: str, packets: Packets) -> bool:
-    """Whether a decoder gives frames in the order of their times, looked at behind a few key frames of the file."""
+    """Says whether a decoder gives frames in the order of their times, after each of a few key frames."""
     keys = packets["dts"][packets["key"]]
     keys = keys[np.unique(np.linspace(0, len(keys) - 1, CHECKED_PLACES).astype(int))].tolist() if len(keys) else []
     with open_video(name, path, threads=1) as (container, stream):
@@ -378,7 +379,7 @@ def _comes_in_order(name: str, path: str, packets: Packets) -> bool:
 
 
 def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | None:
-    """Positions of the packets whose frames are shown, in the order of presentation; `None` if they do not tell it."""
+    """Returns the packets whose frames are shown, in the order of presentation; `None` if packets do not tell it."""
     pts = packets["pts"]
     shown = np.flatnonzero(~packets["hidden"])
     shown = shown[np.argsort(pts[shown], kind="stable")]
@@ -390,7 +391,7 @@ def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | Non
 
 
 def _entries(stream: VideoStream, packets: Packets, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The key frame from which each shown frame is decoded, and the times of all, see [`FrameIndex`]."""
+    """Finds the key frame from which each shown frame is decoded; returns `entry` and `entries` of [`FrameIndex`]."""
     if stream.codec_context.codec.canonical_name in FROM_THE_START:
         packets["key"][1:] = False
     pts, keys = packets["pts"], np.flatnonzero(packets["key"])
@@ -406,9 +407,9 @@ def _entries(stream: VideoStream, packets: Packets, shown: np.ndarray) -> tuple[
 
 def _count_frames(name: str, path: str, told: np.ndarray | None) -> tuple[np.ndarray, float]:
     """
-    Seconds from the first frame to each, and when the first is shown, of a file whose packets do not tell which frame
-    is shown when: it is decoded once. Its packets' times `told`, in order, are those of the frames if there are as
-    many; otherwise the decoder's times, if they are in order, or the declared rate.
+    Decodes a file whose packets do not tell which frame is shown when. Returns the seconds from the first frame to
+    each, and when the first is shown. The times of the packets `told`, in order, are those of the frames if there are
+    as many; otherwise the decoder's times if they are in order, or those of the declared rate.
     """
     with open_video(name, path, threads=1) as (container, stream):
         decoded = [frame.pts for frame in decode_packets(stream, read_packets(container, stream)) if frame is not None]
@@ -423,15 +424,15 @@ def _count_frames(name: str, path: str, told: np.ndarray | None) -> tuple[np.nda
 
 
 def _seconds(ticks: np.ndarray, stream: VideoStream) -> tuple[np.ndarray, float]:
-    """Seconds from the first time to each, and the first in seconds."""
+    """Returns the seconds from the first time to each, and the first time in seconds."""
     tick = stream.time_base
     return (ticks - ticks[0]) * tick.numerator / tick.denominator, float(int(ticks[0]) * tick)
 
 
 def _with_sound(container: InputContainer, first: float, new_clock: bool) -> tuple[float, float]:
     """
-    When the first frame is shown and the sound ends on the player's clock, which begins with the first picture or
-    sound. What comes before time 0 fills a sound decoder and is not heard.
+    Returns when the first frame is shown and when the sound ends on the player's clock, which begins with the first
+    picture or sound. Sound before time 0 only fills the decoder and is not heard.
     """
     starts = [
         float(sound.start_time * sound.time_base) for sound in container.streams.audio if sound.start_time is not None
@@ -443,7 +444,7 @@ def _with_sound(container: InputContainer, first: float, new_clock: bool) -> tup
 
 
 def _shown_size(name: str, stream: VideoStream, first: VideoFrame) -> tuple[int, int]:
-    """Height and width at which players show a frame, whose pixels may not be square: they stretch one side."""
+    """Returns height and width at which players show a frame; they stretch one side if pixels are not square."""
     height, width, aspect = first.height, first.width, float(stream.sample_aspect_ratio or 1)
     if 1 < aspect <= WIDEST_PIXEL:
         width = round(width * aspect)
@@ -461,7 +462,7 @@ def _is_animated_webp(path: str) -> bool:
 
 
 def _last_duration(times: np.ndarray, declared: float, stream: VideoStream) -> float:
-    """How long the last frame is shown: as declared, or as long as others."""
+    """Returns how long the last frame is shown: as long as declared, or as long as others."""
     if 0 < declared < 86400:
         return declared
     steps = np.diff(times)
@@ -469,14 +470,14 @@ def _last_duration(times: np.ndarray, declared: float, stream: VideoStream) -> f
 
 
 def _average_rate(frames: int, duration: float, stream: VideoStream) -> float:
-    """Frames a second; the declared rate where the frames bear it out, which is not rounded to ticks."""
+    """Returns frames per second: the declared rate, which is not rounded to ticks, if it fits the frames."""
     measured = frames / duration
     declared = float(stream.average_rate or measured)
     return declared if abs(declared * duration - frames) <= max(0.5, 0.001 * frames) else measured
 
 
 def _display_matrix(frame: VideoFrame) -> np.ndarray:
-    """How a frame is shown, as -1, 0 and 1: `x' = m00 x + m10 y`, `y' = m01 x + m11 y`."""
+    """Returns how a frame is turned and mirrored, as -1, 0 and 1: `x' = m00 x + m10 y`, `y' = m01 x + m11 y`."""
     try:
         side_data = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV does not know another side data of the frame, such as EXIF

@@ -123,7 +123,7 @@ class SiaSamReaProcessor(ProcessorMixin):
         return {name: [value[start : start + count] for start in starts] for name, value in encoded.items()}
 
     def _rows(self, questions: list[str], candidates: list | None, limit: int | None) -> list[str]:
-        """The texts that are tokenized: questions, or each question with each of its candidates."""
+        """Returns the texts that are tokenized: questions, or each question with each of its candidates."""
         if candidates is None:
             self._count_truncated(questions, limit)
             return questions
@@ -157,7 +157,7 @@ class SiaSamReaProcessor(ProcessorMixin):
         return set(longer)
 
     def _lengths(self, rows: list[str]) -> list[int]:
-        """Tokens of each text, with the special ones."""
+        """Counts the tokens of each text, with the special ones."""
         return [len(ids) for ids in self.tokenizer(rows, truncation=False, verbose=False)["input_ids"]]
 
     def unknown_words(self, text: str) -> list[str]:
@@ -183,8 +183,8 @@ class SiaSamReaProcessor(ProcessorMixin):
 
     def _shortened(self, question: str, candidates: list[str], limit: int) -> list[str]:
         """
-        A question with its candidates, where the question loses its end (decision): cut at the end of the rows, the
-        candidates would become the same text. All candidates get the same rest of it, so that scores compare.
+        Cuts the end of a question and returns it with its candidates (decision): if rows lost their end instead,
+        candidates would become the same text. All candidates get the same part of it, so that scores compare.
         """
         longest = max(self._lengths(candidates))
         encoded = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -201,12 +201,12 @@ class SiaSamReaProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """Names of what the model takes."""
+        """Returns the names of what the model takes."""
         return [*self.tokenizer.model_input_names, *self.video_processor.model_input_names]
 
 
 def _join(question: str, candidates: list[str]) -> list[str]:
-    """A question with each of its candidates."""
+    """Returns a question with each of its candidates."""
     return [f"{question} {candidate}" for candidate in candidates]
 
 

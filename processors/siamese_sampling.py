@@ -5,7 +5,7 @@ import numpy as np
 
 def adaptive_frames(seconds: float, minimum: int = 5, maximum: int = 16) -> int:
     """
-    Frames of a clip by the length of its video.
+    Returns how many frames a clip has, by the length of its video.
 
     Args:
         seconds (`float`): Length of the video.
@@ -31,7 +31,7 @@ def sample_clips(
     generator: np.random.Generator | None = None,
 ) -> np.ndarray:
     r"""
-    Frame indices of a video's clips, the anchor clip first.
+    Samples the frame indices of a video's clips, the anchor clip first.
 
     The anchor takes a frame every `interval` frames over the whole video, from a random start in training and from the
     centre of its range at evaluation. Siamese clips have the same interval and start near the anchor. Intervals are in
@@ -93,8 +93,8 @@ def sample_clips(
 
 def sample_offsets(num_video_frames: int, *, offsets: int, seed: int, **clips) -> np.ndarray:
     r"""
-    Frame indices of what consistency is measured on: the clips from each of K anchor starts, and those from the
-    centred one once more with the frames of each clip in another order.
+    Samples the frames for measures of consistency: the clips from each of K anchor starts, and those from the centred
+    start again, with the frames of each clip in another order.
 
     Args:
         num_video_frames (`int`): Frames of the video.
@@ -114,14 +114,14 @@ def sample_offsets(num_video_frames: int, *, offsets: int, seed: int, **clips) -
 
 
 def _spread_start(last_start: int, k: int, number: int) -> int:
-    """The k-th of a number of starts in 0 .. last_start, evenly spread as over a circle, from the centre on."""
+    """Returns the k-th of `number` starts in 0 .. last_start, evenly spread as on a circle, from the centre on."""
     return (last_start // 2 + k * (last_start + 1) // number) % (last_start + 1)
 
 
 def _siamese_starts(
     anchor: int, last_start: int, reach: int, count: int, generator: np.random.Generator | None
 ) -> np.ndarray:
-    """`count` starts within `reach` of the anchor's, distinct while there are enough; evenly spread if not random."""
+    """Samples `count` starts within `reach` of the anchor's, all different if there are enough; random or even."""
     reach = max(reach, 1)
     while True:
         nearby = np.arange(max(0, anchor - reach), min(last_start, anchor + reach) + 1)

@@ -33,7 +33,7 @@ VIDEO_SUFFIXES = (
     *(".ts", ".mts", ".m2ts", ".vob", ".wmv", ".asf", ".flv", ".3gp", ".ogv"),
 )
 BYTES_AT_FULL_SIZE = 1 << 25  # of frames that wait to be transformed, or one frame
-# Frames that are rather decoded than skipped: a seek costs about as much.
+# So many frames are decoded instead of skipped, because a seek costs about as much.
 SEEK_OVER = 4
 BACKENDS = ("pyav", "torchcodec")
 # A time in seconds means the frame whose time it is, though containers round times to ticks.
@@ -67,7 +67,7 @@ class FrameTimes(VideoMetadata):
 
     @property
     def timestamps(self) -> list[float]:
-        """When each of `frames_indices` is shown, in seconds."""
+        """Returns when each of `frames_indices` is shown, in seconds."""
         if self.times is None or self.frames_indices is None:
             return super().timestamps
         return self.times[np.asarray(self.frames_indices)].tolist()
@@ -83,7 +83,7 @@ def decode_frames(
     device: str | torch.device | None = None,
 ) -> tuple[torch.Tensor, FrameTimes]:
     r"""
-    Frames of a video at given indices. Each frame is decoded once, and few of the others are.
+    Decodes the frames of a video at given indices: each of them once, and few of the others.
 
     An index counts the frames that a player shows, in the order of their times. A span holds the frames that are shown
     from `start` up to `end`, and the one on screen at `start` if none begins within it: before the first frame that is
@@ -136,14 +136,14 @@ def decode_frames(
 
 
 def span_of(video: VideoSource, start: float | None = None, end: float | None = None) -> tuple[int, FrameTimes]:
-    """The first frame of a file's span, counted from the file's first, and the span's metadata, without decoding."""
+    """Returns the index in the file of a span's first frame, and the span's metadata, without decoding."""
     name = source_name(video)
     with local_file(video) as path:
         return _span(name, frame_index(name, path), start, end)
 
 
 def _span(name: str, index: FrameIndex, start: float | None, end: float | None) -> tuple[int, FrameTimes]:
-    """The first frame of a span, and the span's metadata."""
+    """Returns the index of a span's first frame, and the span's metadata."""
     if start is not None and not 0 <= start < index.end:
         raise VideoDecodingError(name, f"the span starts at {start} s, but the video is {index.end:.2f} s long")
     if end is not None and not end > (start or 0):
@@ -167,7 +167,7 @@ def _span(name: str, index: FrameIndex, start: float | None, end: float | None) 
 
 
 def _wanted(name: str, metadata: FrameTimes, indices: np.ndarray | list[int] | Sampler) -> np.ndarray:
-    """Indices within the span, noted in its metadata."""
+    """Returns indices within the span, and notes them in its metadata."""
     indices = np.asarray(indices(metadata) if callable(indices) else indices, dtype=np.int64).ravel()
     if indices.size == 0 or indices.min() < 0 or indices.max() >= metadata.total_num_frames:
         raise ValueError(
@@ -198,12 +198,12 @@ def _frames_in_memory(
 
 
 def _together(height: int, width: int) -> int:
-    """How many frames of a size are transformed at once."""
+    """Returns how many frames of a size are transformed at once."""
     return max(1, BYTES_AT_FULL_SIZE // (3 * height * width))
 
 
 def _collect(frames: Iterator[np.ndarray], count: int, index: FrameIndex, transform: Transform | None) -> torch.Tensor:
-    """`count` frames `(height, width, 3)` as one tensor `(count, 3, height, width)`, transformed few at a time."""
+    """Collects `count` frames `(height, width, 3)` as `(count, 3, height, width)`; a few at a time are transformed."""
     together = count if transform is None else min(count, _together(index.height, index.width))
     few, collected = None, None
     for number, frame in enumerate(frames):
@@ -224,7 +224,7 @@ def _collect(frames: Iterator[np.ndarray], count: int, index: FrameIndex, transf
 
 
 def turned(frame: np.ndarray, display_matrix: np.ndarray) -> np.ndarray:
-    """A frame `(height, width, 3)` as it is to be shown: mirrored, and with rows as columns if it is turned."""
+    """Turns and mirrors a frame `(height, width, 3)` as it is to be shown."""
     (a, b), (c, d) = display_matrix
     if b:
         frame, a, d = frame.swapaxes(0, 1), c, b
@@ -232,14 +232,14 @@ def turned(frame: np.ndarray, display_matrix: np.ndarray) -> np.ndarray:
 
 
 def _decoder_threads() -> int:
-    """Threads of a decoder: 0 lets it choose; one in a loader's worker, beside which others decode."""
+    """Returns a decoder's threads: one in a worker, beside which others decode; else 0, the decoder's choice."""
     return 0 if torch.utils.data.get_worker_info() is None else 1
 
 
 def _read_torchcodec(
     path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None, device: str | torch.device | None
 ) -> torch.Tensor | None:
-    """The frames at sorted indices; `None` if torchcodec cannot read the file or gives other frames."""
+    """Reads frames at sorted indices by torchcodec; returns `None` if it cannot, or gives other frames."""
     if index.pts is None or (index.display_matrix != np.eye(2)).any():
         return None
     try:
@@ -268,7 +268,7 @@ def _read_torchcodec(
 def _read_pyav(
     name: str, path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None
 ) -> tuple[torch.Tensor, bool]:
-    """The frames, and whether none of them depends on which others are read."""
+    """Reads frames by PyAV; returns them, and whether no damage was met."""
     if index.pts is not None:
         try:
             frames = _pixels(name, index, _by_the_index(name, path, index, unique))
@@ -281,7 +281,7 @@ def _read_pyav(
 
 
 def _pixels(name: str, index: FrameIndex, frames: Iterator[VideoFrame]) -> Iterator[np.ndarray]:
-    """Frames as `(height, width, 3)`, RGB, all at the size at which the first is shown."""
+    """Converts frames to `(height, width, 3)`, RGB, all at the size of the first."""
     # Its own, for all frames of the read: a frame's costs as much as ten small frames, and the one that PyAV shares
     # has threads, which a forked worker would wait for in vain.
     reformatter = VideoReformatter()
@@ -291,7 +291,7 @@ def _pixels(name: str, index: FrameIndex, frames: Iterator[VideoFrame]) -> Itera
 
 
 def _position(index: FrameIndex, frame: VideoFrame, reached: int) -> int | None:
-    """Which frame of the index a decoded frame is, behind the one that was reached; `None` if it is not shown."""
+    """Finds a decoded frame in the index after the one that was reached; returns `None` if it is not shown."""
     if frame.pts is None:
         return None
     position = max(bisect_left(index.pts, frame.pts), reached + 1)  # two frames may have the same time
@@ -299,7 +299,7 @@ def _position(index: FrameIndex, frame: VideoFrame, reached: int) -> int | None:
 
 
 def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[VideoFrame]:
-    """Frames at sorted indices, each decoded from the key frame before it, unless that is passed already."""
+    """Decodes frames at sorted indices, each from the key frame before it or from the frame before."""
     entry = index.entry[unique]
     keys = np.searchsorted(index.pts, index.entries[entry, 0])  # where each frame's key frame is
     far = (keys[1:] > unique[:-1] + SEEK_OVER) & (entry[1:] > 0)
@@ -311,7 +311,7 @@ def _by_the_index(name: str, path: str, index: FrameIndex, unique: np.ndarray) -
 def _from_one_key_frame(
     container: InputContainer, stream: VideoStream, index: FrameIndex, near: np.ndarray
 ) -> Iterator[VideoFrame]:
-    """Frames at sorted indices, all decoded from the key frame before the first."""
+    """Decodes frames at sorted indices, all from the key frame before the first."""
     packets = read_packets(container, stream)
     if index.entry[near[0]] > 0:
         pts, dts = index.entries[index.entry[near[0]]].tolist()
@@ -341,9 +341,9 @@ def _from_one_key_frame(
 
 def _spared(stream: VideoStream, packets: Iterator[Packet], wanted: set[int]) -> Iterator[Packet]:
     """
-    Packets of H.264 or HEVC up to the last that has a wanted time, and an empty one, which makes the decoder give what
-    it holds back. The decoder leaves out pictures that are not wanted and that no other refers to. A wanted picture's
-    second field may be a packet of its own.
+    Yields packets of H.264 or HEVC up to the last wanted one, and an empty one, after which the decoder gives all that
+    it holds. It is told to leave out pictures that are not wanted and that no other refers to. The second field of a
+    wanted picture may be a packet of its own.
     """
     second_field = False
     for packet in packets:
@@ -359,7 +359,7 @@ def _spared(stream: VideoStream, packets: Iterator[Packet], wanted: set[int]) ->
 
 
 def _from_key_frame(packets: Iterator[Packet], pts: int) -> Iterator[Packet]:
-    """Packets from a key frame on; seeking may end before it, and in some containers between key frames."""
+    """Skips packets before a key frame: seeking may end before it, in some containers between key frames."""
     for packet in packets:
         if packet.is_keyframe and packet.pts == pts:
             yield packet
@@ -372,7 +372,7 @@ def _from_key_frame(packets: Iterator[Packet], pts: int) -> Iterator[Packet]:
 
 def frames_from_the_start(name: str, path: str, index: FrameIndex, unique: np.ndarray) -> Iterator[VideoFrame]:
     r"""
-    Frames of a file decoded from its start by one thread: the same each time, however damaged the file is.
+    Decodes frames of a file from its start by one thread: the same each time, however damaged the file is.
 
     Args:
         name (`str`): What errors call the video.
@@ -400,7 +400,7 @@ def frames_from_the_start(name: str, path: str, index: FrameIndex, unique: np.nd
 
 
 def _placed(index: FrameIndex, frames: Iterator[VideoFrame | None]) -> Iterator[tuple[int, VideoFrame]]:
-    """Decoded frames with their places in the index."""
+    """Yields decoded frames with their places in the index."""
     reached = -1
     for frame in frames:
         if frame is not None:

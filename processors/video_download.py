@@ -191,7 +191,7 @@ async def _copy(response: "httpx.Response", file: BinaryIO, limits: DownloadLimi
 
 
 def _is_public(address: str) -> bool:
-    """Whether everybody reaches an IP address; one that reaches an IPv4 address is that address."""
+    """Says whether an IP address is public; one that reaches an IPv4 address is that address."""
     ip = ipaddress.ip_address(address)
     if ip.version == 6:
         if any(ip in network for network in IPV4_INSIDE):

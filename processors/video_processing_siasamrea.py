@@ -180,7 +180,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
     @classmethod
     def from_image_encoder(cls, vision: str, **kwargs) -> "SiaSamReaVideoProcessor":
         r"""
-        A video processor with the pixel mean, deviation and scale that an image encoder was trained with.
+        Makes a video processor with the pixel mean, deviation and scale that an image encoder was trained with.
 
         Args:
             vision (`str`): Hub name or folder of the image encoder; without a `preprocessor_config.json` the mean and
@@ -239,7 +239,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         return features
 
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
-        """All settings: those given to a call over the processor's own, with sizes as dictionaries."""
+        """Returns all settings: those of a call over the processor's own, with sizes as dictionaries."""
         settings = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | given
         sizes = {"size": self.default_to_square, "crop_size": True}  # whether one number means a square
         for name, square in sizes.items():
@@ -249,7 +249,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
 
     def sample_frames(self, metadata: VideoMetadata, **kwargs) -> np.ndarray:
         r"""
-        Frame indices of a video's clips, see [`sample_clips`].
+        Samples the frame indices of a video's clips, see [`sample_clips`].
 
         Args:
             metadata ([`VideoMetadata`]): Number of frames and frames a second of the video, or of its span.
@@ -261,7 +261,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         return self.sample_indices(metadata, **kwargs).ravel()
 
     def sample_indices(self, metadata: VideoMetadata, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]) -> np.ndarray:
-        """The indices of [`~SiaSamReaVideoProcessor.sample_frames`] as `(clips, frames)`."""
+        """Returns the indices of [`~SiaSamReaVideoProcessor.sample_frames`] as `(clips, frames)`."""
         kwargs = self._settings(kwargs)
         if not kwargs["do_sample_frames"]:
             return np.arange(metadata.total_num_frames)[None]
@@ -349,7 +349,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
     def _clips(
         self, video: VideoInput, start: float | None, end: float | None, seed: int | None, kwargs: dict
     ) -> tuple[torch.Tensor, FrameTimes]:
-        """One video's resized frames `(clips, frames, 3, height, width)`, each decoded and resized once."""
+        """Returns a video's clips, resized, `(clips, frames, 3, height, width)`; each frame is decoded once."""
 
         def resize(frames: torch.Tensor) -> torch.Tensor:
             return self.resize_frames(frames.to(kwargs["device"] or "cpu"), **kwargs)
@@ -437,7 +437,7 @@ def _check(settings: Mapping[str, Any]) -> None:
 
 
 def _as_list(videos: VideoInput) -> list:
-    """Several videos as a list, one video as a list of it. A list of pictures is one video, others are several."""
+    """Returns videos as a list. A list of pictures is one video, other lists are several."""
     if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
         return list(videos)
     if not isinstance(videos, (list, tuple)):
@@ -448,7 +448,7 @@ def _as_list(videos: VideoInput) -> list:
 
 
 def _for_each(name: str, value: object, count: int) -> list:
-    """A call's argument, one value a video."""
+    """Returns an argument of a call as a list with one value per video."""
     if not isinstance(value, (list, tuple)):
         return [value] * count
     if len(value) != count:
@@ -459,7 +459,7 @@ def _for_each(name: str, value: object, count: int) -> list:
 
 
 def _resized(height: int, width: int, size: dict) -> tuple[int, int]:
-    """Height and width after resizing; the other side is truncated to whole pixels, as ClipBERT does."""
+    """Returns height and width after resizing; the other side is truncated to whole pixels, as ClipBERT does."""
     sides = {side: pixels for side, pixels in size.items() if pixels is not None}
     if min(sides.values(), default=0) < 1 or set(sides) not in (
         {"height", "width"},
@@ -478,8 +478,8 @@ def _scale(
     frames: torch.Tensor, size: tuple[int, int], padded: tuple[int, int], antialias: bool, round_frames: bool
 ) -> torch.Tensor:
     """
-    Frames `(frames, 3, height, width)` at another height and width, as uint8 if they are rounded, with zeros below and
-    to the right of them up to a padded size.
+    Resizes frames `(frames, 3, height, width)` and pads them with zeros below and to the right; the result is uint8 if
+    they are rounded.
     """
     scaled = frames.new_zeros(len(frames), 3, *padded, dtype=torch.uint8 if round_frames else torch.float32)
     # Smoothing takes half the time where each channel lies by itself.
@@ -492,7 +492,7 @@ def _scale(
 
 
 def _stack(clips: list[torch.Tensor]) -> torch.Tensor:
-    """Videos' clips `(clips, frames, 3, height, width)` as one tensor, with zeros after, below and to the right."""
+    """Stacks videos' clips `(clips, frames, 3, height, width)`, with zeros after, below and to the right."""
     if len(clips) == 1:
         return clips[0][None]
     batch = clips[0].new_zeros(len(clips), *(max(sides) for sides in zip(*[clip.shape for clip in clips])))

@@ -76,7 +76,7 @@ class FrameFeatureStore:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A transaction, with one kind of error."""
+        """Opens a transaction whose errors are all [`FrameFeaturesError`]."""
         try:
             with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as connection, connection:
                 yield connection
@@ -89,8 +89,8 @@ class FrameFeatureStore:
 
     def content(self, video: str | dict[str, Any]) -> str | None:
         """
-        A digest of a video's content, the same wherever the video lies. That of a file is noted by its path, size and
-        time of change, so that it is read for this once. `None` of an address, and of what is no file to be read.
+        Returns a digest of a video's content, the same wherever the video lies; `None` for an address, and for what
+        is no file. The digest of a file is noted by its path, size and time of change, so that it is read once.
         """
         if isinstance(video, dict):
             return hashlib.blake2b(video["bytes"], digest_size=16).hexdigest()
@@ -107,7 +107,7 @@ class FrameFeatureStore:
         return content
 
     def features(self, source: str, frames: list[int]) -> list[torch.Tensor | None]:
-        """Features `(channels, rows, columns)` of a video's frames, `None` of those that are not there."""
+        """Reads features `(channels, rows, columns)` of a video's frames; `None` for those that are not there."""
         query = "SELECT features, checksum FROM features WHERE source = ? AND frame = ?"
         with self._connection() as connection:
             return [self._read(connection.execute(query, (source, frame)).fetchone()) for frame in frames]
@@ -130,7 +130,7 @@ class FrameFeatureStore:
             )
 
     def span(self, span: str) -> tuple[int, FrameTimes] | None:
-        """The first frame of a span and its metadata without times, see [`span_of`]; `None` if it is not there."""
+        """Reads a span's first frame and its metadata without times, see [`span_of`]; `None` if it is not there."""
         with self._connection() as connection:
             row = connection.execute(
                 "SELECT first, frames, fps, duration FROM spans WHERE span = ?", (span,)
@@ -177,7 +177,7 @@ class FrameFeatureReader:
 
     Args:
         store ([`FrameFeatureStore`]): The store.
-        encoder (`str`): A digest of all that a frame's features depend on but the frame itself.
+        encoder (`str`): A digest of all that features depend on, except for the frame.
         video_processor ([`SiaSamReaVideoProcessor`]): Samples and resizes.
     """
 
@@ -186,7 +186,7 @@ class FrameFeatureReader:
 
     def read(self, question: VideoQuestion, sampling: dict[str, Any]) -> ClipFrames:
         r"""
-        The frames of the clips of the video that a question is about.
+        Reads the frames of clips of the video that a question is about.
 
         Args:
             question ([`VideoQuestion`]): The question.
@@ -205,7 +205,7 @@ class FrameFeatureReader:
         return clips or self._decode(question, sampling)
 
     def _read_stored(self, video: str, question: VideoQuestion, sampling: dict[str, Any]) -> ClipFrames | None:
-        """Stored frames and the missing ones; `None` if decoding these met damage."""
+        """Reads stored frames and decodes the others; returns `None` if the decoder met damage."""
         span = {"start": question.start, "end": question.end}
         name = _digest(video, VERSION, av.__version__, *span.values())
         first, metadata = self.store.span(name) or (None, None)
@@ -230,7 +230,7 @@ class FrameFeatureReader:
         return ClipFrames(source, frames, is_stored, stored, pixels, torch.as_tensor(positions.reshape(indices.shape)))
 
     def _decode(self, question: VideoQuestion, sampling: dict[str, Any]) -> ClipFrames:
-        """All frames decoded, none to be kept."""
+        """Decodes all frames; none of them is to be stored."""
         sampled = self.video_processor.sample_clips_of(
             question.video_source,
             start=question.start,
@@ -244,7 +244,7 @@ class FrameFeatureReader:
 
 
 def _settings(video_processor: SiaSamReaVideoProcessor) -> str:
-    """The settings that make a frame's pixels what they are."""
+    """Returns the settings of a video processor that change a frame's pixels, as text."""
     names = sorted(set(video_processor.valid_kwargs.__annotations__) - set(SAMPLING))
     return json.dumps({name: getattr(video_processor, name, None) for name in names}, default=dict)
 

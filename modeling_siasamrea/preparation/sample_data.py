@@ -106,7 +106,7 @@ class Story:
 
 
 def write_story(data: SampleData, split: str, index: int) -> Story:
-    """The story of one video. Odd videos repeat one action, even ones have different ones in a row."""
+    """Writes the story of a video. Odd videos repeat one action, even ones have two different actions."""
     seed = int.from_bytes(hashlib.sha256(f"{data.seed}/{split}/{index}".encode()).digest()[:6], "little")
     rng = np.random.default_rng(seed)
     # Each shape acts in its own colour: all combinations in turn, so that neither tells the other.
@@ -139,7 +139,7 @@ def write_story(data: SampleData, split: str, index: int) -> Story:
 
 
 def ask(story: Story) -> list[dict]:
-    """The questions about a video, as rows of the annotation file."""
+    """Asks the questions about a video; returns rows of the annotation file."""
     rng = np.random.default_rng(story.seed + 1)
     asked = ("color", "shape")
     shows_digit = story.digit_frames[0] < story.digit_frames[1]
@@ -171,7 +171,7 @@ def ask(story: Story) -> list[dict]:
 
 
 def multiple_choice(question_type: str, question: str, answer: str, rng: np.random.Generator, never: str = "") -> dict:
-    """A multiple-choice row: the right action and wrong ones in random order."""
+    """Makes a multiple-choice row: the right action and wrong ones in random order."""
     others = [action for action in ACTIONS if action not in (answer, never)]
     wrong = rng.choice(others, NUM_CANDIDATES - 1, replace=False)
     candidates = [str(action) for action in rng.permutation([answer, *wrong])]
@@ -183,7 +183,7 @@ def multiple_choice(question_type: str, question: str, answer: str, rng: np.rand
 
 
 def background(size: int, index: int, rng_seed: int) -> np.ndarray:
-    """The picture `(size, size, 3)` behind frame `index`."""
+    """Draws the picture `(size, size, 3)` behind frame `index`."""
     coarse = Image.fromarray(np.random.default_rng(rng_seed).integers(0, 50, (8, 8, 3), dtype=np.uint8))
     return np.roll(np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)), index, axis=1)
 
@@ -206,7 +206,7 @@ def draw_shape(draw: ImageDraw.ImageDraw, shape: str, box: tuple[float, ...], fi
 
 
 def draw_frame(data: SampleData, story: Story, index: int) -> np.ndarray:
-    """Frame `index` of a video, `(size, size, 3)`."""
+    """Draws frame `index` of a video, `(size, size, 3)`."""
     size, frames = data.size, round(data.seconds * data.fps)
     image = Image.fromarray(np.ascontiguousarray(background(size, index, story.seed)))
     draw = ImageDraw.Draw(image)

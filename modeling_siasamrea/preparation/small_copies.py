@@ -24,7 +24,7 @@ SILENCE_RATE, SILENCE_FRAME = 16000, 1024  # samples per second, and of a frame
 
 
 def new_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Width and height with the shorter side at `short_side` pixels at most, both even."""
+    """Returns an even width and height whose shorter side has at most `short_side` pixels."""
     scale = min(1.0, short_side / min(width, height))
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
@@ -88,7 +88,7 @@ def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf
 
 
 def _small_frames(source: Path, index: FrameIndex, short_side: int) -> Iterator[av.VideoFrame]:
-    """The frames of a video, small and turned, as yuv444p in their own colour matrix and range."""
+    """Yields the frames of a video, small and turned, as yuv444p in their own colour matrix and range."""
     reformatter = VideoReformatter()
     width, height = new_size(index.width, index.height, short_side)
     for frame in frames_from_the_start(str(source), str(source), index, np.arange(len(index.times))):
@@ -102,7 +102,7 @@ def _small_frames(source: Path, index: FrameIndex, short_side: int) -> Iterator[
 
 
 def _colours(frame: av.VideoFrame) -> tuple[int, int]:
-    """The colour matrix and range in which a frame is copied: its own, or BT.601 if it is RGB, by FFmpeg's numbers."""
+    """Returns FFmpeg's numbers of the colour matrix and range of a frame's copy: its own, or BT.601 for RGB."""
     if frame.format.is_rgb or frame.format.has_palette:
         return Colorspace.ITU601, ColorRange.MPEG
     is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
@@ -116,7 +116,7 @@ def _mux(copy: OutputContainer, packets: list[av.Packet], durations: list[int]) 
 
 
 def _silence(copy: OutputContainer, end: float) -> list[av.Packet]:
-    """Packets of a silent track that keeps a player's clock, which begins and ends with the sound."""
+    """Makes the packets of a silent track. A player's clock begins and ends with the sound, so the copy needs one."""
     sound = copy.add_stream("aac", rate=SILENCE_RATE, layout="mono")
     frames = []
     for start in range(0, round(end * SILENCE_RATE), SILENCE_FRAME):

@@ -87,7 +87,7 @@ class FrameFeatures:
     def _features_of_pixels(
         self, clips: ClipFrames, new: dict[tuple[str, int], torch.Tensor]
     ) -> Iterator[torch.Tensor]:
-        """Features of the frames that came as pixels; those that are to be stored are noted in `new`."""
+        """Encodes the frames that came as pixels; those that are to be stored are noted in `new`."""
         if clips.source is None:
             yield from map(self._encode, clips.pixels)
             return
@@ -101,7 +101,7 @@ class FrameFeatures:
 
     @torch.no_grad()
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Features `(channels, rows, columns)` of a frame `(3, height, width)`, on the CPU."""
+        """Encodes a frame `(3, height, width)`: features `(channels, rows, columns)` on the CPU."""
         encoder = self.image_encoder.encoder
         frame = self.video_processor.normalize_frames(pixels.to(self.args.device)[None]).to(encoder.dtype)
         with self.accelerator.autocast():
@@ -137,7 +137,7 @@ def check_one_size(video_processor: SiaSamReaVideoProcessor) -> None:
 
 
 def digest_encoder(image_encoder: SiaSamReaImageEncoder) -> str:
-    """A digest of an image encoder: its configuration, and the names, types and values of its weights."""
+    """Returns a digest of an image encoder: of its configuration, and of names, types and values of its weights."""
     encoder, config = image_encoder.encoder, image_encoder.config
     fields = config.vision_config.to_dict()
     fields = {name: value for name, value in fields.items() if name not in ("_name_or_path", "transformers_version")}

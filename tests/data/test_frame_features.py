@@ -28,8 +28,6 @@ VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "int
 ENCODERS = {
     "resnet": {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 32], "depths": [1, 1, 1, 1]},
     "dinov2": {"model_type": "dinov2", "image_size": 28, "patch_size": 14, "drop_path_rate": 0.5, **VIT},
-    "clip": {"model_type": "clip_vision_model", "image_size": 32, "patch_size": 16, "attention_dropout": 0.5, **VIT},
-    "timm": {"model_type": "timm_backbone", "backbone": "test_efficientnet"},
 }
 
 
@@ -63,9 +61,7 @@ def stored(store: Path) -> dict:
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_run_with_features_of_disk_is_one_without(make_trainer, store, encoder, encoded):
-    if encoder == "timm":
-        pytest.importorskip("timm")
-    arguments = {"config": FROZEN | {"vision_config": ENCODERS[encoder]}, "max_steps": 5}
+    arguments = {"config": FROZEN | {"vision_config": ENCODERS[encoder]}, "max_steps": 2}
     plain = make_trainer(**arguments)
     plain_losses, plain_scores = losses(plain), plain.predict(plain.eval_dataset)
     cold = make_trainer(**arguments, frame_features_dir=str(store), output="cold")
@@ -142,11 +138,8 @@ def test_a_moved_video_is_the_same_and_its_bytes_are_too(
     [
         {"weights": True},
         {"config": {"vision_config": ENCODERS["resnet"] | {"hidden_act": "gelu"}}},
-        {"video": {"image_mean": [0.4, 0.5, 0.6]}},
         {"video": {"size": {"longest_edge": 96}}},
-        {"video": {"channel_order": "bgr"}},
         {"video": {"round_frames": False}},
-        {"video": {"antialias": False}},
     ],
 )
 def test_other_weights_and_settings_never_get_old_features(make_trainer, store, processor, encoded, change):
@@ -268,7 +261,7 @@ def test_a_damaged_part_is_read_as_without_a_store(make_trainer, store, small_da
             line.get("score") for line in output.predictions
         ]
 
-    for frames in (1, 3, 5, 8, 16, 24):
+    for frames in (1, 5, 16):
         processor.video_processor.frames_per_clip = frames
         expected = answer()
         for _ in range(2):

@@ -86,7 +86,7 @@ def test_actions_follow_each_other_without_overlap():
 
 @pytest.mark.parametrize("parameters", [{}, {"event_seconds": 0.4}])
 def test_questions_alone_tell_nothing(parameters):
-    train, test = (many_questions(split, 600, **parameters) for split in ("train", "test"))
+    train, test = (many_questions(split, 300, **parameters) for split in ("train", "test"))
     scores = score_predictions(test, question_only_baseline(train, test))
     # Six colours, four shapes, five digits; five candidates; four counts.
     chances = (1 / 5, (1 / 6 + 1 / 4) / 2) if "event_seconds" in parameters else (1 / 6, 1 / 4)
