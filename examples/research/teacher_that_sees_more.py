@@ -53,7 +53,7 @@ VARIANTS = {
     "teacher_span": (TEACHING | {"teacher_span": True}, 1, STUDENT),
 }
 COMPARED = ("plain", "plain, equal arithmetic (more steps)", "SiaSamRea, equal frames")
-KEY = ("variant", "wrong", "seed")
+KEY = ("variant", "videos", "seed")
 
 
 # --- data and model --------------------------------------------------------------------------------------------------
@@ -230,20 +230,20 @@ def run_missing(options: argparse.Namespace) -> None:
         train(model, prompts, videos, 0, options.start_steps, 2e-3, alpha=0, frames_per_clip=TEACHER)
         torch.save(model.state_dict(), options.start)
     start = torch.load(options.start)
-    for wrong, seed in itertools.product(options.wrong, range(options.seeds)):
-        videos = make_videos(options.videos, seed, wrong=wrong)
+    for (number, common), seed in itertools.product(zip(options.videos, options.steps), range(options.seeds)):
+        videos = make_videos(number, seed, wrong=options.wrong)
         for variant, (settings, factor, frames) in VARIANTS.items():
-            if (variant, wrong, seed) in read_results(options.results, KEY):
+            if (variant, number, seed) in read_results(options.results, KEY):
                 continue
             model.load_state_dict(start)
-            steps, begun = round(factor * options.steps), time.process_time()
+            steps, begun = round(factor * common), time.process_time()
             late = train(model, prompts, videos, seed, steps, options.rate, frames_per_clip=STUDENT, **settings)
-            result = {"variant": variant, "wrong": wrong, "seed": seed, "steps": steps}
+            result = {"variant": variant, "videos": number, "seed": seed, "steps": steps}
             result |= {"cpu_seconds": round(time.process_time() - begun, 1), **late}
             result["correct"] = correct(model, prompts, test, frames)
             with open(options.results, "a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
-            print(wrong, seed, variant, {kind: round(share(line), 3) for kind, line in result["correct"].items()})
+            print(number, seed, variant, {kind: round(share(line), 3) for kind, line in result["correct"].items()})
 
 
 # --- report ----------------------------------------------------------------------------------------------------------
@@ -256,12 +256,12 @@ def share(line: str) -> float:
 
 def tables(results: Path) -> str:
     """Returns the tables of the results file, in Markdown."""
-    runs: dict[float, dict[str, dict[int, dict]]] = {}
-    for (variant, wrong, seed), run in read_results(results, KEY).items():
-        runs.setdefault(wrong, {}).setdefault(variant, {})[seed] = run
+    runs: dict[int, dict[str, dict[int, dict]]] = {}
+    for (variant, number, seed), run in read_results(results, KEY).items():
+        runs.setdefault(number, {}).setdefault(variant, {})[seed] = run
     return "\n\n".join(
-        f"**{wrong:.0%} of the training answers about the color are wrong**\n\n{scores(of)}\n\n{differences(of)}"
-        for wrong, of in sorted(runs.items(), reverse=True)
+        f"**{number} training videos**\n\n{scores(of)}\n\n{differences(of)}"
+        for number, of in sorted(runs.items(), reverse=True)
     )
 
 
@@ -318,13 +318,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--report_only", action="store_true")
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, nargs="+", default=[150, 200], help="for each number of videos")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
-    parser.add_argument("--videos", type=int, default=640, help="for training, of each seed")
+    parser.add_argument("--videos", type=int, nargs="+", default=[640, 160], help="for training, of each seed")
     parser.add_argument("--test_videos", type=int, default=320)
     parser.add_argument("--start_videos", type=int, default=640)
     parser.add_argument("--start_steps", type=int, default=400)
-    parser.add_argument("--wrong", type=float, nargs="+", default=[0.25, 0.0], help="shares of wrong answers")
+    parser.add_argument("--wrong", type=float, default=0.25, help="share of wrong answers about the color")
     options = parser.parse_args(argv)
     if not options.report_only:
         run_missing(options)

@@ -128,6 +128,18 @@ def test_training_evaluating_and_what_is_logged(make_trainer):
     assert others.metrics["test_loss"] == pytest.approx(output.metrics["test_loss"], rel=1e-4)
 
 
+def test_a_teacher_that_sees_more_in_training(make_trainer):
+    settings = {"num_clips": 2, "teacher_frames": 8, "reasoning_weights": "siamese"}
+    trainer = make_trainer(open_ended, settings=settings, max_steps=1)
+    (batch,) = (batch for batch, _ in zip(trainer.get_train_dataloader(), range(1)))
+    student, teacher = batch["parts"][0]["clips"]
+    assert teacher["video_grid_thw"][:, 0].tolist() == [2 * frames for frames in student["video_grid_thw"][:, 0]]
+    trainer.train()
+    assert logged(trainer)["loss_siamese/open_ended"] > 0
+    with pytest.raises(ValueError, match="evidence"):  # these rows have no span
+        make_trainer(open_ended, settings=settings | {"teacher_span": True}).get_train_dataloader()
+
+
 def test_a_tiny_model_learns_four_colours(make_trainer):
     trainer = make_trainer(
         lambda question: question.task == "multiple_choice" and "v6" not in question.video,

@@ -62,7 +62,7 @@ def test_each_variant_is_run_once_and_the_tables_are_made_of_the_lines(script, t
     assert [run["teacher_right"] is not None for run in runs] == [False] * 4 + [True] * 3
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert text.count("| teacher_span |") == 2 and "50% of the training answers" in text
+    assert text.count("| teacher_span |") == 2 and "**8 training videos**" in text
 
 
 def test_accuracies_by_hand(script):
