@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -62,41 +63,58 @@ def answer_questions(
         answer with the token that ends it, not divided by its length (decision: so it is the logarithm of a
         probability); the text that the model writes, and its probability, or `None`.
     """
-    first = asked["prompts"][0]
+    prompts, answers, lengths = (asked[name] for name in ("prompts", "answers", "lengths"))
     # An only question's prompt is read as a whole, and nothing of it is left.
-    shared = Prompt(model, asked["inputs"], first if len(first) else asked["inputs"]["input_ids"][0, -4:])
-    ends = _end_tokens(model, processor)
-    answered = []
-    for prompt, answers, lengths, writes in zip(
-        *(asked[name] for name in ("prompts", "answers", "lengths", "writes"))
-    ):
-        kept = shared.then(prompt) if len(prompt) else shared
-        scores = prompt.new_zeros(len(answers), dtype=torch.float)
-        for first in range(0, len(answers), rows_at_a_time):
-            places = slice(first, first + rows_at_a_time)
-            scores[places] = _score(shared, kept, prompt, answers[places], lengths[places])
-        text = probability = None
-        if writes:
-            tokens, log_p = kept.write(processor.settings.max_new_tokens, ends)
-            tokens = tokens[:-1] if tokens[-1] in ends else tokens
-            text, probability = processor.tokenizer.decode(tokens, skip_special_tokens=True), math.exp(log_p)
-        answered.append((scores, text, probability))
+    example = prompts[0] if len(prompts[0]) else asked["inputs"]["input_ids"][0, -4:]
+    shared = Prompt(model, asked["inputs"], example)
+    answered: list[tuple] = [()] * len(prompts)
+    for places in _together(asked, rows_at_a_time):
+        first = places[0]
+        kept = shared.then(torch.stack([prompts[place] for place in places])) if len(prompts[first]) else shared
+        # A choice has several answers, other questions have one at most.
+        pairs = [pair for place in places for pair in zip(answers[place], lengths[place])]
+        starts = [prompts[place] for place in places for _ in answers[place]]
+        scores = [
+            score
+            for begin in range(0, len(pairs), rows_at_a_time)
+            for score in _score(shared, kept, *(of[begin : begin + rows_at_a_time] for of in (starts, pairs)))
+        ]
+        of_each = torch.tensor(scores).view(len(places), len(answers[first]))  # (questions, answers)
+        written = [(None, None)] * len(places)
+        if asked["writes"][first]:
+            rows = kept.write(processor.settings.max_new_tokens, _end_tokens(model, processor))
+            written = [
+                (processor.tokenizer.decode(tokens, skip_special_tokens=True), math.exp(log_p))
+                for tokens, log_p in rows
+            ]
+        for place, log_p, text in zip(places, of_each, written):
+            answered[place] = (log_p, *text)
     return answered
 
 
+def _together(asked: dict[str, Any], most: int) -> Iterator[list[int]]:
+    """Yields the places of the questions that go on together: those that are written to, with prompts as long."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, (prompt, answers, writes) in enumerate(zip(asked["prompts"], asked["answers"], asked["writes"])):
+        key = (len(prompt), len(answers)) if writes else (len(prompt), len(answers), place)
+        groups.setdefault(key, []).append(place)
+    for places in groups.values():
+        yield from (places[begin : begin + most] for begin in range(0, len(places), most))
+
+
 def _score(
-    shared: Prompt, kept: Prompt, prompt: torch.Tensor, answers: list[torch.Tensor], lengths: list[int]
-) -> torch.Tensor:
-    """Returns the log-likelihood of each answer, `(answers,)`, whose tokens begin with those of the prompt."""
-    start = len(prompt)
-    if not all(torch.equal(answer[:start], prompt) for answer in answers):  # the first token of an answer took some in
-        start, kept = 0, shared
+    shared: Prompt, kept: Prompt, prompts: list[torch.Tensor], pairs: list[tuple[torch.Tensor, int]]
+) -> list[float]:
+    """Returns the log-likelihoods of answers, whose tokens begin with those of their prompts."""
+    start = len(prompts[0])
+    if not all(torch.equal(tail[:start], prompt) for (tail, _), prompt in zip(pairs, prompts)):
+        start, kept = 0, shared  # the first token of an answer took some of the prompt in
+    tails = [tail[start:] for tail, _ in pairs]
     scores = []
-    tails = [answer[start:] for answer in answers]
-    for logits, tail, length in zip(kept.logits_of(tails), tails, lengths):
+    for logits, tail, (_, length) in zip(kept.logits_of(tails), tails, pairs):
         log_p = logits[-length:].float().log_softmax(dim=-1)
-        scores.append(log_p.gather(1, tail[-length:, None]).sum())
-    return torch.stack(scores)
+        scores.append(log_p.gather(1, tail[-length:, None]).sum().item())
+    return scores
 
 
 def _end_tokens(model: nn.Module, processor: VideoLanguageProcessor) -> list[int]:

@@ -191,53 +191,67 @@ class Prompt:
     """
 
     def __init__(self, model: nn.Module, inputs: BatchFeature, example: torch.Tensor):
-        self.model, self.inputs, self.cache = model, inputs, None
+        self.model, self.rows, self.cache = model, [inputs], None
         if goes_on(model, inputs, example):
             self.position = next_position(model, inputs, example)
-            # The logits are the scores of the next token, (1, 1, vocabulary).
+            # The logits are the scores of the next token, (rows, 1, vocabulary).
             self.logits, _, self.cache = run_model(model, inputs, 1, use_cache=True)
 
-    def then(self, tail: torch.Tensor) -> "Prompt":
-        """Returns the prompt with `(length,)` more tokens; this prompt stays as it is."""
+    def then(self, tails: torch.Tensor) -> "Prompt":
+        """Returns the prompt, one row, with `(rows, length)` more tokens, which make as many rows of it."""
         prompt = copy.copy(self)
-        prompt.cache = copy.deepcopy(self.cache)
-        prompt._read(tail)
+        prompt.rows = self.rows * len(tails)
+        prompt.cache = None if self.cache is None else repeated(copy.deepcopy(self.cache), len(tails))
+        prompt._read(tails)
         return prompt
 
-    def _read(self, tail: torch.Tensor) -> None:
+    def _read(self, tails: torch.Tensor) -> None:
         if self.cache is not None:
-            behind = following(self.inputs, tail[None], self.position)
+            behind = following(self.rows[0], tails, self.position)
             self.logits, _, self.cache = run_model(self.model, behind, 1, self.cache, use_cache=True)
-            self.position = None if self.position is None else self.position + len(tail)
-        self.inputs = longer(self.inputs, tail)
+            self.position = None if self.position is None else self.position + tails.shape[1]
+        self.rows = [longer(inputs, tail) for inputs, tail in zip(self.rows, tails)]
 
     def logits_of(self, tails: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Returns for each of some `(length,)` tokens the scores `(length, vocabulary)` that they are chosen by."""
+        """
+        Returns for `(length,)` tokens behind each row, or for several behind an only row, the scores
+        `(length, vocabulary)` that they are chosen by.
+        """
+        repeats = len(tails) // len(self.rows)
         if self.cache is None:
-            return [run_model(self.model, longer(self.inputs, tail), len(tail) + 1)[0][0, :-1] for tail in tails]
-        first = self.logits[0]  # (1, vocabulary)
+            return [
+                run_model(self.model, longer(inputs, tail), len(tail) + 1)[0][0, :-1]
+                for inputs, tail in zip(self.rows * repeats, tails)
+            ]
+        first = self.logits.repeat(repeats, 1, 1)  # (tails, 1, vocabulary)
         behind = pad_sequence([tail[:-1] for tail in tails], batch_first=True)  # the last predicts nothing
         if behind.shape[1] == 0:
-            return [first] * len(tails)
-        cache = repeated(copy.deepcopy(self.cache), len(tails))
-        inputs = following(self.inputs, behind, self.position)
+            return list(first)
+        cache = repeated(copy.deepcopy(self.cache), repeats)
+        inputs = following(self.rows[0], behind, self.position)
         logits, *_ = run_model(self.model, inputs, behind.shape[1], cache, use_cache=True)
-        return [torch.cat([first, of_row[: len(tail) - 1]]) for of_row, tail in zip(logits, tails)]
+        return [torch.cat([one, of_row[: len(tail) - 1]]) for one, of_row, tail in zip(first, logits, tails)]
 
-    def write(self, max_new_tokens: int, ends: Sequence[int]) -> tuple[list[int], float]:
-        """Writes the most likely token again and again; returns the tokens and the logarithm of their probability."""
-        prompt, tokens, log_p = self, [], 0.0
-        while True:
-            logits = run_model(self.model, prompt.inputs, 1)[0] if prompt.cache is None else prompt.logits
-            best = logits[0, -1].float().log_softmax(dim=0).max(dim=0)
-            tokens.append(best.indices.item())
-            log_p += best.values.item()
-            if tokens[-1] in ends or len(tokens) == max_new_tokens:
-                return tokens, log_p
-            if prompt is self:
-                prompt = self.then(best.indices[None])
-            else:
-                prompt._read(best.indices[None])
+    def write(self, max_new_tokens: int, ends: Sequence[int]) -> list[tuple[list[int], float]]:
+        """
+        Writes the most likely token again and again, behind each row; returns the tokens, without the one that ends
+        them, and the logarithm of their probability. What was written belongs to the prompt then.
+        """
+        written: list[list[int]] = [[] for _ in self.rows]
+        log_p, ended = [0.0] * len(written), [False] * len(written)
+        for step in range(1, max_new_tokens + 1):
+            if self.cache is None:
+                self.logits = torch.cat([run_model(self.model, inputs, 1)[0] for inputs in self.rows])
+            best = self.logits[:, -1].float().log_softmax(dim=-1).max(dim=-1)
+            for row, (token, value) in enumerate(zip(best.indices.tolist(), best.values.tolist())):
+                if not ended[row]:
+                    log_p[row] += value
+                    ended[row] = token in ends
+                    written[row] += [] if ended[row] else [token]
+            if all(ended) or step == max_new_tokens:
+                break
+            self._read(best.indices[:, None])
+        return list(zip(written, log_p))
 
 
 __all__ = ["Prompt", "before", "run_model", "run_shared"]

@@ -17,6 +17,7 @@ QUESTIONS = [
     VideoQuestion("v", "which ?", None, "multiple_choice", "1", ("cat", "a much longer one", "dog")),
     VideoQuestion("v", "what colour is it ?", "red", "open_ended", "2"),
     VideoQuestion("v", "how many ?", None, "count", "3"),
+    VideoQuestion("v", "what shape has it ?", "blue", "open_ended", "4"),  # goes on with that of the colour
 ]
 
 
@@ -99,7 +100,7 @@ def test_answers_that_share_a_prompt_are_those_of_whole_prompts(family, shared, 
         monkeypatch.setitem(shared_prompts._GOES_ON, model, {False: False})
     model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0, no_repeat_ngram_size=1)
     answered = answer_questions(model, processor, asked, rows_at_a_time=2)
-    scored = [(*QUESTIONS[0].candidates,), ("red",), ()]
+    scored = [(*QUESTIONS[0].candidates,), ("red",), (), ("blue",)]
     for question, answers, (scores, text, probability) in zip(QUESTIONS, scored, answered):
         asked_text = processor.question_text(question)
         expected = [in_full(model, processor, asked_text, answer) for answer in answers]
