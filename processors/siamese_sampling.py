@@ -91,26 +91,17 @@ def sample_clips(
     return np.minimum(indices, num_video_frames - 1)
 
 
-def sample_offsets(num_video_frames: int, *, offsets: int, seed: int, **clips) -> np.ndarray:
+def shuffle_frames(clips: np.ndarray, seed: int) -> np.ndarray:
     r"""
-    Samples the frames for measures of consistency: the clips from each of K anchor starts, and those from the centred
-    start again, with the frames of each clip in another order.
+    Puts the frames of clips in another order, the same for each clip.
 
     Args:
-        num_video_frames (`int`): Frames of the video.
-        offsets (`int`): K, the number of anchor starts, see `offset` of [`sample_clips`].
-        seed (`int`): Seed of the other order; it is never the frames' own where a clip has two or more.
-        clips: Further arguments of [`sample_clips`].
-
-    Returns:
-        `numpy.ndarray` of shape `((K + 1) * clips, frames)`: start after start, the centred first, the shuffled last.
+        clips (`numpy.ndarray` of shape `(clips, frames)`): Frame indices.
+        seed (`int`): Seed of the order; it is never the frames' own where a clip has two or more.
     """
-    starts = [sample_clips(num_video_frames, training=False, offset=(k, offsets), **clips) for k in range(offsets)]
-    in_order = np.arange(starts[0].shape[1])
+    in_order = np.arange(clips.shape[1])
     order = np.random.default_rng(seed).permutation(in_order)
-    if (order == in_order).all():
-        order = np.roll(order, 1)
-    return np.concatenate([*starts, starts[0][:, order]])
+    return clips[:, np.roll(order, 1) if (order == in_order).all() else order]
 
 
 def _spread_start(last_start: int, k: int, number: int) -> int:
@@ -160,4 +151,4 @@ def _windows(
     return starts[:, None] + offsets  # (clips, frames)
 
 
-__all__ = ["adaptive_frames", "sample_clips", "sample_offsets"]
+__all__ = ["adaptive_frames", "sample_clips", "shuffle_frames"]

@@ -21,7 +21,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput, VideoMetadata
 
 from .frames_in_memory import is_image
-from .siamese_sampling import adaptive_frames, sample_clips, sample_offsets
+from .siamese_sampling import adaptive_frames, sample_clips, shuffle_frames
 from .video_decoding import FrameTimes, decode_frames
 from .video_download import DownloadLimits, limit_downloads
 
@@ -56,7 +56,7 @@ class SampledClips(NamedTuple):
 
 class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     """
-    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first six belong to a call,
+    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first seven belong to a call,
     the others are saved with the checkpoint.
 
     Args:
@@ -66,9 +66,10 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         end (`float` or `list[float]`, *optional*): End of the span asked about, in seconds, for each video.
         download_limits (`dict`, *optional*):
             `max_bytes`, `max_seconds` and `public_only` of videos behind addresses, see [`DownloadLimits`].
-        eval_offsets (`int`, *optional*, defaults to 1):
-            K, anchor starts at evaluation. With more than one the clips of each start follow each other, the centred
-            first, and then the centred one's with their frames shuffled by `seed`, see [`sample_offsets`].
+        eval_offset (`tuple[int, int]`, *optional*, defaults to `(0, 1)`):
+            (k, K): the k-th of K anchor starts at evaluation, see `offset` of [`sample_clips`].
+        shuffle_frames (`bool`, *optional*, defaults to `False`):
+            Whether evaluation's frames are shown in another order, drawn by `seed`, see [`shuffle_frames`].
         num_clips (`int`, *optional*, defaults to 9): Clips in training. Paper: an anchor and 8 siamese clips.
         num_eval_clips (`int`, *optional*, defaults to 1): Clips at evaluation. Paper: the anchor alone.
         frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
@@ -94,7 +95,8 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     start: float | int | list | None
     end: float | int | list | None
     download_limits: dict | None
-    eval_offsets: int | None
+    eval_offset: tuple[int, int] | None
+    shuffle_frames: bool | None
     num_clips: int | None
     num_eval_clips: int | None
     frames_per_clip: int | Literal["adaptive"] | None
@@ -281,11 +283,13 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             "window": kwargs["window"],
             "window_frames": max(1, round(frames / (kwargs["fps"] or 1.0) * rate)),
         }
-        offsets = 1 if training else kwargs["eval_offsets"] or 1
-        if offsets > 1:
-            return sample_offsets(metadata.total_num_frames, offsets=offsets, seed=kwargs["seed"] or 0, **clips)
         generator = np.random.default_rng(kwargs["seed"]) if training else None
-        return sample_clips(metadata.total_num_frames, training=training, generator=generator, **clips)
+        offset = kwargs["eval_offset"] or (0, 1)
+        sampled = sample_clips(
+            metadata.total_num_frames, training=training, generator=generator, offset=offset, **clips
+        )
+        shuffled = kwargs["shuffle_frames"] and not training
+        return shuffle_frames(sampled, kwargs["seed"] or 0) if shuffled else sampled
 
     def sample_clips_of(
         self,
@@ -420,15 +424,15 @@ def _check(settings: Mapping[str, Any]) -> None:
         validate_typed_dict(SiaSamReaVideoProcessorKwargs, own)
     except StrictDataclassError as error:
         raise ValueError(" ".join(str(error).split())) from None
-    for name in ("num_clips", "num_eval_clips", "eval_offsets", "frames_per_clip", "min_frames", "max_frames"):
+    for name in ("num_clips", "num_eval_clips", "frames_per_clip", "min_frames", "max_frames"):
         if isinstance(settings[name], int) and settings[name] < 1:
             raise ValueError(f"{name} must be 1 or more; got {settings[name]}.")
     if not settings["window"] >= 0:
         raise ValueError(f"window must be 0 or more; got {settings['window']}.")
     if settings["min_frames"] > settings["max_frames"]:
         raise ValueError(f"min_frames is {settings['min_frames']}, more than max_frames, {settings['max_frames']}.")
-    if (settings["eval_offsets"] or 1) > 1 and not settings["do_sample_frames"]:
-        raise ValueError("eval_offsets above 1 needs frames to be sampled, but do_sample_frames is off.")
+    if (settings["eval_offset"] or settings["shuffle_frames"]) and not settings["do_sample_frames"]:
+        raise ValueError("eval_offset and shuffle_frames need frames to be sampled, but do_sample_frames is off.")
     if settings["do_center_crop"] and settings["crop_size"] is None:
         raise ValueError('do_center_crop needs crop_size={"height": ..., "width": ...}.')
     for name, value in FIXED.items():

@@ -82,7 +82,7 @@ def questions_of(number: int, task: str = "open_ended", **fields: object) -> lis
 
 def sharing(model, processor: VideoLanguageProcessor, questions: list[VideoQuestion]) -> list:
     """Answers questions from a shared prompt."""
-    (asked,) = VideoLanguageDataCollator(processor).to_answer(questions, [CLIP])["passes"]
+    asked = VideoLanguageDataCollator(processor).to_answer(questions, CLIP)["shared"]
     asked["inputs"] = asked["inputs"].to(benchmark.DEVICE)
     for name in ("prompts", "answers"):
         asked[name] = [

@@ -113,22 +113,14 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
         batch_size (`int`): Questions that fill a batch.
         num_processes (`int`, *optional*, defaults to 1): Processes of the run.
         process_index (`int`, *optional*, defaults to 0): Which of them this sampler serves.
-        eval_offsets (`int`, *optional*, defaults to 1): Anchor starts that each question is answered from.
     """
 
-    def __init__(
-        self,
-        dataset: VideoQuestionDataset,
-        batch_size: int,
-        num_processes: int = 1,
-        process_index: int = 0,
-        eval_offsets: int = 1,
-    ):
+    def __init__(self, dataset: VideoQuestionDataset, batch_size: int, num_processes: int = 1, process_index: int = 0):
         batches = []
         for kind in dataset.kinds:
             batch: list[VideoRequest] = []
             for rows in dataset.groups_of(kind):
-                batch.append(VideoRequest(tuple(rows), eval_offsets=eval_offsets))
+                batch.append(VideoRequest(tuple(rows)))
                 if sum(len(request.rows) for request in batch) >= batch_size:
                     batches.append(batch)
                     batch = []

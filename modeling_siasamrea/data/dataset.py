@@ -27,14 +27,12 @@ class VideoRequest(NamedTuple):
         epoch (`int`, *optional*): The epoch, for training; `None` asks for evaluation's clips.
         seed (`int`, *optional*, defaults to 0): The run's seed.
         num_clips (`int`, *optional*): Clips to sample; the video processor's own number by default.
-        eval_offsets (`int`, *optional*, defaults to 1): Anchor starts of evaluation's clips, see [`sample_offsets`].
     """
 
     rows: tuple[int, ...]
     epoch: int | None = None
     seed: int = 0
     num_clips: int | None = None
-    eval_offsets: int = 1
 
 
 class UnreadableVideoError(ValueError):
@@ -69,6 +67,7 @@ class VideoQuestionDataset(Dataset):
         # Kinds that training leaves out, see `check_readable`, and the groups that could not be read so far.
         self.unreadable_kinds: set[tuple[str, int]] = set()
         self._unreadable_groups: set[tuple] = set()
+        self.eval_sampling: dict[str, Any] = {}  # how evaluation's clips are sampled, beside the processor's settings
         self.frame_features: Any | None = None  # a FrameFeatureReader, where a Trainer keeps features
         self.in_hand: Path | None = None  # where loader workers note the video they turn to
 
@@ -107,8 +106,9 @@ class VideoQuestionDataset(Dataset):
         sampling = {
             "training": item["training"],
             "seed": frame_seed(request.seed, request.epoch or 0, first.question_id),
-            "eval_offsets": request.eval_offsets,
         }
+        if not item["training"]:
+            sampling |= self.eval_sampling
         if request.num_clips is not None:
             sampling["num_clips"] = request.num_clips
         take_in_hand(self.in_hand, first.video)

@@ -127,8 +127,10 @@ def inspect_video(
     def sample(metadata: "VideoMetadata") -> np.ndarray:
         nonlocal indices
         siamese = processor.video_processor.sample_indices(metadata, num_eval_clips=clips)  # (clips, frames)
-        anchors = processor.video_processor.sample_indices(metadata, eval_offsets=1 + num_starts, num_eval_clips=1)
-        anchors = anchors[:-1]  # (starts, frames); the last clip is the centred one shuffled
+        offsets = [(k, 1 + num_starts) for k in range(1 + num_starts)]
+        anchors = np.concatenate(  # (starts, frames)
+            [processor.video_processor.sample_indices(metadata, eval_offset=k, num_eval_clips=1) for k in offsets]
+        )
         others = np.unique(anchors[(anchors != siamese[0]).any(axis=1)], axis=0)
         indices = np.concatenate([siamese, others])  # (clips + starts, frames)
         return np.unique(indices)
@@ -186,7 +188,8 @@ def answers_from_other_starts(
     Raises:
         [`VideoDecodingError`]: If the video cannot be read.
     """
-    clips = read_fitting_clips(answerer.processor, video, start, end, eval_offsets=1 + num_starts)[:-1]  # not shuffled
+    offsets = [(k, 1 + num_starts) for k in range(1 + num_starts)]
+    clips = [read_fitting_clips(answerer.processor, video, start, end, eval_offset=k)[0] for k in offsets]
     clips = list({tuple(clip[1]): clip for clip in clips}.values())  # each of other frames
     choices = None if candidates is None else tuple(candidates)
     task = task or ("open_ended" if candidates is None else "multiple_choice")
@@ -194,7 +197,7 @@ def answers_from_other_starts(
     collator = VideoLanguageDataCollator(answerer.processor)
     answers = []
     for clip in clips:
-        features = [collator.to_answer(asked, [clip]) | {"asked": asked}]
+        features = [collator.to_answer(asked, clip) | {"asked": asked}]
         answers.append([best for _, best in answerer.postprocess(answerer.forward(features))])
     return [clip[1][0] for clip in clips], answers
 

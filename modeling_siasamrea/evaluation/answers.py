@@ -1,8 +1,9 @@
 """How the Trainer evaluates: the answers it notes batch by batch, and what they make when all processes are done."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
@@ -17,46 +18,33 @@ from .consistency import Answer, score_consistency
 from .scores import prediction_row, score_predictions
 
 
-class EvaluationAnswers:
+class Noted(NamedTuple):
     """
-    The model's answers to the rows of a data set, noted in each process and then put together.
+    What a model answers to a row.
 
     Args:
-        offsets (`int`, *optional*, defaults to 1):
-            Anchor starts that each row is answered from; with several, `passes` is one more, to shuffled frames.
+        answer (`str`, `int` or `float`, *optional*): The answer, as the annotations would write it.
+        score (`float`, *optional*): Its probability; `None` for counts.
+        loss (`float`): The ground-truth loss; NaN where the right answer is not known.
+        finite (`bool`): Whether the scores behind the answer are finite numbers.
+        frames (`str`): A digest of the frames that the model saw, see [`digest_frames`].
     """
 
-    def __init__(self, offsets: int = 1):
-        self.offsets = offsets
-        self.passes = offsets + 1 if offsets > 1 else 1
-        self.answers: dict[int, dict[str, Any]] = {}
+    answer: Answer | None
+    score: float | None
+    loss: float
+    finite: bool
+    frames: str
+
+
+class EvaluationAnswers:
+    """The model's answers to the rows of a data set in one pass, noted in each process and then put together."""
+
+    def __init__(self):
+        self.answers: dict[int, Noted] = {}
         self.unreadable: dict[int, str] = {}
         self.frame_times: dict[int, list[float]] = {}  # of each row, in seconds; to be put into its prediction
         self.truncated = 0
-
-    def note(
-        self,
-        row: int,
-        answers: Sequence[Answer | None],
-        scores: Sequence[float | None],
-        loss: float,
-        finite: bool = True,
-        one_start: bool = False,
-    ) -> None:
-        r"""
-        Notes the answers to a row.
-
-        Args:
-            row (`int`): Row of the data set.
-            answers (`Sequence`): The answer of each pass, as the annotations would write it.
-            scores (`Sequence[float | None]`): Their probabilities; `None` for counts.
-            loss (`float`): The ground-truth loss of the first pass; NaN where the right answer is not known.
-            finite (`bool`, *optional*, defaults to `True`): Whether the scores behind the answers are finite numbers.
-            one_start (`bool`, *optional*, defaults to `False`):
-                Whether all starts show the same frames, as in a video that is too short for a second one.
-        """
-        noted = {"answers": answers, "scores": scores, "loss": loss, "finite": finite}
-        self.answers[row] = noted | {"one_start": one_start}
 
     def note_logits(
         self,
@@ -65,7 +53,7 @@ class EvaluationAnswers:
         logits: torch.Tensor,
         labels: torch.Tensor,
         config: SiaSamReaConfig,
-        one_start: torch.Tensor,
+        frames: Sequence[str],
     ) -> None:
         r"""
         Notes the answers of a batch.
@@ -73,22 +61,22 @@ class EvaluationAnswers:
         Args:
             rows (`torch.LongTensor` of shape `(questions,)`): Rows of the data set.
             task (`str`): Their task.
-            logits (`torch.Tensor` of shape `(questions, passes, classes)`): The model's scores.
+            logits (`torch.Tensor` of shape `(questions, classes)`): The model's scores.
             labels (`torch.Tensor` of shape `(questions,)`): The right answers; -100 where one is not known.
             config ([`SiaSamReaConfig`]): Its `id2label` and `multiple_choice_loss`.
-            one_start (`torch.BoolTensor` of shape `(questions,)`): Whether all starts show the same frames.
+            frames (`Sequence[str]`): A digest of each question's frames.
         """
         if task == "count":
-            answers, scores = logits.squeeze(2).tolist(), [[None] * self.passes] * len(logits)
+            answers, scores = logits.squeeze(1).tolist(), [None] * len(logits)
         else:
-            scores, answers = (values.tolist() for values in logits.softmax(dim=2).max(dim=2))
+            scores, answers = (values.tolist() for values in logits.softmax(dim=1).max(dim=1))
         if task == "open_ended":
-            answers = [[config.id2label.get(answer) for answer in of_row] for of_row in answers]
-        losses = ground_truth_loss(logits[:, 0], labels, task, config.multiple_choice_loss)
+            answers = [config.id2label.get(answer) for answer in answers]
+        losses = ground_truth_loss(logits, labels, task, config.multiple_choice_loss)
         losses = losses.masked_fill(labels == -100, float("nan"))
-        finite = torch.isfinite(logits).flatten(1).all(dim=1)
-        for noted in zip(rows.tolist(), answers, scores, losses.tolist(), finite.tolist(), one_start.tolist()):
-            self.note(*noted)
+        finite = torch.isfinite(logits).all(dim=1)
+        for row, *noted in zip(rows.tolist(), answers, scores, losses.tolist(), finite.tolist(), frames):
+            self.answers[row] = Noted(*noted)
 
     def gather(self) -> None:
         """Takes over what the other processes noted."""
@@ -101,58 +89,84 @@ class EvaluationAnswers:
             truncated += of_process
         self.truncated = truncated
 
-    def predictions(self, questions: Sequence[VideoQuestion]) -> list[dict]:
-        r"""
-        A line of a predictions file for each row, in their order, see [`prediction_row`]; with several anchor starts
-        it has `answers`, one from each, and `shuffled_answer`.
 
-        Raises:
-            [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
-        """
-        bad = [questions[row] for row, noted in sorted(self.answers.items()) if not noted["finite"]]
-        if bad:
-            raise NonFiniteError(
-                f"The model's scores of {len(bad)} of {len(questions)} questions are not finite numbers, so its "
-                f"answers would be false. The first: {bad[0].question!r} about {bad[0].video} (task {bad[0].task!r}). "
-                "Its weights have grown out of bounds: take an earlier checkpoint, or lower the learning rate."
-            )
-        lines = []
-        for row, (question, (answers, scores)) in enumerate(zip(questions, self._given(questions))):
-            lines.append(prediction_row(question, answers[0], scores[0], self.unreadable.get(row)))
-            if self.offsets > 1:
-                lines[-1] |= {"answers": answers[: self.offsets], "shuffled_answer": answers[self.offsets]}
-            if row in self.frame_times:
-                lines[-1]["frame_times"] = self.frame_times[row]
-        return lines
+def sampling_of_passes(offsets: int) -> list[dict[str, Any]]:
+    """
+    How the passes of an evaluation sample clips: from each of K anchor starts, the centred one first, and with several
+    once more from the centred one with its frames shuffled.
+    """
+    if offsets == 1:
+        return [{}]
+    return [{"eval_offset": (k, offsets)} for k in range(offsets)] + [{"shuffle_frames": True}]
 
-    def metrics(self, questions: Sequence[VideoQuestion], vocabulary: Iterable[str] | None) -> dict[str, float]:
-        """
-        The scores of [`score_predictions`] and [`score_consistency`], the mean loss of known rows, and counts of rows
-        and cut texts.
-        """
-        answers, scores = zip(*self._given(questions))
-        losses = [noted["loss"] for noted in self.answers.values() if not math.isnan(noted["loss"])]
-        metrics = score_predictions(questions, [given[0] for given in answers], vocabulary)
-        metrics |= score_consistency(
-            questions,
-            [given[: self.offsets] for given in answers],
-            [given[: self.offsets] for given in scores],
-            [given[self.offsets] for given in answers] if self.offsets > 1 else None,
-            [self.answers.get(row, {}).get("one_start", False) for row in range(len(questions))]
-            if self.offsets > 1
-            else None,
+
+def digest_frames(frames: torch.Tensor) -> str:
+    """A digest of frames, which tells whether two passes saw the same."""
+    return hashlib.blake2b(frames.cpu().contiguous().flatten().view(torch.uint8).numpy(), digest_size=8).hexdigest()
+
+
+def _given(
+    passes: Sequence[EvaluationAnswers], questions: Sequence[VideoQuestion]
+) -> list[tuple[list[Answer | None], list[float | None]]]:
+    """The answers of all passes to each row, and their scores; `None` where its video could not be read."""
+    noted = [[of_pass.answers.get(row) for of_pass in passes] for row in range(len(questions))]
+    return [([one and one.answer for one in of_row], [one and one.score for one in of_row]) for of_row in noted]
+
+
+def prediction_lines(passes: Sequence[EvaluationAnswers], questions: Sequence[VideoQuestion]) -> list[dict]:
+    r"""
+    Makes a line of a predictions file for each row, in their order, see [`prediction_row`].
+
+    Args:
+        passes (`Sequence[EvaluationAnswers]`):
+            The passes of [`sampling_of_passes`]. With several, a line has `answers`, one from each anchor start, and
+            `shuffled_answer`.
+        questions (`Sequence[VideoQuestion]`): The rows.
+
+    Raises:
+        [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
+    """
+    bad = sorted({row for of_pass in passes for row, noted in of_pass.answers.items() if not noted.finite})
+    if bad:
+        first = questions[bad[0]]
+        raise NonFiniteError(
+            f"The model's scores of {len(bad)} of {len(questions)} questions are not finite numbers, so its answers "
+            f"would be false. The first: {first.question!r} about {first.video} (task {first.task!r}). Its weights "
+            "have grown out of bounds: take an earlier checkpoint, or lower the learning rate."
         )
-        metrics |= {"loss": sum(losses) / len(losses)} if losses else {}
-        metrics |= {"questions": len(questions), "unreadable": len(self.unreadable)}
-        return metrics | {"truncated_texts": self.truncated}
+    lines = []
+    for row, (question, (answers, scores)) in enumerate(zip(questions, _given(passes, questions))):
+        lines.append(prediction_row(question, answers[0], scores[0], passes[0].unreadable.get(row)))
+        if len(passes) > 1:
+            lines[-1] |= {"answers": answers[:-1], "shuffled_answer": answers[-1]}
+        if row in passes[0].frame_times:
+            lines[-1]["frame_times"] = passes[0].frame_times[row]
+    return lines
 
-    def _given(
-        self, questions: Sequence[VideoQuestion]
-    ) -> list[tuple[Sequence[Answer | None], Sequence[float | None]]]:
-        """Each row's answers and their scores; `None` if unreadable."""
-        none = {"answers": [None] * self.passes, "scores": [None] * self.passes}
-        noted = [self.answers.get(row, none) for row in range(len(questions))]
-        return [(of_row["answers"], of_row["scores"]) for of_row in noted]
+
+def evaluation_metrics(
+    passes: Sequence[EvaluationAnswers], questions: Sequence[VideoQuestion], vocabulary: Iterable[str] | None
+) -> dict[str, float]:
+    """
+    Computes the scores of [`score_predictions`] for the first pass and of [`score_consistency`] for all, the mean loss
+    of known rows, and counts of rows and cut texts.
+    """
+    first, (answers, scores) = passes[0], zip(*_given(passes, questions))
+    losses = [noted.loss for noted in first.answers.values() if not math.isnan(noted.loss)]
+    metrics = score_predictions(questions, [of_row[0] for of_row in answers], vocabulary)
+    shuffled = one_start = None
+    if len(passes) > 1:
+        *starts, _ = passes
+        frames = [
+            {of_start.answers[row].frames for of_start in starts if row in of_start.answers}
+            for row in range(len(questions))
+        ]
+        answers, scores, shuffled = [a[:-1] for a in answers], [s[:-1] for s in scores], [a[-1] for a in answers]
+        one_start = [len(of_row) == 1 for of_row in frames]
+    metrics |= score_consistency(questions, answers, scores, shuffled, one_start)
+    metrics |= {"loss": sum(losses) / len(losses)} if losses else {}
+    metrics |= {"questions": len(questions), "unreadable": len(first.unreadable)}
+    return metrics | {"truncated_texts": first.truncated}
 
 
 def metrics_of_user(
@@ -178,4 +192,12 @@ def metrics_of_user(
     return denumpify_detensorize(metrics)
 
 
-__all__ = ["EvaluationAnswers", "metrics_of_user"]
+__all__ = [
+    "EvaluationAnswers",
+    "Noted",
+    "digest_frames",
+    "evaluation_metrics",
+    "metrics_of_user",
+    "prediction_lines",
+    "sampling_of_passes",
+]

@@ -18,7 +18,13 @@ from transformers.utils import logging
 from ..data.batches import EvaluationBatchSampler, TrainingBatchSampler
 from ..data.dataset import VideoQuestionDataset
 from ..data.workers import CollateInSharedMemory, naming_dead_workers, worker_settings
-from ..evaluation.answers import EvaluationAnswers, metrics_of_user
+from ..evaluation.answers import (
+    EvaluationAnswers,
+    evaluation_metrics,
+    metrics_of_user,
+    prediction_lines,
+    sampling_of_passes,
+)
 from ..modeling_siasamrea import check_weights
 from .arguments import VideoQuestionTrainingArguments, refuse_what_is_not_used
 from .checkpoints import (
@@ -193,11 +199,7 @@ class VideoQuestionTrainer(Trainer):
             raise ValueError("Evaluation needs an eval_dataset.")
         self.check_dataset(dataset)
         sampler = EvaluationBatchSampler(
-            dataset,
-            self.args.eval_batch_size,
-            self.args.world_size,
-            self.args.process_index,
-            eval_offsets=self.args.eval_offsets,
+            dataset, self.args.eval_batch_size, self.args.world_size, self.args.process_index
         )
         return self.dataloader(dataset, sampler)
 
@@ -407,11 +409,11 @@ class VideoQuestionTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         r"""
-        Answers all questions of a data set and scores them.
+        Answers all questions of a data set and scores them; with several `eval_offsets` in one pass from each of them.
 
         Returns:
             [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` is one dictionary per row of the data set, in
-            its order, see [`EvaluationAnswers.predictions`]; `label_ids` the right answers (`None` where a row has
+            its order, see [`prediction_lines`]; `label_ids` the right answers (`None` where a row has
             none); `metrics` are the scores of [`score_predictions`] and [`score_consistency`], the mean ground-truth
             loss (of rows that were read and whose answer the model knows; no key if there are none), the number of
             rows whose video could not be read and of texts cut, and what `compute_metrics` makes of `predictions` and
@@ -421,20 +423,25 @@ class VideoQuestionTrainer(Trainer):
             [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
             [`LoaderWorkerError`]: If a worker process of the data loader died.
         """
-        self.answers = EvaluationAnswers(self.args.eval_offsets)
-        dataset = dataloader.dataset
+        dataset, passes = dataloader.dataset, []
         # FSDP2 shards a model together with its optimizer: before training, each process has the model whole.
         unsharded = self.is_fsdp_enabled and not is_sharded(self.model)
         if unsharded:
             self.model.to(self.args.device)
             self.is_fsdp_enabled = False
         with naming_dead_workers(dataset), whole_weights(self.model):
-            output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
+            for sampling in sampling_of_passes(self.args.eval_offsets):
+                dataset.eval_sampling = sampling
+                self.answers = EvaluationAnswers()
+                loader = self.get_eval_dataloader(dataset)  # its workers get the data set as it is now
+                output = super().evaluation_loop(loader, description, True, ignore_keys, metric_key_prefix)
+                self.answers.gather()
+                passes.append(self.answers)
+        dataset.eval_sampling = {}
         self.is_fsdp_enabled |= unsharded
-        self.answers.gather()
-        predictions = self.answers.predictions(dataset.questions)
+        predictions = prediction_lines(passes, dataset.questions)
         answers = [question.answer for question in dataset.questions]
-        metrics = self.answers.metrics(dataset.questions, self.vocabulary())
+        metrics = evaluation_metrics(passes, dataset.questions, self.vocabulary())
         if self.compute_metrics is not None:
             metrics |= metrics_of_user(self.compute_metrics, predictions, answers)
         for name, value in metrics.items():

@@ -11,6 +11,7 @@ from ..configuration_siasamrea import SiaSamReaConfig
 from ..data.batches import SiaSamReaDataCollator
 from ..data.dataset import VideoQuestionDataset
 from ..data.unlabelled_rows import note_unlabelled
+from ..evaluation.answers import digest_frames
 from ..loss_siasamrea import siamese_loss, smooth_loss
 from ..modeling_siasamrea import SiaSamReaCountBatchNorm, SiaSamReaVideoQuestionAnsweringOutput
 from ..processors.processing_siasamrea import SiaSamReaProcessor
@@ -180,18 +181,14 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
         return self.method.id2label.values()
 
     def answer(self, model: nn.Module, inputs: dict[str, Any]) -> None:
-        """Notes the answers of an evaluation batch: from each anchor start, then to shuffled frames."""
-        logits = []
+        """Notes the answers of an evaluation batch."""
         batch = self.forward_inputs(inputs)
         labels = batch.pop("labels")
-        name = "frame_features" if "frame_features" in batch else "pixel_values_videos"
-        frames = batch[name]  # (videos, passes * clips, frames, channels, height, width)
-        for of_pass in frames.split(frames.shape[1] // self.answers.passes, dim=1):
-            logits.append(model(**batch | {name: of_pass}).logits.float())
-        logits = torch.stack(logits, dim=1)  # (questions, passes, classes)
-        starts = frames.unflatten(1, (self.answers.passes, -1))[:, : self.answers.offsets]
-        one_start = (starts == starts[:, :1]).flatten(1).all(dim=1)[batch["video_index"]]  # (questions,)
-        self.answers.note_logits(inputs["rows"], batch["task"], logits, labels, self.method, one_start)
+        frames = batch.get("frame_features", batch.get("pixel_values_videos"))  # (videos, clips, frames, ...)
+        shown = [digest_frames(of_video) for of_video in frames]
+        logits = model(**batch).logits.float()  # (questions, classes)
+        shown = [shown[video] for video in batch["video_index"]]
+        self.answers.note_logits(inputs["rows"], batch["task"], logits, labels, self.method, shown)
 
 
 __all__ = ["SiaSamReaTrainer"]

@@ -142,7 +142,7 @@ class VideoLanguageDataCollator:
 
         ```
         questions  the part's rows
-        passes     for each start of the anchor and its shuffled frames what [`answer_questions`] takes
+        shared     what [`answer_questions`] takes
         ```
     """
 
@@ -161,7 +161,7 @@ class VideoLanguageDataCollator:
             parts = [self._to_learn(items) for items in groups]
         else:
             groups = [[item] for item in readable]
-            parts = [self.to_answer(item["questions"], item["clips"]) for item in readable]
+            parts = [self.to_answer(item["questions"], item["clips"][0]) for item in readable]
         return {
             "rows": torch.tensor([row for group in groups for item in group for row in item["rows"]]),
             "unreadable": unreadable,
@@ -199,17 +199,12 @@ class VideoLanguageDataCollator:
             labels = _labels(list(clips[0]["input_ids"]), lengths)
         return {"questions": questions, "clips": clips, "labels": labels}
 
-    def to_answer(self, questions: list[VideoQuestion], clips: list[Clip]) -> dict[str, Any]:
-        """Makes the inputs for questions about a video, of which each clip is another pass."""
+    def to_answer(self, questions: list[VideoQuestion], clip: Clip) -> dict[str, Any]:
+        """Makes the inputs for questions about a clip."""
         texts = [self.processor.question_text(question) for question in questions]
         answers = [self.processor.answers_to_score(question) for question in questions]
-        passes = []
-        for number, clip in enumerate(clips):
-            # Where the model writes its answer, a right one is scored for the loss alone, which is the first pass's.
-            of_pass = [of_one if number == 0 or one.candidates else [] for one, of_one in zip(questions, answers)]
-            passes.append(self.processor.share(clip, texts, of_pass))
-            passes[-1]["writes"] = [question.task != "multiple_choice" for question in questions]
-        return {"questions": questions, "passes": passes}
+        writes = [question.task != "multiple_choice" for question in questions]
+        return {"questions": questions, "shared": self.processor.share(clip, texts, answers) | {"writes": writes}}
 
 
 def _labels(tails: list[torch.Tensor], lengths: list[int]) -> torch.Tensor:
@@ -225,7 +220,7 @@ def _labels(tails: list[torch.Tensor], lengths: list[int]) -> torch.Tensor:
 
 def in_precision(part: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     """Casts the pixels of a part to the model's precision."""
-    for inputs in (*part.get("clips", ()), *(of_pass["inputs"] for of_pass in part.get("passes", ()))):
+    for inputs in part["clips"] if "clips" in part else [part["shared"]["inputs"]]:
         pixels = {name: value.to(dtype) for name, value in inputs.items() if name.startswith("pixel_values")}
         inputs.update(pixels)
     return part

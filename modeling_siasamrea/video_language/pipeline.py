@@ -88,14 +88,14 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
                 for one in asked
             ]
             with one_at_a_time():
-                features.append(collator.to_answer(questions, clips) | {"asked": asked})
+                features.append(collator.to_answer(questions, clips[0]) | {"asked": asked})
         return features
 
     def _run(self, features: list[dict[str, Any]]) -> list[tuple[Question, tuple]]:
         outputs = []
         for part in features:
-            (only,) = in_precision(part, self.model.dtype)["passes"]
-            outputs += zip(part["asked"], answer_questions(self.model, self.processor, only))
+            shared = in_precision(part, self.model.dtype)["shared"]
+            outputs += zip(part["asked"], answer_questions(self.model, self.processor, shared))
         return outputs
 
     def postprocess(

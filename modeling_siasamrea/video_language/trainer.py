@@ -1,7 +1,6 @@
 """The Trainer of a video-language model with siamese reasoning."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel
 from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
 from ..data.unlabelled_rows import refuse_unlabelled
+from ..evaluation.answers import Noted, digest_frames
 from ..siamese_reasoning import average_affinity
 from ..training.arguments import VideoQuestionTrainingArguments
 from ..training.base_trainer import VideoQuestionTrainer
@@ -22,10 +22,6 @@ from .modeling import AnswerReasoningOutput, reason_over_clips
 from .processing import VideoLanguageProcessor
 from .settings import VideoLanguageSettings
 from .teacher import note_rows_without_span
-
-
-# What [`EvaluationAnswers.note`] takes for a row: answers and scores of each pass, the loss, whether all is finite.
-Noted = tuple[Sequence[str | int | float | None], Sequence[float | None], float, bool]
 
 
 @dataclass
@@ -170,38 +166,35 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
     # Evaluation
 
     def answer(self, model: nn.Module, inputs: dict[str, Any]) -> None:
-        """Notes the answers of an evaluation batch: from each anchor start, then to shuffled frames."""
+        """Notes the answers of an evaluation batch."""
         rows = iter(inputs["rows"].tolist())
         for part in self._parts(inputs):
             for noted in self._answer(self.accelerator.unwrap_model(model), part):
-                self.answers.note(next(rows), *noted)
+                self.answers.answers[next(rows)] = noted
 
     def _answer(self, model: nn.Module, part: dict[str, Any]) -> list[Noted]:
         """
-        Returns for each question the answers of all passes, and the loss of the first: for a choice that of the right
-        candidate among all, else the mean over the right answer's tokens; NaN where the right answer is not known.
+        Returns the answer to each question. Its loss is for a choice that of the right candidate among all, else the
+        mean over the right answer's tokens; NaN where the right answer is not known.
         """
-        rows = max(self.args.per_device_eval_batch_size, ROWS_AT_A_TIME)
-        passes = [answer_questions(model, self.processing_class, asked, rows) for asked in part["passes"]]
-        lengths = part["passes"][0]["lengths"]
-        noted = []
-        for place, question in enumerate(part["questions"]):
-            log_p = [of_pass[place][0] for of_pass in passes]  # (answers,) each
-            finite = all(torch.isfinite(of_pass).all() for of_pass in log_p)
-            loss = math.nan
+        asked = part["shared"]
+        answered = answer_questions(
+            model, self.processing_class, asked, max(self.args.per_device_eval_batch_size, ROWS_AT_A_TIME)
+        )
+        pixels = [value.flatten() for name, value in asked["inputs"].items() if name.startswith("pixel_values")]
+        frames, noted = digest_frames(torch.cat(pixels)), []
+        for question, (log_p, text, score), lengths in zip(part["questions"], answered, asked["lengths"]):
+            loss, finite = math.nan, torch.isfinite(log_p).all().item()  # log_p (answers,)
             if question.task == "multiple_choice":
-                best = [of_pass.softmax(dim=0).max(dim=0) for of_pass in log_p]
-                answers, scores = [one.indices.item() for one in best], [one.values.item() for one in best]
+                score, answer = (value.item() for value in log_p.softmax(dim=0).max(dim=0))
                 if question.answer is not None:
-                    loss = -log_p[0].log_softmax(dim=0)[question.answer].item()
+                    loss = -log_p.log_softmax(dim=0)[question.answer].item()
             else:
-                _, texts, scores = zip(*(of_pass[place] for of_pass in passes))
-                answers = [written_answer(question, text) for text in texts]
-                finite = finite and all(map(math.isfinite, scores))
-                scores = [None] * len(scores) if question.task == "count" else scores
+                answer, finite = written_answer(question, text), finite and math.isfinite(score)
+                score = None if question.task == "count" else score
                 if question.answer is not None:
-                    loss = -log_p[0].item() / lengths[place][0]
-            noted.append((answers, scores, loss, finite))
+                    loss = -log_p.item() / lengths[0]
+            noted.append(Noted(answer, score, loss, finite, frames))
         return noted
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modeling_siasamrea.processors.siamese_sampling import adaptive_frames, sample_clips, sample_offsets
+from modeling_siasamrea.processors.siamese_sampling import adaptive_frames, sample_clips, shuffle_frames
 
 
 def sample(length: int, seed: int = 0, training: bool = True, clips: int = 9, frames: int = 8, **kwargs) -> np.ndarray:
@@ -74,16 +74,14 @@ def test_anchor_starts_differ_where_the_video_has_enough(offsets):
         assert sample(length, training=False, clips=1)[0, 0] in starts  # the centred anchor
 
 
-def test_the_clips_of_all_starts_and_the_shuffled_frames():
+def test_shuffled_frames_are_those_of_the_clip_in_another_order():
+    clips = np.array([[4, 14, 24], [5, 15, 25]])
     for seed in range(40):
-        clips = sample_offsets(103, offsets=3, seed=seed, num_clips=2, frames_per_clip=3)
-        assert clips.shape == (8, 3)
-        expected = [sample(103, training=False, clips=2, frames=3, offset=(k, 3)) for k in range(3)]
-        np.testing.assert_array_equal(clips[:6], np.concatenate(expected))
-        np.testing.assert_array_equal(np.sort(clips[6:]), clips[:2])
-        assert (clips[6:] != clips[:2]).any()
-        np.testing.assert_array_equal(clips, sample_offsets(103, offsets=3, seed=seed, num_clips=2, frames_per_clip=3))
-    assert sample_offsets(9, offsets=2, seed=0, num_clips=1, frames_per_clip=1).shape == (3, 1)
+        shuffled = shuffle_frames(clips, seed)
+        np.testing.assert_array_equal(np.sort(shuffled), clips)
+        assert (shuffled != clips).any() and (shuffled[1] == shuffled[0] + 1).all()
+        np.testing.assert_array_equal(shuffled, shuffle_frames(clips, seed))
+    assert shuffle_frames(clips[:, :1], 0).tolist() == [[4], [5]]
 
 
 def test_an_offset_outside_its_number_is_refused():

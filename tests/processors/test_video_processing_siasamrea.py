@@ -43,23 +43,16 @@ def test_evaluation_gives_the_centred_anchor(video):
     assert len(shown(ensemble(video, **RAW)["pixel_values_videos"])[0]) == 3
 
 
-def test_several_anchor_starts_come_from_one_decoding(video, monkeypatch):
-    decoded = []
-
-    def decode(*arguments):
-        frames, metadata = decode_frames(*arguments)
-        decoded.append(len(frames))
-        return frames, metadata
-
-    monkeypatch.setattr("modeling_siasamrea.processors.video_processing_siasamrea.decode_frames", decode)
+def test_another_anchor_start_and_shuffled_frames(video):
     processor = SiaSamReaVideoProcessor(size={"longest_edge": 32}, frames_per_clip=4)
+
+    def clip(**sampling) -> list[int]:
+        return shown(processor(video, seed=1, **sampling, **RAW)["pixel_values_videos"])[0][0]
+
     # Interval 10, starts 0 .. 9, of which 4 is the centre.
-    clips = shown(processor(video, eval_offsets=3, seed=1, **RAW)["pixel_values_videos"][0])
-    assert clips[:3] == [[4, 14, 24, 34], [7, 17, 27, 37], [0, 10, 20, 30]] and decoded == [12]
-    assert clips[3] != clips[0] and sorted(clips[3]) == clips[0]
-    assert shown(processor(video, eval_offsets=3, seed=1, **RAW)["pixel_values_videos"][0]) == clips
-    with pytest.raises(ValueError, match="do_sample_frames is off"):
-        processor(video, eval_offsets=3, do_sample_frames=False, **RAW)
+    assert [clip(eval_offset=(k, 3))[0] for k in range(3)] == [4, 7, 0]
+    assert clip(shuffle_frames=True) != clip() and sorted(clip(shuffle_frames=True)) == clip()
+    assert clip(shuffle_frames=True, training=True) == clip(training=True)
 
 
 def test_a_span_is_sampled_from_its_seconds(video):
@@ -237,7 +230,7 @@ def test_bad_input_gets_a_sentence(video):
         ("crop_size", {"do_center_crop": True}),
         ("num_frames", {"num_frames": 5}),
         ("resample", {"resample": 3}),
-        ("do_sample_frames", {"eval_offsets": 2, "do_sample_frames": False}),
+        ("do_sample_frames", {"eval_offset": (0, 2), "do_sample_frames": False}),
         ("frame_per_clip.* did you mean 'frames_per_clip'", {"frame_per_clip": 4}),
         ("no setting 'longest_edge'", {"longest_edge": 224}),
     ],

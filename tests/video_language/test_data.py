@@ -157,13 +157,13 @@ def test_a_training_batch_has_a_part_for_each_number_of_frames_and_each_video_wi
 
 def test_a_part_of_evaluation_is_about_one_video(dataset, collator):
     open_ended = collator(dataset.__getitems__([VideoRequest((1, 4)), VideoRequest((3,))]))
-    asked = [part["passes"][0] for part in open_ended["parts"]]
+    asked = [part["shared"] for part in open_ended["parts"]]
     assert [len(one["prompts"]) for one in asked] == [2, 1] and open_ended["rows"].tolist() == [1, 4, 3]
     assert all(len(answers) == 1 for one in asked for answers in one["answers"])
     choice = collator(dataset.__getitems__([VideoRequest((5, 6))]))
     (part,) = choice["parts"]
-    assert [len(answers) for answers in part["passes"][0]["answers"]] == [3, 2]
-    prompt, (answer, *_) = part["passes"][0]["prompts"][0], part["passes"][0]["answers"][0]
+    assert [len(answers) for answers in part["shared"]["answers"]] == [3, 2]
+    prompt, (answer, *_) = part["shared"]["prompts"][0], part["shared"]["answers"][0]
     assert torch.equal(answer[: len(prompt)], prompt) and "video" not in collator.processor.tokenizer.decode(prompt)
 
 

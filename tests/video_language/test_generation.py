@@ -54,7 +54,7 @@ def test_counts_are_read(written, expected):
 
 
 def asked_of(processor: VideoLanguageProcessor, questions=QUESTIONS) -> dict:
-    (asked,) = VideoLanguageDataCollator(processor).to_answer(questions, [CLIP])["passes"]
+    asked = VideoLanguageDataCollator(processor).to_answer(questions, CLIP)["shared"]
     return asked
 
 

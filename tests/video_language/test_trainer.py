@@ -222,7 +222,7 @@ def test_an_adapter_answers_the_same_with_transformers_and_peft_alone(make_train
     folder = Path(trainer.args.output_dir)
     assert not any((folder / name).exists() for name in ("model.safetensors", "config.json"))
     batch = trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))
-    (prompts,) = [asked["inputs"] for asked in batch["parts"][0]["passes"]]
+    prompts = batch["parts"][0]["shared"]["inputs"]
     trainer.model.eval()
     ours = trainer.model.generate(**prompts, max_new_tokens=6, do_sample=False)
 
@@ -281,12 +281,14 @@ def test_fsdp_evaluates_choices_with_other_numbers_of_questions_in_each_process(
 def test_several_starts_and_shuffled_frames_are_answered(make_trainer):
     some = {"open0", "open1", "open6"}
     trainer = make_trainer(lambda question: question.question_id in some, eval_offsets=3)
-    batch = next(iter(trainer.get_eval_dataloader()))
-    passes = batch["parts"][0]["passes"]
-    pixels = [asked["inputs"]["pixel_values_videos"] for asked in passes]
-    assert len(pixels) == 4 and not torch.equal(pixels[0], pixels[3])
-    texts = [trainer.processing_class.tokenizer.batch_decode(asked["inputs"]["input_ids"]) for asked in passes]
-    assert texts[0] == texts[3] != texts[1]  # other frames at the same times
+    centred, second, shuffled = {}, {"eval_offset": (1, 3)}, {"shuffle_frames": True}
+    pixels, texts = [], []
+    for trainer.eval_dataset.eval_sampling in (centred, second, shuffled):
+        asked = next(iter(trainer.get_eval_dataloader()))["parts"][0]["shared"]
+        pixels.append(asked["inputs"]["pixel_values_videos"])
+        texts.append(trainer.processing_class.tokenizer.batch_decode(asked["inputs"]["input_ids"]))
+    assert not torch.equal(pixels[0], pixels[2])
+    assert texts[0] == texts[2] != texts[1]  # other frames at the same times
     output = trainer.predict(trainer.eval_dataset)
     for line in output.predictions:
         assert len(line["answers"]) == 3
