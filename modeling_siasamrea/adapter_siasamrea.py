@@ -1,34 +1,67 @@
 """A LoRA adapter over the base model that it names."""
 
+import json
 from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.utils import find_adapter_config_file
 
 
 def adapter_source(name: Any, adapter_kwargs: dict[str, Any] | None = None) -> str | None:
     r"""
-    The adapter among what `from_pretrained` was given.
+    Finds the adapter of either kind of model among what `from_pretrained` was given.
 
     Args:
         name (`str` or `Path`): The folder or hub name.
         adapter_kwargs (`dict`, *optional*): Where an Auto class puts the adapter that it found.
 
     Returns:
-        `str` or `None`: its folder or hub name; `None` if a checkpoint is to be loaded, with weights of its own.
+        `str` or `None`: its folder or hub name; `None` for what is no adapter, or has weights of its own.
     """
-    if name is None:
-        return None
     # An Auto class gives the base model's name instead of the adapter's, and tells the adapter's in no public way.
     source = (adapter_kwargs or {}).get("_adapter_model_path", name)
-    folder = Path(source)
-    if folder.is_dir():
-        found = (folder / "adapter_config.json").is_file() and not any(folder.glob("model*.safetensors"))
-    else:
-        found = source != name
-    return str(source) if found else None
+    if source is None or any(Path(source).glob("model*.safetensors")):
+        return None
+    return None if find_adapter_config_file(str(source)) is None else str(source)
+
+
+def base_of(adapter: str | Path, base_model: str | None = None) -> str:
+    r"""
+    Finds the model that an adapter is to be loaded over.
+
+    Args:
+        adapter (`str` or `Path`): Folder or hub name of the adapter.
+        base_model (`str`, *optional*): Taken instead of the model that the adapter names.
+
+    Returns:
+        `str`: the folder or hub name that `adapter_config.json` gives. A folder that is gone is looked for by its name
+        in the adapter's folder and beside it.
+
+    Raises:
+        `OSError`: If the folder is gone.
+        `ValueError`: If the adapter names no model.
+    """
+    if base_model is not None:
+        return base_model
+    content = Path(find_adapter_config_file(str(adapter))).read_text(encoding="utf-8")
+    base = json.loads(content).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ValueError(
+            f"The adapter {adapter} names the base model {base!r} in adapter_config.json; give a --base_model."
+        )
+    if not Path(base).is_absolute() or Path(base).exists():
+        return base
+    moved = [folder / Path(base).name for folder in (Path(adapter), Path(adapter).parent)]
+    found = next((str(folder) for folder in moved if folder.is_dir()), None)
+    if found is None:
+        raise OSError(
+            f"The weights that the adapter {adapter} was trained over are gone; put them in {moved[0]}, or give a "
+            "--base_model."
+        )
+    return found
 
 
 def load_adapter(
@@ -59,15 +92,7 @@ def load_adapter(
         `ValueError`: If the adapter names no base model, or its weights are not tensors alone.
     """
     # By name: Transformers asks for what the files of a checkpoint import, and most have no use for peft.
-    peft = import_module("peft")
-    base = base_model or peft.PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
-    if not isinstance(base, str) or not base:
-        raise ValueError(f"The adapter {adapter} must name its base model in adapter_config.json; it names {base!r}.")
-    if Path(base).is_absolute() and not Path(base).exists():
-        moved = [folder / Path(base).name for folder in (Path(adapter), Path(adapter).parent)]
-        base = next((str(folder) for folder in moved if folder.is_dir()), None)
-        if base is None:
-            raise OSError(f"The weights that the adapter {adapter} was trained over are gone; put them in {moved[0]}.")
+    peft, base = import_module("peft"), base_of(adapter, base_model)
     if config is None or not Path(adapter).is_dir():
         try:
             config = model_class.config_class.from_pretrained(str(adapter))
@@ -81,4 +106,4 @@ def load_adapter(
         raise ValueError(f"The weights of the adapter {adapter} cannot be read as tensors alone.") from error
 
 
-__all__ = ["adapter_source", "load_adapter"]
+__all__ = ["adapter_source", "base_of", "load_adapter"]

@@ -2,7 +2,9 @@
 
 import argparse
 import difflib
+import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -58,41 +60,37 @@ class DataArguments:
     video, question, answer, and optionally candidates, task, start, end, question_type and question_id. Training rows
     without an answer serve the siamese loss alone; those of video-language models need one. Test rows without an
     answer are answered only.
+
+    Args:
+        train_file (`str`, *optional*): Training rows.
+        validation_file (`str`, *optional*): Rows to evaluate on.
+        test_file (`str`, *optional*): Rows to answer; those with answers are scored.
+        dataset_name (`str`, *optional*): A data set for datasets.load_dataset, with splits train, validation, test.
+        benchmarks (`list[str]`, *optional*): Names that load_benchmark knows, such as msvd_qa; trained together.
+        annotations (`str`, *optional*): Folder of the benchmarks' annotation files.
+        video_folder (`str`, *optional*): Folder that relative video paths start from.
+        task (`str`, *optional*): Task of rows that name none: open_ended, multiple_choice or count.
+        options_in_question (`bool`, *optional*, defaults to `False`):
+            Whether options in a question ("A. red B. blue") become its candidates.
+        skip_list (`str`, *optional*): JSONL file whose column video names videos to leave out in training.
+        sample_data (`dict`, *optional*):
+            Arguments of make_sample_data as JSON; the data is made in train_file's folder if it is missing.
+        show_examples (`bool`, *optional*, defaults to `False`):
+            Whether to show questions with answers and pictures at the end.
     """
 
-    train_file: str | None = field(default=None, metadata={"help": "Training rows."})
-    validation_file: str | None = field(default=None, metadata={"help": "Rows to evaluate on."})
-    test_file: str | None = field(default=None, metadata={"help": "Rows to answer; those with answers are scored."})
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "A data set for datasets.load_dataset, with splits train, validation, test."}
-    )
-    benchmarks: list[str] | None = field(
-        default=None, metadata={"help": "Names that load_benchmark knows, such as msvd_qa; trained together."}
-    )
-    annotations: str | None = field(default=None, metadata={"help": "Folder of the benchmarks' annotation files."})
-    video_folder: str | None = field(
-        default=None, metadata={"help": "Folder that relative video paths start from.", "aliases": ["--videos"]}
-    )
-    task: Literal["open_ended", "multiple_choice", "count"] | None = field(
-        default=None, metadata={"help": "Task of rows that name none: open_ended, multiple_choice or count."}
-    )
-    options_in_question: bool = field(
-        default=False, metadata={"help": 'Whether options in a question ("A. red B. blue") become its candidates.'}
-    )
-    skip_list: str | None = field(
-        default=None, metadata={"help": "JSONL file whose column video names videos to leave out in training."}
-    )
-    sample_data: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Arguments of make_sample_data as JSON; the data is made in train_file's folder if it is missing.",
-            "action": JsonObject,
-        },
-    )
-    show_examples: bool = field(
-        default=False,
-        metadata={"help": "Show questions with answers and pictures at the end.", "aliases": ["--show_example"]},
-    )
+    train_file: str | None = None
+    validation_file: str | None = None
+    test_file: str | None = None
+    dataset_name: str | None = None
+    benchmarks: list[str] | None = None
+    annotations: str | None = None
+    video_folder: str | None = field(default=None, metadata={"aliases": ["--videos"]})
+    task: Literal["open_ended", "multiple_choice", "count"] | None = None
+    options_in_question: bool = False
+    skip_list: str | None = None
+    sample_data: dict | str | None = field(default=None, metadata={"action": JsonObject})
+    show_examples: bool = field(default=False, metadata={"aliases": ["--show_example"]})
 
     def __post_init__(self):
         if self.benchmarks and not self.annotations:
@@ -136,17 +134,37 @@ def names_in(words: Sequence[str]) -> set[str]:
     return {word.split("=")[0].strip("-").replace("-", "_") for word in words if word.startswith("--")}
 
 
+def help_of(of_class: type) -> dict[str, str]:
+    """What the docstrings of a dataclass of arguments and its parents say of each argument."""
+    found = {}
+    for parent in reversed(of_class.__mro__):
+        described = re.findall(
+            r"^ {4}(\w+) \(.*?\):\s(.*?)(?=^ {0,4}\S|\Z)", inspect.getdoc(parent) or "", re.M | re.S
+        )
+        found |= {name: re.sub(r"\[?`\]?", "", " ".join(text.split())) for name, text in described}
+    return found
+
+
 class RunArgumentParser(HfArgumentParser, ArgumentParser):
-    """Transformers' parser for dataclasses, which refuses bad usage as the other commands do."""
+    """Transformers' parser for dataclasses, with the help of their docstrings; refuses bad usage in one sentence."""
+
+    def __init__(self, classes: Sequence[type], **kwargs: Any):
+        self.help = {name: text for of_class in classes for name, text in help_of(of_class).items()}
+        super().__init__(classes, **kwargs)
+
+    def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
+        """Adds an argument."""
+        kwargs.setdefault("help", self.help.get(names[0].lstrip("-"), "").replace("%", "%%"))
+        return super().add_argument(*names, **kwargs)
 
 
-def short_help(classes: Sequence[type], description: str, common: Sequence[str]) -> str:
+def short_help(classes: Sequence[type], help_texts: dict[str, str], description: str, common: Sequence[str]) -> str:
     """The help of a command with its most used arguments only."""
-    of_name = {item.name: item.metadata for of_class in classes for item in fields(of_class)}
+    aliases = {item.name: item.metadata.get("aliases", []) for of_class in classes for item in fields(of_class)}
     lines = ["usage: " + Path(sys.argv[0]).name + " [CONFIG] [--ARGUMENT VALUE ...]", "", description.strip(), ""]
     for name in common:
-        title, *_ = *of_name[name].get("aliases", []), f"--{name}"
-        lines.append(f"  {title:30s}{of_name[name]['help'].split('. ')[0].rstrip('.')}")
+        title, *_ = *aliases[name], f"--{name}"
+        lines.append(f"  {title:30s}{help_texts[name].split('. ')[0].rstrip('.')}")
     return "\n".join(
         [*lines, "", "CONFIG is a JSON file of arguments, or a packaged recipe. --help-all lists all arguments."]
     )
@@ -180,7 +198,7 @@ def read_arguments(
     parser = RunArgumentParser(classes, description=description.split("\n\n")[0].strip(), allow_abbrev=False)
     parser.add_argument("--help-all", action="help", help="Lists all arguments.")
     if common and {"-h", "--help"} & set(argv):
-        print(short_help(classes, description, common))
+        print(short_help(classes, parser.help, description, common))
         parser.exit()
     try:
         words = argv

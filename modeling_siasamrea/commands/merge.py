@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..video_language.settings import optional_file
+from ..adapter_siasamrea import adapter_source
 from .checkpoint import add_model_options, load_model
 from .parser import parser_for
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         `ValueError`: If the adapter cannot be loaded, or is none.
     """
     arguments = merge_arguments(argv)
-    if optional_file(arguments.adapter, "adapter_config.json") is None:
+    if adapter_source(arguments.adapter) is None:
         raise ValueError(f"{arguments.adapter} is no adapter, so there is nothing to merge.")
     model, processor = load_model(arguments.adapter, arguments.base_model, arguments.settings)
     if hasattr(model, "merge_and_unload"):  # SiaSamRea's own network is merged when it is loaded

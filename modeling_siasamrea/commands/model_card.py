@@ -6,6 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..adapter_siasamrea import adapter_source
 from ..configuration_siasamrea import SiaSamReaConfig
 from ..data.questions import VideoQuestion
 from ..training.arguments import VideoQuestionTrainingArguments
@@ -56,7 +57,7 @@ def write_model_card(
     """
     path, split = Path(path), list(rows)[-1]
     of_video_language = isinstance(config, VideoLanguageSettings)
-    is_adapter = (path.parent / "adapter_config.json").is_file()
+    is_adapter = adapter_source(path.parent) is not None
     name = one_line(path.resolve().parent.name)
     card_data = ModelCardData(
         library_name="peft" if of_video_language and is_adapter else "transformers",

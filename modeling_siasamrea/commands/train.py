@@ -42,40 +42,33 @@ COMMON += ("model_config", "video_processor")
 
 @dataclass
 class ModelArguments:
-    """What is trained or evaluated: a checkpoint, two pretrained encoders, or (with neither) random weights."""
+    """
+    What is trained or evaluated: a checkpoint, two pretrained encoders, or (with neither) random weights.
 
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "A SiaSamRea checkpoint or LoRA adapter: hub name or folder.", "aliases": ["--model"]},
-    )
-    base_model: str | None = field(
-        default=None, metadata={"help": "The model that an adapter is over, instead of the one that it names."}
-    )
-    vision_model: str | None = field(
-        default=None, metadata={"help": "A pretrained image encoder, with --text_model: hub name or folder."}
-    )
-    text_model: str | None = field(
-        default=None, metadata={"help": "A pretrained BERT and its tokenizer: hub name or folder."}
-    )
-    model_config: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Fields of SiaSamReaConfig, JSON; over a checkpoint's, but not its vision_config and text_config.",
-            "action": JsonObject,
-        },
-    )
-    video_processor: dict | str | None = field(
-        default=None,
-        metadata={"help": "Settings of SiaSamReaVideoProcessor as JSON; over a checkpoint's.", "action": JsonObject},
-    )
-    new_vocabulary: bool = field(
-        default=False,
-        metadata={"help": "Whether the training rows' answers replace a checkpoint's, with a new head."},
-    )
-    lora_rank: int | None = field(default=None, metadata={"help": "Train LoRA layers of this rank only."})
-    lora_target_modules: list[str] | None = field(
-        default=None, metadata={"help": "Endings of the names of linear layers that get one. Default: query value."}
-    )
+    Args:
+        model_name_or_path (`str`, *optional*): A SiaSamRea checkpoint or LoRA adapter: hub name or folder.
+        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+        vision_model (`str`, *optional*): A pretrained image encoder, with --text_model: hub name or folder.
+        text_model (`str`, *optional*): A pretrained BERT and its tokenizer: hub name or folder.
+        model_config (`dict`, *optional*):
+            Fields of SiaSamReaConfig, JSON; over a checkpoint's, but not its vision_config and text_config.
+        video_processor (`dict`, *optional*): Settings of SiaSamReaVideoProcessor as JSON; over a checkpoint's.
+        new_vocabulary (`bool`, *optional*, defaults to `False`):
+            Whether the training rows' answers replace a checkpoint's, with a new head.
+        lora_rank (`int`, *optional*): Train LoRA layers of this rank only.
+        lora_target_modules (`list[str]`, *optional*):
+            Endings of the names of linear layers that get one. Default: query value.
+    """
+
+    model_name_or_path: str | None = field(default=None, metadata={"aliases": ["--model"]})
+    base_model: str | None = None
+    vision_model: str | None = None
+    text_model: str | None = None
+    model_config: dict | str | None = field(default=None, metadata={"action": JsonObject})
+    video_processor: dict | str | None = field(default=None, metadata={"action": JsonObject})
+    new_vocabulary: bool = False
+    lora_rank: int | None = None
+    lora_target_modules: list[str] | None = None
 
     def __post_init__(self):
         if self.lora_rank is not None and self.lora_rank < 1:
@@ -88,11 +81,15 @@ class ModelArguments:
 
 @dataclass
 class VocabularyDataArguments(DataArguments):
-    """The questions, and how many of their answers an open-ended head chooses from."""
+    """
+    The questions, and how many of their answers an open-ended head chooses from.
 
-    vocabulary_size: int = field(
-        default=1000, metadata={"help": "Commonest training answers in the vocabulary; 0 for all. Paper: 1000."}
-    )
+    Args:
+        vocabulary_size (`int`, *optional*, defaults to 1000):
+            Commonest training answers in the vocabulary; 0 for all. Paper: 1000.
+    """
+
+    vocabulary_size: int = 1000
 
     def __post_init__(self):
         super().__post_init__()

@@ -33,42 +33,31 @@ COMMON += ("method", "learning_rate", "max_steps", "per_device_train_batch_size"
 
 @dataclass
 class VideoLanguageModelArguments:
-    """The model, how questions are put to it, and what of it trains."""
+    """
+    The model, how questions are put to it, and what of it trains.
 
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={
-            "help": "A model of AutoModelForImageTextToText that takes videos, or an adapter: name or folder.",
-            "aliases": ["--model"],
-        },
-    )
-    base_model: str | None = field(
-        default=None, metadata={"help": "The model that an adapter is over, instead of the one that it names."}
-    )
-    settings: str | None = field(
-        default=None,
-        metadata={"help": "A settings file, siamese_reasoning.json, instead of the one beside the model."},
-    )
-    method: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Fields of VideoLanguageSettings as JSON; over those of the settings file.",
-            "action": JsonObject,
-        },
-    )
-    family_video_processor: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Settings of the family's own video processor as JSON, such as its size.",
-            "action": JsonObject,
-        },
-    )
-    full_training: bool = field(default=False, metadata={"help": "Whether all weights are trained, in float32."})
-    lora_rank: int = field(default=16, metadata={"help": "Rank of the LoRA layers, if not all weights are trained."})
-    lora_target_modules: list[str] | None = field(
-        default=None,
-        metadata={"help": "Endings of the names of linear layers that get one. Default: all of the language model."},
-    )
+    Args:
+        model_name_or_path (`str`):
+            A model of AutoModelForImageTextToText that takes videos, or an adapter: name or folder.
+        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+        settings (`str`, *optional*): A settings file, siamese_reasoning.json, instead of the one beside the model.
+        method (`dict`, *optional*): Fields of VideoLanguageSettings as JSON; over those of the settings file.
+        family_video_processor (`dict`, *optional*):
+            Settings of the family's own video processor as JSON, such as its size.
+        full_training (`bool`, *optional*, defaults to `False`): Whether all weights are trained, in float32.
+        lora_rank (`int`, *optional*, defaults to 16): Rank of the LoRA layers, if not all weights are trained.
+        lora_target_modules (`list[str]`, *optional*):
+            Endings of the names of linear layers that get one. Default: all of the language model.
+    """
+
+    model_name_or_path: str | None = field(default=None, metadata={"aliases": ["--model"]})
+    base_model: str | None = None
+    settings: str | None = None
+    method: dict | str | None = field(default=None, metadata={"action": JsonObject})
+    family_video_processor: dict | str | None = field(default=None, metadata={"action": JsonObject})
+    full_training: bool = False
+    lora_rank: int = 16
+    lora_target_modules: list[str] | None = None
 
     def __post_init__(self):
         if self.model_name_or_path is None:

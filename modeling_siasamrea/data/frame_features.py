@@ -35,18 +35,8 @@ SCHEMA = (
 )
 # Settings of a video processor that choose frames, but change none.
 SAMPLING = (
-    *(
-        "training",
-        "seed",
-        "start",
-        "end",
-        "eval_offset",
-        "shuffle_frames",
-        "num_clips",
-        "num_eval_clips",
-        "frames_per_clip",
-    ),
-    *("min_frames", "max_frames", "sampling", "window", "fps", "num_frames", "do_sample_frames"),
+    *("training", "seed", "start", "end", "eval_offset", "shuffle_frames", "num_clips", "num_eval_clips"),
+    *("frames_per_clip", "min_frames", "max_frames", "sampling", "window", "fps", "num_frames", "do_sample_frames"),
     *("download_limits", "return_metadata", "video_metadata", "return_tensors", "device", "input_data_format"),
 )
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from torch import nn
@@ -20,10 +20,12 @@ class VideoQuestionTrainingArguments(TrainingArguments):
     [`~transformers.TrainingArguments`] and the ones below. A batch size counts questions, not videos.
 
     Args:
-        logging_steps (`float`, *optional*, defaults to 50): Decision.
-        logging_nan_inf_filter (`bool`, *optional*, defaults to `False`): Decision: a loss that is NaN stops the run.
+        logging_steps (`float`, *optional*, defaults to 50): Steps between two logs (decision).
+        logging_nan_inf_filter (`bool`, *optional*, defaults to `False`):
+            Whether logs hide a loss that is not a number. Decision: it stops the run instead.
         questions_per_video (`int`, *optional*, defaults to 4):
-            The most questions about a video in a training batch; they share its frames.
+            The most questions about a video in a training batch; they share its frames (decision). ClipBERT's video
+            runs: 1.
         eval_offsets (`int`, *optional*, defaults to 1):
             Anchor starts that each question is answered from at evaluation, the centred one first, and once more with
             the centred one's frames shuffled. The scores stay the centred one's; beside them stand those of
@@ -45,24 +47,10 @@ class VideoQuestionTrainingArguments(TrainingArguments):
         "label_smoothing_factor": 0,
     }
 
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Decision: off. A loss that is not a number stops the run, it is not hidden."}
-    )
-    logging_steps: float = field(default=50, metadata={"help": "Steps between two logs. Decision: 50."})
-    questions_per_video: int = field(
-        default=4,
-        metadata={
-            "help": "The most questions about a video in a training batch; they share its frames. Decision: 4; "
-            "ClipBERT's video runs: 1."
-        },
-    )
-    eval_offsets: int = field(
-        default=1,
-        metadata={
-            "help": "Anchor starts that each question is answered from at evaluation: with 2 or more, how steady "
-            "answers are is reported beside the centred anchor's accuracy. Paper: 1, the centred anchor alone."
-        },
-    )
+    logging_nan_inf_filter: bool = False
+    logging_steps: float = 50
+    questions_per_video: int = 4
+    eval_offsets: int = 1
 
     save_frames: bool = field(
         default=False,
@@ -100,15 +88,20 @@ class SiaSamReaTrainingArguments(VideoQuestionTrainingArguments):
     > Parameters whose defaults differ from `TrainingArguments`
 
     Args:
-        per_device_train_batch_size (`int`, *optional*, defaults to 16): Paper: 1 on each of 16 GPUs. ClipBERT: 16.
-        per_device_eval_batch_size (`int`, *optional*, defaults to 16): Questions that fill an evaluation batch.
-        num_train_epochs (`float`, *optional*, defaults to 10): ClipBERT, MSRVTT-QA (15 for TGIF-QA).
-        learning_rate (`float`, *optional*, defaults to 5e-5): ClipBERT. Paper: 5e-4.
-        warmup_steps (`float`, *optional*, defaults to 0.1): Paper: 10 % of the steps.
-        adam_beta2 (`float`, *optional*, defaults to 0.98): ClipBERT.
-        weight_decay (`float`, *optional*, defaults to 1e-3): ClipBERT.
-        max_grad_norm (`float`, *optional*, defaults to 5.0): ClipBERT.
-        ddp_find_unused_parameters (`bool`, *optional*, defaults to `True`): A batch trains the head of one task.
+        per_device_train_batch_size (`int`, *optional*, defaults to 16):
+            Questions of a training batch on each device. Paper: 1 on each of 16 GPUs. ClipBERT: 16.
+        per_device_eval_batch_size (`int`, *optional*, defaults to 16):
+            Questions that fill an evaluation batch; all questions about a video stay in one batch.
+        num_train_epochs (`float`, *optional*, defaults to 10): Epochs. ClipBERT: 10 for MSRVTT-QA, 15 for TGIF-QA.
+        learning_rate (`float`, *optional*, defaults to 5e-5): Peak learning rate. ClipBERT: 5e-5. Paper: 5e-4.
+        warmup_steps (`float`, *optional*, defaults to 0.1):
+            Steps of linear warm-up, or below 1 their share of all. Paper: 0.1.
+        adam_beta2 (`float`, *optional*, defaults to 0.98): Second beta of AdamW (ClipBERT).
+        weight_decay (`float`, *optional*, defaults to 1e-3):
+            Weight decay (ClipBERT); none on biases, LayerNorms, W1 and W2.
+        max_grad_norm (`float`, *optional*, defaults to 5.0): Gradients are clipped to this norm (ClipBERT).
+        ddp_find_unused_parameters (`bool`, *optional*, defaults to `True`):
+            Whether parameters may go unused: a batch trains the head of one task.
 
     > Parameters of this class
 
@@ -116,10 +109,12 @@ class SiaSamReaTrainingArguments(VideoQuestionTrainingArguments):
         image_encoder_learning_rate (`float`, *optional*):
             Peak learning rate of the pretrained image encoder; that of the rest by default (ClipBERT: both 5e-5).
         max_text_length (`int`, *optional*):
-            Longest text in tokens; by default the tokenizer's limit, within the text model's positions.
+            Longest text in tokens; by default the tokenizer's limit, within the text model's positions. ClipBERT: 100,
+            and 25 for TGIF-QA.
         frame_features_dir (`str`, *optional*):
             Folder where features of frames are kept and found again, in later epochs, runs and evaluations, see
-            [`FrameFeatures`]. The image encoder must be frozen as a whole. By default each frame is encoded each time.
+            [`FrameFeatures`]. The image encoder must be frozen as a whole: `frozen_image_encoder_modules` `["all"]`.
+            By default each frame is encoded each time.
 
     Raises:
         `ValueError`: If a number is not finite or outside its range.
@@ -130,44 +125,18 @@ class SiaSamReaTrainingArguments(VideoQuestionTrainingArguments):
         "max_text_length": 3,  # [CLS], one token and [SEP]
     }
 
-    per_device_train_batch_size: int = field(
-        default=16,
-        metadata={"help": "Questions of a training batch on each device. Paper: 1 on each of 16 GPUs. ClipBERT: 16."},
-    )
-    per_device_eval_batch_size: int = field(
-        default=16,
-        metadata={"help": "Questions that fill an evaluation batch; all questions about a video stay in one batch."},
-    )
-    num_train_epochs: float = field(
-        default=10.0, metadata={"help": "Epochs. ClipBERT: 10 for MSRVTT-QA, 15 for TGIF-QA."}
-    )
-    learning_rate: float = field(default=5e-5, metadata={"help": "Peak learning rate. ClipBERT: 5e-5. Paper: 5e-4."})
-    warmup_steps: float = field(
-        default=0.1, metadata={"help": "Steps of linear warm-up, or below 1 their share of all. Paper: 0.1."}
-    )
-    adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW. ClipBERT: 0.98."})
-    weight_decay: float = field(
-        default=1e-3, metadata={"help": "Weight decay; none on biases, LayerNorms, W1 and W2. ClipBERT: 1e-3."}
-    )
-    max_grad_norm: float = field(default=5.0, metadata={"help": "Gradients are clipped to this norm. ClipBERT: 5.0."})
-    ddp_find_unused_parameters: bool | None = field(
-        default=True, metadata={"help": "A batch trains one task's head, so other heads' parameters go unused."}
-    )
-    image_encoder_learning_rate: float | None = field(
-        default=None,
-        metadata={"help": "Peak learning rate of the pretrained image encoder. Default: learning_rate, as ClipBERT."},
-    )
-    max_text_length: int | None = field(
-        default=None,
-        metadata={"help": "Longest text in tokens. ClipBERT: 100, and 25 for TGIF-QA. Default: the tokenizer's."},
-    )
-    frame_features_dir: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder where the features of frames are kept and found again in later epochs, runs and "
-            'evaluations. Needs an image encoder that is frozen as a whole: frozen_image_encoder_modules ["all"].'
-        },
-    )
+    per_device_train_batch_size: int = 16
+    per_device_eval_batch_size: int = 16
+    num_train_epochs: float = 10.0
+    learning_rate: float = 5e-5
+    warmup_steps: float = 0.1
+    adam_beta2: float = 0.98
+    weight_decay: float = 1e-3
+    max_grad_norm: float = 5.0
+    ddp_find_unused_parameters: bool | None = True
+    image_encoder_learning_rate: float | None = None
+    max_text_length: int | None = None
+    frame_features_dir: str | None = None
 
 
 def refuse_what_is_not_used(
@@ -192,11 +161,7 @@ def refuse_what_is_not_used(
         ("batch_eval_metrics", args.batch_eval_metrics, "compute_metrics gets all answers together"),
         ("include_for_metrics", args.include_for_metrics, "compute_metrics gets the answers and their right answers"),
         ("prediction_loss_only", args.prediction_loss_only, "an evaluation notes answers and their loss"),
-        (
-            "dataloader_drop_last",
-            args.dataloader_drop_last,
-            "training batches are always full",
-        ),
+        ("dataloader_drop_last", args.dataloader_drop_last, "training batches are always full"),
         (
             "train_sampling_strategy",
             args.train_sampling_strategy != "random",

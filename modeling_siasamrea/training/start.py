@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from ..adapter_siasamrea import adapter_source
 from ..configuration_siasamrea import SiaSamReaConfig
 from ..data.questions import VideoQuestion
 from ..data.unlabelled_rows import refuse_heads_without_answers
@@ -145,7 +146,7 @@ def load_model(
         processor = SiaSamReaProcessor.from_pretrained(name_or_path)
         if video_processor:
             processor.video_processor = SiaSamReaVideoProcessor.from_pretrained(name_or_path, **video_processor)
-    if (Path(name_or_path) / "adapter_config.json").is_file():
+    if adapter_source(name_or_path) is not None:
         if rows:
             raise ValueError(f"{name_or_path} is a LoRA adapter, which only answers. Train its base model anew.")
         if config:

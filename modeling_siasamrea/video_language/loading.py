@@ -5,16 +5,11 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
+from ..adapter_siasamrea import adapter_source, base_of
 from ..configuration_siasamrea import SiaSamReaConfig
 from ..training.start import explained
-from .processing import VideoLanguageProcessor, base_model_of
+from .processing import VideoLanguageProcessor
 from .settings import optional_file
-
-
-def is_adapter(name_or_path: str | Path) -> bool:
-    """Returns whether a folder or hub name is an adapter of a video-language model, which has no configuration."""
-    files = [optional_file(name_or_path, name) for name in ("adapter_config.json", "config.json")]
-    return files[0] is not None and files[1] is None
 
 
 def is_video_language_model(name_or_path: str | Path) -> bool:
@@ -25,8 +20,8 @@ def is_video_language_model(name_or_path: str | Path) -> bool:
     Raises:
         `OSError`: If it is neither.
     """
-    if is_adapter(name_or_path):
-        return True
+    if adapter_source(name_or_path) and optional_file(name_or_path, "config.json") is None:
+        return True  # those of SiaSamRea's own network have a configuration
     return SiaSamReaConfig.get_config_dict(str(name_or_path))[0].get("model_type") != "siasamrea"
 
 
@@ -58,9 +53,10 @@ def load_video_language_model(
     with explained(f"The video-language model {name_or_path} cannot be loaded"):
         if not is_video_language_model(name_or_path):
             raise ValueError("it is a SiaSamRea checkpoint, which `siasamrea train` trains.")
-        base = base_model_of(name_or_path, base_model)
-        if base is None and base_model is not None:
+        adapter = adapter_source(name_or_path) is not None
+        if not adapter and base_model is not None:
             raise ValueError(f"it is no adapter, so {base_model} cannot be its --base_model.")
+        base = base_of(name_or_path, base_model) if adapter else None
         processor = VideoLanguageProcessor.from_pretrained(name_or_path, base, settings_file, **settings)
         model = AutoModelForImageTextToText.from_pretrained(base or name_or_path, dtype=dtype)
         if base is None:
@@ -70,4 +66,4 @@ def load_video_language_model(
         return PeftModel.from_pretrained(model, str(name_or_path), is_trainable=trainable), processor
 
 
-__all__ = ["is_adapter", "is_video_language_model", "load_video_language_model"]
+__all__ = ["is_video_language_model", "load_video_language_model"]

@@ -8,13 +8,13 @@ from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin
 
+from ..adapter_siasamrea import adapter_source
 from ..configuration_siasamrea import TASKS, round_count
 from ..data.questions import VideoQuestion
 from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline, one_at_a_time
 from ..requests_siasamrea import Batch, Question
 from .data import VideoLanguageDataCollator, in_precision, read_fitting_clips
 from .generation import answer_questions, normalize_answer, parse_count
-from .loading import is_adapter
 from .processing import VideoLanguageProcessor
 from .settings import VideoLanguageSettings
 
@@ -55,7 +55,7 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
         if isinstance(processor, VideoLanguageProcessor):
             return
         source = model.name_or_path  # none of a model that was made here
-        if source and is_adapter(source):
+        if source and adapter_source(source):
             self.processor = VideoLanguageProcessor.from_pretrained(source)
         else:
             settings = VideoLanguageSettings.from_pretrained(source) if source else VideoLanguageSettings()

@@ -1,6 +1,5 @@
 """Questions about clips as a video-language model reads them: chat template, frames with their times, answers."""
 
-import json
 import re
 import string
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import torch
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 from transformers.utils import logging
 
+from ..adapter_siasamrea import adapter_source, base_of
 from ..data.questions import VideoQuestion
 from .settings import VideoLanguageSettings, optional_file
 
@@ -344,7 +344,8 @@ class VideoLanguageProcessor:
         """
         settings = VideoLanguageSettings.from_pretrained(name_or_path, settings_file, **fields)
         own = [optional_file(name_or_path, name) for name in ("processor_config.json", "preprocessor_config.json")]
-        source = name_or_path if any(own) else base_model_of(name_or_path, base_model) or name_or_path
+        beside_base = not any(own) and adapter_source(name_or_path) is not None
+        source = base_of(name_or_path, base_model) if beside_base else name_or_path
         return cls(AutoProcessor.from_pretrained(str(source)), settings)
 
 
@@ -367,23 +368,4 @@ def _opens_thought(prompt: str) -> bool:
     return bool(marks) and marks[-1] == ""
 
 
-def base_model_of(name_or_path: str | Path, base_model: str | None = None) -> str | None:
-    """
-    Returns the folder or hub name of the model that an adapter is over, `base_model` where it is given; `None` for
-    what is no adapter.
-
-    Raises:
-        `ValueError`: If the adapter names no model, or a folder that is gone, and none is given.
-    """
-    file = optional_file(name_or_path, "adapter_config.json")
-    if file is None or base_model is not None:
-        return base_model if file else None
-    base = json.loads(Path(file).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise ValueError(f"The adapter {name_or_path} names no base_model_name_or_path; give a --base_model.")
-    if Path(base).is_absolute() and not Path(base).exists():
-        raise ValueError(f"The model {base} that the adapter {name_or_path} is over is gone; give a --base_model.")
-    return base
-
-
-__all__ = ["Clip", "VideoLanguageProcessor", "base_model_of"]
+__all__ = ["Clip", "VideoLanguageProcessor"]

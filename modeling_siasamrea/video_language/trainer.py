@@ -1,7 +1,7 @@
 """The Trainer of a video-language model with siamese reasoning."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,21 +35,22 @@ class VideoLanguageTrainingArguments(VideoQuestionTrainingArguments):
         per_device_eval_batch_size (`int`, *optional*, defaults to 4): Questions that fill an evaluation batch.
         num_train_epochs (`float`, *optional*, defaults to 3): Epochs.
         learning_rate (`float`, *optional*, defaults to 1e-4): Peak learning rate.
-        warmup_steps (`float`, *optional*, defaults to 0.1): Share of the steps (paper).
+        warmup_steps (`float`, *optional*, defaults to 0.1):
+            Steps of linear warm-up, or below 1 their share of all (paper).
         max_grad_norm (`float`, *optional*, defaults to 1.0): Gradients are clipped to this norm.
+        ddp_find_unused_parameters (`bool`, *optional*, defaults to `True`):
+            Whether parameters may go unused: those of parts of the model that a batch does not use.
         ddp_broadcast_buffers (`bool`, *optional*, defaults to `False`): No buffer changes in training.
     """
 
-    per_device_train_batch_size: int = field(default=4, metadata={"help": "Questions of a batch on each device."})
-    per_device_eval_batch_size: int = field(default=4, metadata={"help": "Questions that fill an evaluation batch."})
-    num_train_epochs: float = field(default=3.0, metadata={"help": "Epochs."})
-    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate."})
-    warmup_steps: float = field(default=0.1, metadata={"help": "Steps of linear warm-up, or below 1 their share."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
-    ddp_find_unused_parameters: bool | None = field(
-        default=True, metadata={"help": "Parts of the model that a batch does not use go untrained."}
-    )
-    ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "No buffer changes in training."})
+    per_device_train_batch_size: int = 4
+    per_device_eval_batch_size: int = 4
+    num_train_epochs: float = 3.0
+    learning_rate: float = 1e-4
+    warmup_steps: float = 0.1
+    max_grad_norm: float = 1.0
+    ddp_find_unused_parameters: bool | None = True
+    ddp_broadcast_buffers: bool | None = False
 
 
 class VideoLanguageTrainer(VideoQuestionTrainer):

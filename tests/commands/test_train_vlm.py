@@ -109,13 +109,13 @@ def test_an_adapter_whose_base_has_moved_takes_another(start, small_data, write_
         ["merge", adapter, str(tmp_path / "merged")],
     ):
         assert siasamrea_command.main(command) != 0
-        assert "base that the adapter" in (said := capsys.readouterr().err) and "--base_model" in said
+        assert "weights that the adapter" in (said := capsys.readouterr().err) and "--base_model" in said
         assert siasamrea_command.main([*command, "--base_model", moved, "--settings", settings]) == 0
     assert load_video_language_model(tmp_path / "merged")[1].settings.frames_per_clip == 3
     with pytest.raises(ValueError, match="is no adapter"):
         load_video_language_model(start, base_model=moved)
     Path(adapter, "adapter_config.json").write_text('{"base_model_name_or_path": null, "peft_type": "LORA"}')
-    with pytest.raises(ValueError, match="names no base_model_name_or_path"):
+    with pytest.raises(ValueError, match="names the base model None"):
         load_video_language_model(adapter)
 
 

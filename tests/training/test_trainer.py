@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from transformers import TrainerCallback
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.data.dataset import VideoQuestionDataset
 from modeling_siasamrea.data.questions import load_video_questions
-from modeling_siasamrea.processors.siamese_sampling import sample_clips
 from modeling_siasamrea.processors.video_source import VideoDecodingError
 from modeling_siasamrea.training.trainer import SiaSamReaTrainer
 
@@ -354,9 +352,8 @@ def test_several_anchor_starts_say_what_separate_evaluations_say(make_trainer, m
     together = make_trainer(eval_offsets=3).predict(make_trainer().eval_dataset)
     separate = []
     for k in range(3):
-        at_start = partial(sample_clips, offset=(k, 3))
-        monkeypatch.setattr("modeling_siasamrea.processors.video_processing_siasamrea.sample_clips", at_start)
         trainer = make_trainer()
+        monkeypatch.setattr(trainer.eval_dataset.video_processor, "eval_offset", (k, 3), raising=False)
         separate.append(trainer.predict(trainer.eval_dataset))
     rows = trainer.eval_dataset.questions
     for number, line in enumerate(together.predictions):
