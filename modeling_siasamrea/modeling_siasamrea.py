@@ -439,7 +439,9 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         if adapter is None:
             kwargs["adapter_kwargs"] = adapter_kwargs
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = load_adapter(cls, adapter, *args, **kwargs).merge_and_unload()
+        model = load_adapter(cls, adapter, *args, **kwargs)
+        check_weights(model, adapter)
+        model = model.merge_and_unload()
         model.name_or_path = adapter  # what an adapter over this model has to name
         return model.eval()
 

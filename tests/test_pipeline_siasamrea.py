@@ -374,7 +374,8 @@ def test_adapter_folders(answer, folder, videos, tmp_path):
 def test_adapters_with_heads_of_another_shape(answer, folder, tmp_path, videos, tiny_config):
     """What `run_videoqa.py` writes: the adapter, its own configuration and the processor in one folder."""
     pytest.importorskip("peft")
-    from modeling_siasamrea.training.lora import add_lora, load_lora
+    from modeling_siasamrea.adapter_siasamrea import load_adapter
+    from modeling_siasamrea.training.lora import add_lora
 
     torch.manual_seed(1)
     config = tiny_config(tasks=["open_ended", "multiple_choice"], id2label=dict(enumerate("abcdef")))
@@ -392,7 +393,8 @@ def test_adapters_with_heads_of_another_shape(answer, folder, tmp_path, videos, 
     asked = [OPEN | {"video": videos[0]}, {"video": videos[0], "question": "what?", "candidates": ["cat", "dog"]}]
     from_folder = pipeline("video-question-answering", model=str(run))
     assert type(from_folder.model) is SiaSamReaForVideoQuestionAnswering
-    apart = VideoQuestionAnsweringPipeline(load_lora(run), processor=answer.processor, device="cpu")
+    beside = load_adapter(SiaSamReaForVideoQuestionAnswering, run)
+    apart = VideoQuestionAnsweringPipeline(beside, processor=answer.processor, device="cpu")
     for ours, theirs in zip(from_folder(asked), apart(asked)):
         assert [one["answer"] for one in ours] == [one["answer"] for one in theirs]
         assert [one["score"] for one in ours] == pytest.approx([one["score"] for one in theirs], abs=1e-5)
@@ -409,7 +411,7 @@ def test_adapters_with_heads_of_another_shape(answer, folder, tmp_path, videos, 
     assert pipeline("video-question-answering", model=str(run))(asked[0]) == from_folder(asked[0])
     (run / "checkpoint").rename(tmp_path / "elsewhere")
     with pytest.raises(OSError, match=f"weights that the adapter {run} was trained over are gone; put them in {run}/"):
-        load_lora(run)
+        load_adapter(SiaSamReaForVideoQuestionAnswering, run)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from ..data.unlabelled_rows import refuse_unlabelled
-from ..training.lora import add_adapter
+from ..training.lora import add_lora
 from ..video_language.data import VideoClipDataset
 from ..video_language.loading import load_video_language_model
 from ..video_language.processing import VideoLanguageProcessor
@@ -93,7 +93,7 @@ def prepare_model(
     if whole and adapted:
         raise ValueError(f"{name_or_path} is an adapter; --full_training needs a model, such as the one it is over.")
     if trains and not whole and not adapted:
-        model = add_adapter(model, arguments.lora_rank, arguments.lora_target_modules)
+        model = add_lora(model, arguments.lora_rank, arguments.lora_target_modules)
     return model, processor
 
 

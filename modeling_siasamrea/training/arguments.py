@@ -51,11 +51,7 @@ class VideoQuestionTrainingArguments(TrainingArguments):
     logging_steps: float = 50
     questions_per_video: int = 4
     eval_offsets: int = 1
-
-    save_frames: bool = field(
-        default=False,
-        metadata={"help": "Write the times of the frames that were seen beside the answers."},
-    )
+    save_frames: bool = False
 
     def __post_init__(self):
         if "TORCHELASTIC_RUN_ID" in os.environ:

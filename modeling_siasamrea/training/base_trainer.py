@@ -460,7 +460,7 @@ class _Run(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: VideoQuestionTrainingArguments, state: TrainerState, *_: Any, **__: Any):
         trainer = self.trainer
-        trainer.finite_steps.check(trainer.model, state.global_step + 1, trainer.train_dataset.questions)
+        trainer.finite_steps.check(state.global_step + 1, trainer.train_dataset.questions)
 
 
 __all__ = ["VideoQuestionTrainer"]

@@ -1,13 +1,12 @@
 """A training step whose numbers are not finite stops the run, in all processes at once and before the weights move."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
-from torch.distributed.tensor import DTensor
-from torch.nn.utils import get_total_norm
 
 from ..data.questions import VideoQuestion
 from ..modeling_siasamrea import NonFiniteError, SiaSamReaVideoQuestionAnsweringOutput
@@ -21,37 +20,37 @@ def finite_rows(outputs: SiaSamReaVideoQuestionAnsweringOutput, labels: torch.Te
     return torch.isfinite(outputs.clip_logits).flatten(1).all(dim=1) & torch.isfinite(labels.float())
 
 
-def gradient_norm(model: nn.Module) -> torch.Tensor:
-    """The norm of the gradients that this process holds; of sharded ones, that of its shards."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return get_total_norm([each.to_local() if isinstance(each, DTensor) else each for each in gradients])
-
-
 class FiniteSteps:
     """
     Looks at the loss, the scores and the gradient of each optimizer step. It waits for the device once a step.
 
     Args:
-        accelerator ([`~accelerate.Accelerator`]): Adds up over the processes.
+        accelerator ([`~accelerate.Accelerator`]):
+            Adds up over the processes. The Trainer has it compute the norm of the gradient, which is noted here.
     """
 
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
         # Rows, loss and, for each row, whether its scores and label are finite; for each batch of the step.
         self.batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self.norm: Any = None  # of the step's gradient; DeepSpeed may have none
+        self._clip = accelerator.clip_grad_norm_
+        accelerator.clip_grad_norm_ = self._clip_and_note
+
+    def _clip_and_note(self, *args: Any, **kwargs: Any) -> Any:
+        self.norm = self._clip(*args, **kwargs)
+        return self.norm
 
     def note(self, rows: torch.Tensor, loss: torch.Tensor, finite: torch.Tensor) -> None:
         """Notes a batch of the step: its rows `(questions,)`, its loss, and which rows' numbers are finite."""
         self.batches.append((rows, loss.detach(), finite))
 
-    def check(self, model: nn.Module, step: int, questions: Sequence[VideoQuestion]) -> None:
+    def check(self, step: int, questions: Sequence[VideoQuestion]) -> None:
         r"""
-        Ends the step, between its last backward pass and the optimizer.
+        Ends the step, between its last backward pass and the optimizer. Under fp16 the gradient may be infinite: the
+        loss scale then falls, and the step is left out.
 
         Args:
-            model (`nn.Module`):
-                The model with its gradients. Under fp16 they may be infinite: the loss scale then falls, and the step
-                is left out.
             step (`int`): The step's number, from 1.
             questions (`Sequence[VideoQuestion]`): The rows, to name those at fault.
 
@@ -62,12 +61,12 @@ class FiniteSteps:
         if not batches:
             return
         bad = torch.stack([~(torch.isfinite(loss) & finite.all()) for _, loss, finite in batches]).any()
-        norm = torch.zeros((), device=bad.device) if self.accelerator.scaler is not None else gradient_norm(model)
-        bad |= ~torch.isfinite(norm).to(bad.device)
+        norm = 0.0 if self.norm is None or self.accelerator.scaler is not None else float(self.norm)
+        bad |= not math.isfinite(norm)
         if not self.accelerator.reduce(bad.float(), reduction="sum").item():
             return
         found = [what for of_process in gather_object([self._what(batches, questions)]) for what in of_process]
-        what = " ".join(found) if found else f"The norm of its gradient is {norm.item()}; its loss is finite."
+        what = " ".join(found) if found else f"The norm of its gradient is {norm}; its loss is finite."
         raise NonFiniteError(
             f"Training step {step} gave numbers that are not finite, and the run stops before they reach the weights. "
             f"{what} Look at these rows, or train with a lower learning rate or a smaller max_grad_norm; "

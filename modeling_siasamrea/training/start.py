@@ -20,7 +20,6 @@ from ..data.vocabulary import answer_vocabulary, build_tokenizer
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
-from .lora import load_lora
 
 
 logger = logging.get_logger(__name__)
@@ -111,7 +110,7 @@ def load_model(
     vocabulary_size: int | None = 1000,
     new_vocabulary: bool = False,
     base_model: str | None = None,
-) -> tuple[nn.Module, SiaSamReaProcessor]:
+) -> tuple[SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor]:
     r"""
     A SiaSamRea checkpoint or LoRA adapter and its processor. Training rows of tasks it has no head for, or a new
     vocabulary, give it new heads.
@@ -128,7 +127,7 @@ def load_model(
         base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
 
     Returns:
-        `tuple(nn.Module, SiaSamReaProcessor)`: the model, for an adapter a `PeftModel`.
+        `tuple(SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor)`: the model, with an adapter merged into it.
 
     Raises:
         `ValueError`: If it cannot be loaded, there are training rows for an adapter, which only answers, or none of
@@ -151,7 +150,9 @@ def load_model(
             raise ValueError(f"{name_or_path} is a LoRA adapter, which only answers. Train its base model anew.")
         if config:
             logger.warning(f"The LoRA adapter {name_or_path} keeps its own configuration; the one given is not used.")
-        return load_lora(name_or_path, base_model), processor
+        with explained(f"The weights of {name_or_path} cannot be loaded"):
+            model = SiaSamReaForVideoQuestionAnswering.from_pretrained(name_or_path, base_model=base_model)
+        return model, processor
     if base_model is not None:
         raise ValueError(f"{name_or_path} is no adapter, so {base_model} cannot be its --base_model.")
 

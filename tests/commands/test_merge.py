@@ -19,7 +19,6 @@ from modeling_siasamrea import (
 )
 from modeling_siasamrea.commands.merge import main
 from modeling_siasamrea.demo.drawing import picture
-from modeling_siasamrea.training.lora import add_adapter
 
 
 CANDIDATES = ["cat", "dog", "red"]
@@ -42,7 +41,7 @@ def adapter(tmp_path):
         model.save_pretrained(tmp_path / "base")
         processor.save_pretrained(tmp_path / "base")
         model = AutoModelForImageTextToText.from_pretrained(tmp_path / "base")
-        random_adapter(add_adapter(model, 2)).save_pretrained(tmp_path / "adapter")
+        random_adapter(add_lora(model, 2)).save_pretrained(tmp_path / "adapter")
         processor.save_pretrained(tmp_path / "adapter")
         VideoLanguageSettings(frames_per_clip=4).save_pretrained(tmp_path / "adapter")
         return str(tmp_path / "adapter")

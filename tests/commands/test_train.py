@@ -14,7 +14,6 @@ from modeling_siasamrea.commands.checkpoint import load_answerer
 from modeling_siasamrea.data.batches import SiaSamReaDataCollator
 from modeling_siasamrea.data.dataset import VideoQuestionDataset, VideoRequest
 from modeling_siasamrea.data.questions import load_video_questions
-from modeling_siasamrea.training.lora import load_lora
 from modeling_siasamrea.training.start import build_model
 
 
@@ -202,7 +201,7 @@ def test_a_lora_adapter_alone_gives_the_same_answers(write_config, small_data, t
     batch = collator(dataset.__getitems__([VideoRequest((0, 1))]))
     frames = dataset.video_processor.normalize_frames(batch["pixel_values_videos"])
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "frame_mask", "video_index", "task")}
-    adapted, base = load_lora(run), SiaSamReaForVideoQuestionAnswering.from_pretrained(run / "base_model")
+    adapted, base = map(SiaSamReaForVideoQuestionAnswering.from_pretrained, (run, run / "base_model"))
     with torch.no_grad():
         difference = adapted(pixel_values_videos=frames, **inputs).logits - base(frames, **inputs).logits
     assert difference.abs().max() > 1e-4

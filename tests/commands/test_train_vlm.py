@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny_video_language_models import tiny
 
 from modeling_siasamrea.commands import siasamrea_command, train_vlm
-from modeling_siasamrea.video_language import VideoLanguageSettings, add_adapter
+from modeling_siasamrea.video_language import VideoLanguageSettings, add_lora
 from modeling_siasamrea.video_language.loading import load_video_language_model
 
 
@@ -98,7 +98,7 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
 def test_an_adapter_whose_base_has_moved_takes_another(start, small_data, write_config, tmp_path, capsys):
     model, _ = load_video_language_model(str(shutil.copytree(start, tmp_path / "base")))
     adapter, moved = str(tmp_path / "adapter"), str(tmp_path / "moved")
-    add_adapter(model, 2).save_pretrained(adapter)  # as another tool's: without our settings
+    add_lora(model, 2).save_pretrained(adapter)  # as another tool's: without our settings
     shutil.move(tmp_path / "base", moved)
     VideoLanguageSettings(frames_per_clip=3, max_new_tokens=2).save_pretrained(tmp_path / "settings")
     settings = str(tmp_path / "settings" / "siamese_reasoning.json")

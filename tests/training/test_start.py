@@ -112,7 +112,7 @@ def test_an_adapter_answers_and_is_not_trained_on(checkpoint, tmp_path):
     base.config.save_pretrained(adapter)
     processor.save_pretrained(adapter)
     model, _ = load_model(adapter)
-    assert any("lora_A" in name for name, _ in model.named_parameters())
+    assert type(model) is SiaSamReaForVideoQuestionAnswering and model.name_or_path == adapter
     with pytest.raises(ValueError, match="is a LoRA adapter, which only answers"):
         load_model(adapter, COUNTS)
 

@@ -12,7 +12,7 @@ from tiny_video_language_models import FAMILIES, tiny
 from transformers import AutoModelForImageTextToText, pipeline
 
 import modeling_siasamrea  # noqa: F401
-from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings, add_adapter
+from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings, add_lora
 
 
 CANDIDATES = ["red", "green", "a long one"]
@@ -56,7 +56,7 @@ def test_every_kind_of_question_before_any_fine_tuning(tmp_path, video, family):
 
 def test_an_adapters_folder_answers_with_its_own_settings(tmp_path, video):
     base = saved("qwen3_vl", tmp_path / "base")
-    model = add_adapter(AutoModelForImageTextToText.from_pretrained(base), 4)
+    model = add_lora(AutoModelForImageTextToText.from_pretrained(base), 4)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from modeling_siasamrea.data.questions import load_video_questions
 from modeling_siasamrea.modeling_siasamrea import NonFiniteError
-from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings, add_adapter
+from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings, add_lora
 from modeling_siasamrea.video_language.data import VideoClipDataset
 from modeling_siasamrea.video_language.trainer import (
     VideoLanguageTrainer,
@@ -190,9 +190,7 @@ def test_a_resumed_run_ends_with_the_same_weights(make_trainer):
 
 
 def test_gradient_checkpointing_and_bf16_train_adapters_alone(make_trainer):
-    trainer = make_trainer(
-        adapt=lambda model: add_adapter(model, 2), gradient_checkpointing=True, bf16=True, max_steps=3
-    )
+    trainer = make_trainer(adapt=lambda model: add_lora(model, 2), gradient_checkpointing=True, bf16=True, max_steps=3)
     before = parameters(trainer)
     trainer.train()
     after = parameters(trainer)
@@ -214,7 +212,7 @@ def test_an_adapter_answers_the_same_with_transformers_and_peft_alone(make_train
 
     def saved_base(model):
         model.save_pretrained(tmp_path / "base")
-        return add_adapter(AutoModelForImageTextToText.from_pretrained(tmp_path / "base"), 4)
+        return add_lora(AutoModelForImageTextToText.from_pretrained(tmp_path / "base"), 4)
 
     trainer = make_trainer(open_ended, adapt=saved_base, max_steps=2, learning_rate=0.05)
     trainer.train()
