@@ -14,7 +14,7 @@ from ..data.questions import VideoQuestion, load_video_questions
 from ..data.unlabelled_rows import name_unlabelled
 from ..preparation.check_videos import TIMEOUT, UNUSABLE, check_videos, distinct_videos
 from .arguments import refuse_unknown
-from .parser import parser_for, shard_of
+from .parser import add_work_arguments, parser_for, user_path
 
 
 def load_rows(name: str, annotations: str | None, videos: str | None, splits: list[str]) -> list[VideoQuestion]:
@@ -95,20 +95,12 @@ def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--annotations", type=os.path.expanduser, help="folder of the benchmark's annotation files")
     parser.add_argument("--videos", type=os.path.expanduser, help="folder of the videos")
     parser.add_argument("--splits", nargs="+", choices=splits, default=splits, help="default: all that are there")
-    parser.add_argument("--output", type=Path, default=Path("data_check"), help="folder of the report")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one per core")
-    parser.add_argument(
-        "--shard",
-        type=shard_of,
-        default=(1, 1),
-        metavar="i/n",
-        help="check the i-th of n shares of the videos, on any machine; the reports of all are joined by cat",
-    )
+    parser.add_argument("--output", type=user_path, default=Path("data_check"), help="folder of the report")
+    add_work_arguments(parser, "check", "the reports of all are joined by cat")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per video; default: %(default)s")
     given = parser.parse_args(argv)
-    if given.workers < 1 or not given.timeout > 0:
-        parser.error(f"--workers and --timeout must be above 0; got {given.workers} and {given.timeout}.")
-    given.output = given.output.expanduser()
+    if not given.timeout > 0:
+        parser.error(f"--timeout must be above 0; got {given.timeout}.")
     if given.videos is not None and not Path(given.videos).is_dir():
         parser.error(f"The video folder {given.videos} does not exist.")
     return given

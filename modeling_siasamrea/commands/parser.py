@@ -2,7 +2,9 @@
 
 import argparse
 import inspect
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from .printing import one_line
@@ -28,6 +30,25 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> No
     text += "" if default is None else f"; default: {default}"
     parser.add_argument("model", nargs="?", default=argparse.SUPPRESS, help=text)
     parser.add_argument("--model", default=default, help=argparse.SUPPRESS)
+
+
+def add_work_arguments(parser: ArgumentParser, does: str, note: str) -> None:
+    """Adds `--workers` and `--shard`, for a command that does something to each of many videos."""
+    parser.add_argument("--workers", type=one_or_more, default=os.cpu_count(), help="processes; default: one per core")
+    help_of_shard = f"{does} the i-th of n shares of the videos, on any machine; {note}"
+    parser.add_argument("--shard", type=shard_of, default=(1, 1), metavar="i/n", help=help_of_shard)
+
+
+def one_or_more(text: str) -> int:
+    """Reads a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it must be 1 or more; got {text!r}.")
+    return int(text)
+
+
+def user_path(text: str) -> Path:
+    """Reads a path, in which `~` is the home folder."""
+    return Path(text).expanduser()
 
 
 def shard_of(text: str) -> tuple[int, int]:

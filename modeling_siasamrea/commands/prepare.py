@@ -1,12 +1,10 @@
 """`siasamrea prepare`: a copy of a folder of videos that decodes fast, with the same frames at the same times."""
 
 import argparse
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..preparation.small_copies import prepare_videos
-from .parser import parser_for, shard_of
+from .parser import add_work_arguments, one_or_more, parser_for, user_path
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, str]]:
@@ -29,23 +27,15 @@ def prepare_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     video is there whole or not at all. Videos that cannot be read are listed in `failures.jsonl` in the new folder.
     """
     parser = parser_for(prepare_arguments)
-    parser.add_argument("source", type=Path, help="folder of videos")
-    parser.add_argument("target", type=Path, help="folder for the copies")
-    parser.add_argument("--short_side", type=int, default=256, help="pixels; default: %(default)s")
-    parser.add_argument("--group", type=int, default=8, help="frames between key frames; default: %(default)s")
+    parser.add_argument("source", type=user_path, help="folder of videos")
+    parser.add_argument("target", type=user_path, help="folder for the copies")
+    parser.add_argument("--short_side", type=one_or_more, default=256, help="pixels; default: %(default)s")
+    parser.add_argument("--group", type=one_or_more, default=8, help="frames between key frames; default: %(default)s")
     parser.add_argument("--crf", type=int, default=20, help="H.264 quality, lower is better; default: %(default)s")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one per core")
-    parser.add_argument(
-        "--shard",
-        type=shard_of,
-        default=(1, 1),
-        metavar="i/n",
-        help="copy the i-th of n shares of the videos, on any machine; failures.jsonl is then failures-i-of-n.jsonl",
-    )
+    add_work_arguments(parser, "copy", "failures.jsonl is then failures-i-of-n.jsonl")
     given = parser.parse_args(argv)
-    if min(given.short_side, given.group, given.workers) < 1 or not 0 <= given.crf <= 51:
-        parser.error("--short_side, --group and --workers must be above 0, and --crf from 0 to 51.")
-    given.source, given.target = given.source.expanduser(), given.target.expanduser()
+    if not 0 <= given.crf <= 51:
+        parser.error(f"--crf must be from 0 to 51; got {given.crf}.")
     return given
 
 
