@@ -24,7 +24,6 @@ from transformers import AutoTokenizer, EvalPrediction, Trainer, TrainingArgumen
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForPreTraining, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands.arguments import JsonObject, read_arguments
 from modeling_siasamrea.commands.process import run_command
-from modeling_siasamrea.commands.run import make_output_folder
 from modeling_siasamrea.data.captions import Caption, CaptionDataset, PretrainingCollator, load_captions
 from modeling_siasamrea.data.questions import VideoQuestion
 from modeling_siasamrea.data.vocabulary import build_tokenizer
@@ -160,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     arguments, training = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING, format="%(message)s")
     set_seed(training.seed)
-    make_output_folder(training)
+    Path(training.output_dir).mkdir(parents=True, exist_ok=True)
     for wanted, name in ((training.do_train, "train"), (training.do_eval, "validation")):
         if wanted and getattr(arguments, f"{name}_file") is None:
             raise ValueError(f"There are no {name} captions: give --{name}_file.")

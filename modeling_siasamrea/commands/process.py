@@ -1,7 +1,6 @@
 """What a command does to its own process: exit codes, imports and memory."""
 
 import ctypes
-import errno
 import gc
 import importlib
 import os
@@ -19,8 +18,6 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h
 SET_BY_USERS = {"GLIBC_TUNABLES", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
 EXTRAS = {"peft": "siasamrea[peft]", "gradio": "siasamrea[demo]", "ray": "siasamrea[ray]"}
 OTHER_PACKAGES = ("wandb", "num2words", "torchcodec", "decord", "bitsandbytes", "tensorboard")
-NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-NOT_WRITTEN += (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 def keep_freed_memory(at_most: int = 2**30) -> None:
@@ -57,12 +54,12 @@ def explanation(error: Exception, script: str) -> str | None:
     raised_in = list(traceback.walk_tb(error.__traceback__))[-1][0].f_globals.get("__name__", "")
     if isinstance(error, ValueError) and raised_in.startswith(("modeling_siasamrea", script)):
         return str(error)
-    if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
-        name = error.filename2 or error.filename
+    from ..training.checkpoints import is_not_written  # here, because it is slow to import
+
+    if is_not_written(error):
+        name = getattr(error, "filename2", None) or getattr(error, "filename", None)
         what = "A file" if name is None else f"The file {name}"
-        return f"{what} cannot be written: {error.strerror}."
-    if "No space left on device" in str(error) or "PytorchStreamWriter" in str(error):
-        return "A file cannot be written: the disk is full or the file too large."
+        return f"{what} cannot be written: {getattr(error, 'strerror', None) or 'the disk is full'}."
     missing = [name for name in (*EXTRAS, *OTHER_PACKAGES) if name in str(error).lower().replace("`", " ").split()]
     missing = [error.name] if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS else missing
     if missing and isinstance(error, ImportError | RuntimeError):

@@ -44,22 +44,15 @@ def start_run(data: DataArguments, training: TrainingArguments) -> RunRows:
     Begins a run: logging, seed, output folder, and its rows.
 
     Raises:
-        `ValueError`: If the output folder cannot be made, or rows are missing or make no sense.
+        `OSError`: If the output folder cannot be made.
+        `ValueError`: If rows are missing or make no sense.
     """
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING, format="%(message)s")
     for package in ("httpx", "datasets", "evaluate", "fsspec", "matplotlib"):
         logging.getLogger(package).setLevel(logging.WARNING)
     set_seed(training.seed)
-    make_output_folder(training)
+    Path(training.output_dir).mkdir(parents=True, exist_ok=True)  # before anything is computed for it
     return load_rows(data, training)
-
-
-def make_output_folder(training: TrainingArguments) -> None:
-    """Makes the output folder before anything is computed for it; a `ValueError` says why it cannot be made."""
-    try:
-        Path(training.output_dir).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"The output folder {training.output_dir} cannot be made: {error.strerror}.") from None
 
 
 def run(
@@ -195,4 +188,4 @@ def choose_examples(rows: Rows, lines: Sequence[dict]) -> list[tuple[VideoQuesti
     return chosen[:EXAMPLES]
 
 
-__all__ = ["Report", "make_output_folder", "run", "start_run"]
+__all__ = ["Report", "run", "start_run"]

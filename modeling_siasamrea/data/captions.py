@@ -1,7 +1,7 @@
 """Pairs of pictures (or videos) and captions for pretraining: reads them, masks words and exchanges texts."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,58 +57,47 @@ def load_captions(source: str | Path, folder: str | Path | None = None, split: s
     Raises:
         `ValueError`: If there are no pairs, or a row has no picture or no caption; says which.
     """
-    folder = Path(folder or ".")
-    path = Path(source)
-    suffix = path.suffix.lower()
-    content = parse_json(read_text(path), str(path)) if suffix == ".json" else None
+    folder, path = Path(folder or "."), Path(source)
+    content = parse_json(read_text(path), str(path)) if path.suffix.lower() == ".json" else None
     if isinstance(content, dict) and "annotations" in content:
-        captions = _captions_of_coco(content, folder, str(path))
+        rows = _rows_of_coco(content, folder, str(path))
     elif isinstance(content, list) and content and isinstance(content[0], dict) and "regions" in content[0]:
-        captions = _captions_of_regions(content, folder, str(path))
-    elif suffix in SUFFIXES and suffix != ".parquet":
-        captions = []
-        for number, row in enumerate(read_table(source, split), start=1):
-            where = f"{source}, row {number}"
-            picture = text_cell(row.get("image"), "image", where) or text_cell(row.get("video"), "video", where)
-            if picture is None:
-                raise ValueError(f"{where}: a row needs an image or a video, and a caption.")
-            captions += [Caption(str(folder / picture), text, picture) for text in _texts(row.get("caption"), where)]
+        rows = _rows_of_regions(content, folder, str(path))
+    elif path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".parquet":
+        rows = _rows_of_table(source, folder, split)
     else:
-        captions = _captions_of_dataset(str(source), folder, split)
+        rows = _rows_of_dataset(str(source), folder, split)
+    captions = []
+    for where, picture, texts, picture_id in rows:
+        texts = text_cells(texts, "caption", where)
+        if picture is None or not texts:
+            raise ValueError(f"{where}: a row needs an image or a video, and a caption.")
+        captions += [Caption(picture, text, picture_id) for text in texts]
     if not captions:
         raise ValueError(f"{source} has no captions.")
     return captions
 
 
-def _texts(value: Any, where: str) -> list[str]:
-    """Reads the texts of a row: one, or a list of them."""
-    texts = text_cells(value, "caption", where)
-    if not texts:
-        raise ValueError(f"{where}: a row needs an image or a video, and a caption.")
-    return texts
+# Where a row is, for errors; its picture; a text or several; and the picture's id.
+Row = tuple[str, str | Callable[[], str | Image.Image] | None, Any, str | None]
 
 
-def _captions_of_coco(content: dict, folder: Path, name: str) -> list[Caption]:
-    """Reads the pairs of COCO's `captions_*.json`."""
+def _rows_of_coco(content: dict, folder: Path, name: str) -> Iterator[Row]:
+    """Yields the annotations of COCO's `captions_*.json`."""
     files: dict[Any, str] = {}
     for image in check_objects(content.get("images") or [], f"{name}, images"):
         if files.setdefault(image.get("id"), image.get("file_name")) != image.get("file_name"):
             raise ValueError(f"{name}: the image id {image.get('id')!r} must name one file; it names two.")
-    captions = []
     for number, row in enumerate(check_objects(content["annotations"] or [], f"{name}, annotations"), start=1):
         where, file = f"{name}, annotation {number}", files.get(row.get("image_id"))
         if file is None:
             raise ValueError(f"{where}: there is no image with the id {row.get('image_id')!r} and a file_name.")
-        captions += [
-            Caption(str(folder / file), text, str(row["image_id"])) for text in _texts(row.get("caption"), where)
-        ]
-    return captions
+        yield where, str(folder / file), row.get("caption"), str(row["image_id"])
 
 
-def _captions_of_regions(content: list, folder: Path, name: str) -> list[Caption]:
-    """Reads the pairs of Visual Genome's `region_descriptions.json`."""
+def _rows_of_regions(content: list, folder: Path, name: str) -> Iterator[Row]:
+    """Yields the regions of Visual Genome's `region_descriptions.json`."""
     files = FolderFiles(folder, (".jpg",))
-    captions = []
     for number, image in enumerate(check_objects(content, name), start=1):
         picture_id = text_cell(image.get("id"), "id", f"{name}, image {number}")
         picture = files.find(str(picture_id)) or str(folder / f"{picture_id}.jpg")
@@ -116,21 +105,25 @@ def _captions_of_regions(content: list, folder: Path, name: str) -> list[Caption
             where = f"{name}, image {number}, region {place}"
             if picture_id is None or not isinstance(region, Mapping):
                 raise ValueError(f"{where}: an image has an id, and a region is an object with a phrase.")
-            captions += [Caption(picture, text, picture_id) for text in _texts(region.get("phrase"), where)]
-    return captions
+            yield where, picture, region.get("phrase"), picture_id
 
 
-def _captions_of_dataset(name: str, folder: Path, split: str) -> list[Caption]:
-    """Reads the pairs of a data set that `datasets` knows; its pictures are read when they are needed."""
+def _rows_of_table(source: str | Path, folder: Path, split: str) -> Iterator[Row]:
+    """Yields the rows of a file with the columns `image` or `video`, and `caption`."""
+    for number, row in enumerate(read_table(source, split), start=1):
+        where = f"{source}, row {number}"
+        picture = text_cell(row.get("image"), "image", where) or text_cell(row.get("video"), "video", where)
+        yield where, picture and str(folder / picture), row.get("caption"), picture
+
+
+def _rows_of_dataset(name: str, folder: Path, split: str) -> Iterator[Row]:
+    """Yields the rows of a data set that `datasets` knows; its pictures are read when they are needed."""
     dataset = load_dataset(name, split)
     column = next((column for column in ("image", "video") if column in dataset.column_names), None)
     if column is None or "caption" not in dataset.column_names:
         raise ValueError(f"{name} needs the columns image or video, and caption; it has {dataset.column_names}.")
-    captions = []
     for row, texts in enumerate(dataset["caption"]):
-        picture = partial(_picture_of_dataset, dataset, row, column, folder)
-        captions += [Caption(picture, text, str(row)) for text in _texts(texts, f"{name}, row {row + 1}")]
-    return captions
+        yield f"{name}, row {row + 1}", partial(_picture_of_dataset, dataset, row, column, folder), texts, str(row)
 
 
 def _picture_of_dataset(dataset: Any, row: int, column: str, folder: Path) -> str | dict | Image.Image:

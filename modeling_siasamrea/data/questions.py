@@ -31,16 +31,6 @@ COLUMNS = (
     *("video", "question", "answer", "candidates", "task", "start", "end", "evidence"),
     *("question_type", "question_id", "as_published", "count_range"),
 )
-# A column that only a benchmark's own file has: the names of [`load_benchmark`] that read such files.
-PUBLISHED = {
-    "gif_name": "tgif_action, tgif_transition, tgif_frameqa or tgif_count",
-    "vid_name": "how2qa",
-    "video_name": "activitynet_qa",
-    "videoID": "video_mme",
-    "a0": "nextqa_mc, nextgqa or intentqa",
-    "correct_choice": "longvideobench",
-    "video_id": "msvd_qa or msrvtt_qa",
-}
 LARGEST_COUNT = 1_000_000  # its square is far from the end of float32
 NUMPY = (np.generic, np.ndarray)
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"  # characters that show nothing, beside white space
@@ -299,12 +289,8 @@ def _check_columns(columns: Collection[str], required: Iterable[str], where: str
     if {"prediction", "question_id", "task"} <= set(columns):
         raise ValueError(f"{where}: this is a predictions file; give the rows that were answered instead.")
     missing = [name for name in required if name not in columns]
-    published = next((benchmark for column, benchmark in PUBLISHED.items() if column in columns), None)
-    if published and (missing or ("a0" in columns and "candidates" not in columns)):
-        raise ValueError(
-            f"{where}: the columns {', '.join(map(str, columns))} are a benchmark's own; read it as a benchmark "
-            f"(--benchmarks), such as {published}."
-        )
+    if "a0" in columns and "candidates" not in columns:
+        raise ValueError(f"{where}: the columns a0, a1, ... are a benchmark's own; read it by --benchmarks.")
     absent = [name for name in COLUMNS if name not in columns]
     for name in columns:
         likeness = str(name).strip().lower().replace(" ", "_").replace("-", "_")
@@ -312,7 +298,10 @@ def _check_columns(columns: Collection[str], required: Iterable[str], where: str
         if nearest:
             raise ValueError(f"{where}: there is a column {name!r} but none named {nearest[0]!r}; rename it.")
     if missing:
-        raise ValueError(f"{where}: the column {missing[0]} is missing; there are {', '.join(map(str, columns))}.")
+        raise ValueError(
+            f"{where}: the column {missing[0]} is missing; there are {', '.join(map(str, columns))}. The files of "
+            "benchmarks are read by --benchmarks."
+        )
 
 
 def _video_question(

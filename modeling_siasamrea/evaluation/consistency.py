@@ -248,24 +248,36 @@ def consistency_scores(
     Raises:
         `ValueError`: If the lists are not of the same questions, or the numbers of starts differ.
     """
-    columns = {"predictions": predictions, "references": references, "videos": videos}
-    columns |= {name: column for name, column in (("scores", scores), ("shuffled", shuffled)) if column is not None}
-    lengths = {name: len(column) for name, column in columns.items()}
+    given = {"predictions": predictions, "references": references, "videos": videos}
+    given |= {name: column for name, column in (("scores", scores), ("shuffled", shuffled)) if column is not None}
+    lengths = {name: len(column) for name, column in given.items()}
     starts = sorted({len(of_starts) for of_starts in (*predictions, *(scores or []))})
     if len(set(lengths.values())) != 1 or len(starts) != 1 or starts[0] < 1:
         raise ValueError(
             "The lists must be of the same questions, each with as many answers and scores as the others; got "
             f"{lengths}, with {starts} answers or scores per question."
         )
-    of_questions = []
-    for row, (answers, reference) in enumerate(zip(predictions, references)):
-        of_question = question_consistency(answers, partial(eq, reference), None if scores is None else scores[row])
-        if shuffled is not None:
-            of_question |= question_shuffled(answers[0], shuffled[row], partial(eq, reference))
-        of_questions.append(of_question)
-    of_first = [None] * len(of_questions) if scores is None else [of_starts[0] for of_starts in scores]
+    scores = [[None] * len(of_starts) for of_starts in predictions] if scores is None else scores
+    of_questions = _of_questions(predictions, [partial(eq, reference) for reference in references], scores, shuffled)
     correct = [of_question["accuracy"] for of_question in of_questions]
-    return mean_scores(of_questions, videos) | calibration_scores(correct, of_first)
+    return mean_scores(of_questions, videos) | calibration_scores(correct, [of_starts[0] for of_starts in scores])
+
+
+def _of_questions(
+    predictions: Sequence[Sequence[Answer | None]],
+    rights: Sequence[Callable[[Answer | None], float] | None],
+    scores: Sequence[Sequence[float | None]],
+    shuffled: Sequence[Answer | None] | None = None,
+    one_start: Sequence[bool] | None = None,
+) -> list[dict[str, float]]:
+    """The values of [`question_consistency`] and [`question_shuffled`] of each question."""
+    of_questions = []
+    for row, (answers, is_right) in enumerate(zip(predictions, rights)):
+        single = one_start is not None and one_start[row]
+        of_questions.append(question_consistency(answers, is_right, scores[row], single))
+        if shuffled is not None:
+            of_questions[-1] |= question_shuffled(answers[0], shuffled[row], is_right)
+    return of_questions
 
 
 def video_clusters(questions: Sequence[VideoQuestion]) -> list[Hashable]:
@@ -306,15 +318,11 @@ def score_consistency(
         is_count = question.task == "count" and answer is not None
         return round_count(answer, question.count_range) if is_count else answer
 
-    of_questions = []
-    for row, question in enumerate(questions):
-        answers = [rounded(question, answer) for answer in predictions[row]]
-        is_right = None if question.answer is None else partial(is_correct, question)
-        single = one_start is not None and one_start[row]
-        of_question = question_consistency(answers, is_right, scores[row], single)
-        if shuffled is not None:
-            of_question |= question_shuffled(answers[0], rounded(question, shuffled[row]), is_right)
-        of_questions.append(of_question)
+    rights = [None if question.answer is None else partial(is_correct, question) for question in questions]
+    whole = [[rounded(question, answer) for answer in answers] for question, answers in zip(questions, predictions)]
+    if shuffled is not None:
+        shuffled = list(map(rounded, questions, shuffled))
+    of_questions = _of_questions(whole, rights, scores, shuffled, one_start)
     tasks, videos = [question.task for question in questions], video_clusters(questions)
     means = mean_scores(of_questions, videos, tasks)
     if one_start is not None and any(one_start):

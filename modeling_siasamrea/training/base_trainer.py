@@ -1,7 +1,6 @@
 """What the Trainers of both kinds of model share: data, shares of the optimizer step, checkpoints and evaluation."""
 
 import math
-from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -111,10 +110,8 @@ class VideoQuestionTrainer(Trainer):
         self._truncated = 0
         self._resumed_step = 0
         self._loss_sum = torch.zeros((), device=args.device)  # of this process, since the run began or was resumed
-        self._loss_before = (
-            0.0,
-            0,
-        )  # sum over all processes and steps, up to the checkpoint that the run resumes from
+        # Sum over all processes and steps, and the steps, up to the checkpoint that the run resumes from.
+        self._loss_before = (0.0, 0)
         self.add_callback(_Run(self))
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -132,20 +129,16 @@ class VideoQuestionTrainer(Trainer):
 
     # What the Trainer of each kind of model says
 
-    @abstractmethod
     def method_of(self, model: nn.Module, processor: Any) -> Any:
         """Returns the configuration that holds the fields of siamese reasoning; it is saved with each checkpoint."""
 
-    @abstractmethod
     def make_collator(self, model: nn.Module, processor: Any, args: VideoQuestionTrainingArguments) -> Any:
         """Returns the collator that makes batches of the data sets' items."""
 
-    @abstractmethod
     def answer(self, model: nn.Module, inputs: dict[str, Any]) -> None:
         """Notes the model's answers to the questions of an evaluation batch in `self.answers`."""
 
     @staticmethod
-    @abstractmethod
     def count_rows(batch: dict[str, Any]) -> torch.Tensor:
         """Counts the rows of a training batch whose answer is known, and all its rows: `(2,)`."""
 

@@ -23,6 +23,7 @@ logger = logging.get_logger(__name__)
 STATE_NAME = "trainer_state.json"  # of a checkpoint; the Trainer writes it last
 LOCK_NAME = "_run.lock"  # of the output folder; what begins with _ is not pushed to the hub
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+NOT_WRITTEN += (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 class OutputFolderError(ValueError):
@@ -57,7 +58,7 @@ def run_in_folder(folder: str | Path, is_main_process: bool) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        if not _is_not_written(error):
+        if not is_not_written(error):
             raise
         raise OutputFolderError(
             f"The run cannot write into {folder} ({' '.join(str(error).split())[:200]}). Its last whole checkpoint is "
@@ -67,7 +68,7 @@ def run_in_folder(folder: str | Path, is_main_process: bool) -> Iterator[None]:
         lock.release()
 
 
-def _is_not_written(error: Exception) -> bool:
+def is_not_written(error: Exception) -> bool:
     """Whether an error says that a file could not be written; safetensors and torch have their own for a full disk."""
     if isinstance(error, OSError):
         return error.errno in NOT_WRITTEN
@@ -193,6 +194,7 @@ __all__ = [
     "checkpoint_to_resume",
     "checkpoints_of",
     "find_best_checkpoint",
+    "is_not_written",
     "is_whole",
     "last_whole_checkpoint",
     "load_weights",
