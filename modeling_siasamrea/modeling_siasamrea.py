@@ -432,14 +432,20 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         pretrained_model_name_or_path: str | os.PathLike | None,
         *args,
         adapter_kwargs: dict | None = None,
+        base_model: str | None = None,
         **kwargs,
     ) -> "SiaSamReaForVideoQuestionAnswering":
-        """Loads a checkpoint; or a LoRA adapter, merged into the base model that it names, see [`load_adapter`]."""
+        """
+        Loads a checkpoint; or a LoRA adapter, merged into `base_model` or the model that it names, see
+        [`load_adapter`].
+        """
         adapter = adapter_source(pretrained_model_name_or_path, adapter_kwargs)
+        if adapter is None and base_model is not None:
+            raise ValueError(f"{pretrained_model_name_or_path} is no adapter, so {base_model} is not its base model.")
         if adapter is None:
             kwargs["adapter_kwargs"] = adapter_kwargs
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = load_adapter(cls, adapter, *args, **kwargs)
+        model = load_adapter(cls, adapter, *args, base_model=base_model, **kwargs)
         check_weights(model, adapter)
         model = model.merge_and_unload()
         model.name_or_path = adapter  # what an adapter over this model has to name

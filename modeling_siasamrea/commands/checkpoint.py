@@ -7,7 +7,6 @@ from transformers import Pipeline, PreTrainedModel, pipeline
 from ..conversion.for_cpus import speed_up_on_cpu
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from ..processors.processing_siasamrea import SiaSamReaProcessor
-from ..training.lora import load_lora
 from ..training.start import explained, refuse_missing_folder
 from ..video_language.loading import is_video_language_model, load_video_language_model
 from ..video_language.processing import VideoLanguageProcessor
@@ -46,9 +45,7 @@ def load_model(
             return load_video_language_model(checkpoint, base_model=base_model, settings_file=settings)
         if settings is not None:
             raise ValueError("--settings is for video-language models; a SiaSamRea checkpoint has its own.")
-        if base_model is not None:
-            return load_lora(checkpoint, base_model).merge_and_unload(), SiaSamReaProcessor.from_pretrained(checkpoint)
-        model = SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint)
+        model = SiaSamReaForVideoQuestionAnswering.from_pretrained(checkpoint, base_model=base_model)
         return model, SiaSamReaProcessor.from_pretrained(checkpoint)
 
 

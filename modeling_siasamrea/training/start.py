@@ -153,8 +153,6 @@ def load_model(
         with explained(f"The weights of {name_or_path} cannot be loaded"):
             model = SiaSamReaForVideoQuestionAnswering.from_pretrained(name_or_path, base_model=base_model)
         return model, processor
-    if base_model is not None:
-        raise ValueError(f"{name_or_path} is no adapter, so {base_model} cannot be its --base_model.")
 
     new_vocabulary = new_vocabulary or "open_ended" not in old.tasks
     fields = count_fields(rows) | dict(config or {})
@@ -180,7 +178,10 @@ def load_model(
         )
     with explained(f"The weights of {name_or_path} cannot be loaded"):
         model = SiaSamReaForVideoQuestionAnswering.from_pretrained(
-            name_or_path, config=new, ignore_mismatched_sizes=new_vocabulary or new_clips
+            name_or_path,
+            config=new,
+            base_model=base_model,
+            ignore_mismatched_sizes=new_vocabulary or new_clips,
         )
     if "count" in new_heads:
         start_counts_at_mean(model, rows)
