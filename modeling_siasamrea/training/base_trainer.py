@@ -44,6 +44,7 @@ from .sharding import (
     name_as_before_sharding,
     shard_on_cpu,
     start_missing_states,
+    uses_fsdp,
     whole_weights,
 )
 
@@ -119,10 +120,8 @@ class VideoQuestionTrainer(Trainer):
         super().create_accelerator_and_postprocess()
         if self.accelerator.num_processes > 1:
             leave_process_group_at_exit()
-        if self.args.fsdp_plugin_args is None:
-            return
-        if self.accelerator.distributed_type == DistributedType.MULTI_CPU:
-            shard_on_cpu(self.accelerator, FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args))
+        if uses_fsdp(self.args) and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
+            shard_on_cpu(self.accelerator, FullyShardedDataParallelPlugin(**(self.args.fsdp_plugin_args or {})))
             self.is_fsdp_enabled = True
         if self.is_fsdp_enabled:
             choose_sharded_layers(self.accelerator.state.fsdp_plugin, self.model)

@@ -16,6 +16,7 @@ from ..evaluation.answers import Noted, digest_frames
 from ..siamese_reasoning import average_affinity
 from ..training.arguments import VideoQuestionTrainingArguments
 from ..training.base_trainer import VideoQuestionTrainer
+from ..training.sharding import uses_fsdp
 from .data import VideoLanguageDataCollator, in_precision
 from .generation import ROWS_AT_A_TIME, answer_questions, normalize_answer, parse_count
 from .modeling import AnswerReasoningOutput, reason_over_clips
@@ -87,7 +88,7 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
     ) -> VideoLanguageDataCollator:
         """Returns the collator that writes the prompts."""
         # With FSDP all processes must run the model equally often; gradient checkpointing keeps no cache.
-        return VideoLanguageDataCollator(processor, share=not (args.fsdp or args.gradient_checkpointing))
+        return VideoLanguageDataCollator(processor, share=not (uses_fsdp(args) or args.gradient_checkpointing))
 
     def check_dataset(self, dataset: VideoQuestionDataset) -> None:
         """Raises a `ValueError` if a question cannot be put to the model."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from other_processes import lives, wait_for
 
-from modeling_siasamrea.data.workers import LoaderWorkerError
+from modeling_siasamrea.data import workers
+from modeling_siasamrea.data.workers import LoaderWorkerError, naming_dead_workers
 from modeling_siasamrea.processors import video_processing_siasamrea
 
 
@@ -38,6 +39,35 @@ def test_the_video_of_a_worker_that_dies_is_named(make_trainer, deadly_v1, small
     sentence = str(raised.value)
     assert f"died with {small_data / 'v1.mp4'} in hand" in sentence
     assert "`siasamrea check`" in sentence and "--skip_list" in sentence and "--dataloader_num_workers" in sentence
+
+
+def test_little_shared_memory_is_said_before_workers_start_and_a_full_one_ends_the_run(
+    make_trainer, monkeypatch, caplog
+):
+    monkeypatch.setattr(workers, "LITTLE_SHARED_MEMORY", 2**60)
+    trainer = make_trainer(max_steps=1, **WORKERS)
+    trainer.get_train_dataloader()
+    assert "/dev/shm has" in caplog.text and "--shm-size" in caplog.text
+
+    def full(value):
+        raise RuntimeError("unable to write to file </torch_1>: No space left on device (28); /dev/shm")
+
+    monkeypatch.setattr(workers, "_share", full)
+    with pytest.raises(LoaderWorkerError, match="/dev/shm.* is full"):
+        trainer.train()
+
+
+def test_the_scratch_folder_of_a_killed_run_is_removed_at_the_next_start(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    killed, running = (tmp_path / f"{workers.PREFIX}{process}-x" for process in (ended.pid, os.getppid()))
+    for folder in (killed, running):
+        folder.mkdir()
+        (folder / "1").write_text("v.mp4")
+    with naming_dead_workers(make_trainer().train_dataset):
+        assert not killed.exists() and running.exists()
+    assert [folder.name for folder in tmp_path.glob(f"{workers.PREFIX}*")] == [running.name]
 
 
 SLEEPER = """
@@ -85,3 +115,30 @@ def test_no_worker_outlives_a_killed_run(make_trainer, tmp_path, small_data, lau
         run.send_signal(kill)
         run.wait(60)
     assert wait_for(lambda: not any(map(lives, workers)), 10)
+
+
+WAITING = """
+import os, sys, time
+from modeling_siasamrea import SiaSamReaTrainingArguments
+
+SiaSamReaTrainingArguments(output_dir=sys.argv[1], use_cpu=True)
+open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+@pytest.mark.end_to_end
+def test_a_launcher_that_is_killed_before_training_leaves_no_process_that_waits(tmp_path):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    run = subprocess.Popen([*command, str(tmp_path / "waiting.py"), str(tmp_path / "out")], stderr=subprocess.DEVNULL)
+    try:
+        assert wait_for(lambda: len(list((tmp_path / "out").iterdir())) == 2, 120)
+        ranks = [int(note.name) for note in (tmp_path / "out").iterdir()]
+        assert all(map(lives, ranks))
+    finally:
+        run.kill()
+        run.wait(60)
+    assert wait_for(lambda: not any(map(lives, ranks)), 10)
