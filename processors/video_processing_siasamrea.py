@@ -230,7 +230,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         spans = [_for_each(name, kwargs[name], len(videos)) for name in ("start", "end", "seed")]
         sampled = [self._clips(video, *span, kwargs) for video, *span in zip(videos, *spans)]
         clips = [clip for clip, _ in sampled]
-        batch = _stack(clips)  # (videos, clips, frames, 3, height, width)
+        batch = stack_padded(clips)  # (videos, clips, frames, 3, height, width)
         mask = torch.tensor([[int(frame < clip.shape[1]) for frame in range(batch.shape[2])] for clip in clips])
         if kwargs["do_rescale"] or kwargs["do_normalize"]:
             batch = self.normalize_frames(batch, **kwargs)
@@ -495,15 +495,14 @@ def _scale(
     return scaled
 
 
-def _stack(clips: list[torch.Tensor]) -> torch.Tensor:
-    """Stacks videos' clips `(clips, frames, 3, height, width)`, with zeros after, below and to the right."""
-    if len(clips) == 1:
-        return clips[0][None]
-    batch = clips[0].new_zeros(len(clips), *(max(sides) for sides in zip(*[clip.shape for clip in clips])))
-    for place, clip in zip(batch, clips):
-        _, frames, _, height, width = clip.shape
-        place[:, :frames, :, :height, :width] = clip
-    return batch
+def stack_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Stacks tensors of different sizes: zeros are added at the end of each dimension that is short."""
+    if len(tensors) == 1:
+        return tensors[0][None]
+    stacked = tensors[0].new_zeros(len(tensors), *map(max, zip(*(tensor.shape for tensor in tensors))))
+    for place, tensor in zip(stacked, tensors):
+        place[tuple(slice(size) for size in tensor.shape)] = tensor
+    return stacked
 
 
-__all__ = ["SampledClips", "SiaSamReaVideoProcessor"]
+__all__ = ["SampledClips", "SiaSamReaVideoProcessor", "stack_padded"]

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Sampler
 
 from ..processors.processing_siasamrea import SiaSamReaProcessor
+from ..processors.video_processing_siasamrea import stack_padded
 from .dataset import VideoQuestionDataset, VideoRequest
 from .questions import VideoQuestion
 
@@ -242,13 +243,4 @@ def _clips(items: list[dict]) -> dict[str, torch.Tensor | list]:
     return {"pixel_values_videos": stack_padded([item["pixel_values_videos"] for item in items])}
 
 
-def stack_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Stacks tensors of different sizes: zeros are added at the end of each dimension that is short."""
-    shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors))]
-    stacked = tensors[0].new_zeros((len(tensors), *shape))
-    for place, tensor in zip(stacked, tensors):
-        place[tuple(slice(size) for size in tensor.shape)] = tensor
-    return stacked
-
-
-__all__ = ["EvaluationBatchSampler", "SiaSamReaDataCollator", "TrainingBatchSampler", "stack_padded"]
+__all__ = ["EvaluationBatchSampler", "SiaSamReaDataCollator", "TrainingBatchSampler"]

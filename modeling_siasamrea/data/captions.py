@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import DataCollatorForLanguageModeling
 from transformers.utils import logging
 
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..processors.video_decoding import VIDEO_SUFFIXES, VideoDecodingError
+from ..processors.video_processing_siasamrea import stack_padded
 from .folder_files import FolderFiles
 from .questions import text_cell, text_cells
 from .tables import SUFFIXES, check_objects, load_dataset, parse_json, read_table, read_text
@@ -219,10 +219,9 @@ class PretrainingCollator:
         matching_labels = torch.tensor(matches)
         # A text about another picture says nothing about this one's words (ClipBERT).
         batch["labels"] = batch["labels"].masked_fill(matching_labels[:, None] == 0, -100)
-        # Frames come first, so clips of different lengths are padded with empty frames.
-        frames = pad_sequence([item["pixel_values_videos"][0] for item in items], batch_first=True)
-        batch["pixel_values_videos"] = frames[:, None]  # (videos, 1 clip, frames, 3, height, width)
-        batch["frame_mask"] = pad_sequence([item["frame_mask"] for item in items], batch_first=True)
+        # (videos, 1 clip, frames, 3, height, width)
+        batch["pixel_values_videos"] = stack_padded([item["pixel_values_videos"] for item in items])
+        batch["frame_mask"] = stack_padded([item["frame_mask"] for item in items])
         return batch | {"matching_labels": matching_labels}
 
     def _mismatch(self, items: list[dict[str, Any]]) -> tuple[list[str], list[int]]:

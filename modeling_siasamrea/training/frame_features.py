@@ -11,11 +11,10 @@ import transformers
 from accelerate import Accelerator
 from torch import nn
 
-from ..data.batches import stack_padded
 from ..data.dataset import VideoQuestionDataset
 from ..data.frame_features import VERSION, ClipFrames, FrameFeatureReader, FrameFeatureStore, _digest, _settings
 from ..image_encoder_siasamrea import SiaSamReaImageEncoder
-from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor, stack_padded
 from .arguments import SiaSamReaTrainingArguments
 from .sharding import uses_fsdp
 
