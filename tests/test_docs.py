@@ -13,11 +13,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from clipbert_weights import OPEN_ENDED, official_state
 from official_files import OFFICIAL
 from other_processes import transformers_server
@@ -32,7 +34,8 @@ pytestmark = pytest.mark.end_to_end
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a reader meets them.
 PAGES = ("README.md", "examples/own_data.md", "examples/video_language_models.md", "examples/README.md")
-PAGES += tuple(f"examples/{name}.md" for name in ("speed", "troubleshooting", "glossary", "api", "configs/README"))
+PAGES += tuple(f"examples/{name}.md" for name in ("speed", "several_machines", "troubleshooting", "glossary", "api"))
+PAGES += ("examples/configs/README.md",)
 PAGES += ("examples/research/ablation/README.md", "model_cards/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 VIDEO_LANGUAGE_MODELS = {"qwen3_vl": "Qwen/Qwen3-VL-2B-Instruct", "smolvlm": "HuggingFaceTB/SmolVLM2-2.2B-Instruct"}
 # Commands that set a machine up, among them those that this test runs under.
@@ -166,6 +169,13 @@ def run(words: list[str], example: Callable, server: dict[str, Any]) -> None:
     if words[:2] == ["transformers", "serve"]:
         pytest.importorskip("openai", reason="`transformers serve` needs transformers[serving]")
         server["port"] = server["stack"].enter_context(transformers_server(words[2], Path("server.log")))
+        return
+    if words[0] == "accelerate" or "--nnodes" in words:  # of several machines: all is read, nothing is started
+        if "--config_file" in words:
+            load_config_from_file(words[words.index("--config_file") + 1])
+        place = next(place for place, word in enumerate(words) if word in COMMAND_OF_SCRIPT)
+        module = f"modeling_siasamrea.commands.{COMMAND_OF_SCRIPT[words[place]].replace('-', '_')}"
+        assert import_module(module).parse_arguments(words[place + 1 :])
         return
     if words[:2] == ["torchrun", "--nproc_per_node"]:
         words = ["python", *words[3:]]

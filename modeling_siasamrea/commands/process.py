@@ -17,7 +17,7 @@ from .printing import one_line
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h
 SET_BY_USERS = {"GLIBC_TUNABLES", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
 EXTRAS = {"peft": "siasamrea[peft]", "gradio": "siasamrea[demo]", "ray": "siasamrea[ray]"}
-OTHER_PACKAGES = ("wandb", "num2words", "torchcodec", "decord", "bitsandbytes", "tensorboard")
+OTHER_PACKAGES = ("wandb", "deepspeed", "num2words", "torchcodec", "decord", "bitsandbytes", "tensorboard")
 
 
 def keep_freed_memory(at_most: int = 2**30) -> None:

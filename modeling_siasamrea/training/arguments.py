@@ -58,6 +58,7 @@ class VideoQuestionTrainingArguments(TrainingArguments):
             end_with_launcher()  # now: what follows waits for the other processes
         self.check()
         super().__post_init__()
+        refuse_zero_3(self)
 
     def check(self) -> None:
         """Raises a `ValueError` if a number is not finite or outside its range; the Trainer asks once more."""
@@ -133,6 +134,15 @@ class SiaSamReaTrainingArguments(VideoQuestionTrainingArguments):
     image_encoder_learning_rate: float | None = None
     max_text_length: int | None = None
     frame_features_dir: str | None = None
+
+
+def refuse_zero_3(args: TrainingArguments) -> None:
+    """Raises a `ValueError` for DeepSpeed's ZeRO-3, with which processes would wait for each other for ever."""
+    if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
+        raise ValueError(
+            "deepspeed must be ZeRO-1 or ZeRO-2; got ZeRO-3, whose processes gather each weight together, while they "
+            "answer different numbers of questions. FSDP2 (--fsdp) shards the weights too."
+        )
 
 
 def refuse_what_is_not_used(

@@ -1,8 +1,11 @@
 """Training arguments and arguments of the trainer that mean nothing are refused."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from modeling_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
+from modeling_siasamrea.training.arguments import refuse_zero_3
 
 
 NAN, INF = float("nan"), float("inf")
@@ -82,3 +85,10 @@ def test_other_training_arguments_are_refused(make_trainer, tmp_path):
 def test_arguments_without_an_effect_are_refused(make_trainer, given):
     with pytest.raises(ValueError, match=next(iter(given))):
         make_trainer(**given)
+
+
+def test_zero_3_is_refused():
+    for stage in (1, 2):
+        refuse_zero_3(SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage)))
+    with pytest.raises(ValueError, match="deepspeed .*got ZeRO-3"):
+        refuse_zero_3(SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3)))
