@@ -33,7 +33,7 @@ class FiniteSteps:
         self.accelerator = accelerator
         # Rows, loss and, for each row, whether its scores and label are finite; for each batch of the step.
         self.batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        self.norm: Any = None  # of the step's gradient; DeepSpeed may have none
+        self.norm: Any = None  # of the step's gradient, where the accelerator computes it
         self._clip = accelerator.clip_grad_norm_
         accelerator.clip_grad_norm_ = self._clip_and_note
 
@@ -57,11 +57,12 @@ class FiniteSteps:
         Raises:
             [`NonFiniteError`]: In all processes, if a number of one of them is not finite.
         """
-        batches, self.batches = self.batches, []
+        batches, norm = self.batches, self.norm
+        self.batches, self.norm = [], None
         if not batches:
             return
         bad = torch.stack([~(torch.isfinite(loss) & finite.all()) for _, loss, finite in batches]).any()
-        norm = 0.0 if self.norm is None or self.accelerator.scaler is not None else float(self.norm)
+        norm = 0.0 if norm is None or self.accelerator.scaler is not None else float(norm)
         bad |= not math.isfinite(norm)
         if not self.accelerator.reduce(bad.float(), reduction="sum").item():
             return
