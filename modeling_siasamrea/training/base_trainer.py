@@ -44,7 +44,6 @@ from .sharding import (
     name_as_before_sharding,
     shard_on_cpu,
     start_missing_states,
-    uses_fsdp,
     whole_weights,
 )
 
@@ -120,8 +119,9 @@ class VideoQuestionTrainer(Trainer):
         super().create_accelerator_and_postprocess()
         if self.accelerator.num_processes > 1:
             leave_process_group_at_exit()
-        if uses_fsdp(self.args) and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
-            shard_on_cpu(self.accelerator, FullyShardedDataParallelPlugin(**(self.args.fsdp_plugin_args or {})))
+        given = self.args.fsdp_plugin_args
+        if given is not None and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
+            shard_on_cpu(self.accelerator, FullyShardedDataParallelPlugin(**given))
             self.is_fsdp_enabled = True
         if self.is_fsdp_enabled:
             choose_sharded_layers(self.accelerator.state.fsdp_plugin, self.model)
@@ -217,6 +217,11 @@ class VideoQuestionTrainer(Trainer):
             [`OutputFolderError`]: If the output folder cannot be written, or another run is writing into it.
         """
         checkpoint = checkpoint_to_resume(self.args.output_dir, resume_from_checkpoint)
+        if checkpoint and (Path(checkpoint) / f"optimizer.{'pt' if self.is_fsdp_enabled else 'bin'}").is_file():
+            saved = "without" if self.is_fsdp_enabled else "with"
+            raise ValueError(
+                f"The checkpoint {checkpoint} was saved {saved} FSDP, and its run must resume {saved} it."
+            )
         state = TrainerState.load_from_json(str(Path(checkpoint) / STATE_NAME)) if checkpoint else TrainerState()
         self._resumed_step = state.global_step
         before = state.stateful_callbacks.get(LOSS_OF_RUN, {}).get("attributes", {})

@@ -16,7 +16,6 @@ from ..data.frame_features import VERSION, ClipFrames, FrameFeatureReader, Frame
 from ..image_encoder_siasamrea import SiaSamReaImageEncoder
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor, stack_padded
 from .arguments import SiaSamReaTrainingArguments
-from .sharding import uses_fsdp
 
 
 class FrameFeatures:
@@ -110,7 +109,7 @@ class FrameFeatures:
 
 def check_frame_features(image_encoder: SiaSamReaImageEncoder, args: SiaSamReaTrainingArguments) -> None:
     """Raises a `ValueError` if a frame's features may change in training, or a process lacks a part of the encoder."""
-    if uses_fsdp(args) or args.deepspeed_plugin is not None:
+    if args.fsdp_plugin_args is not None or args.deepspeed:
         raise ValueError(
             "frame_features_dir needs the whole image encoder in each process: leave out fsdp or deepspeed."
         )

@@ -7,15 +7,9 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
-from transformers import TrainingArguments
-
-
-def uses_fsdp(args: TrainingArguments) -> bool:
-    """Whether FSDP is to shard the model: by `--fsdp`, or by the configuration of `accelerate launch`."""
-    return args.fsdp_plugin_args is not None or parse_flag_from_env("ACCELERATE_USE_FSDP")
 
 
 def shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:
@@ -102,6 +96,5 @@ __all__ = [
     "name_as_before_sharding",
     "shard_on_cpu",
     "start_missing_states",
-    "uses_fsdp",
     "whole_weights",
 ]

@@ -16,7 +16,6 @@ from ..evaluation.answers import Noted, digest_frames
 from ..siamese_reasoning import average_affinity
 from ..training.arguments import VideoQuestionTrainingArguments
 from ..training.base_trainer import VideoQuestionTrainer
-from ..training.sharding import uses_fsdp
 from .data import VideoLanguageDataCollator, in_precision
 from .generation import ROWS_AT_A_TIME, answer_questions, normalize_answer, parse_count
 from .modeling import AnswerReasoningOutput, reason_over_clips
@@ -73,6 +72,8 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
 
     def __init__(self, model: PreTrainedModel | nn.Module, args: VideoLanguageTrainingArguments, **kwargs):
         super().__init__(model, args, **kwargs)
+        # With FSDP all processes must run the model equally often; gradient checkpointing keeps no cache.
+        self.data_collator.share = not (self.is_fsdp_enabled or args.gradient_checkpointing)
         if self.is_fsdp_enabled and self.method.frames_per_clip == "adaptive":
             raise ValueError(
                 "With FSDP all processes must run the model equally often, and adaptive clips are run by their number "
@@ -87,8 +88,7 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         self, model: nn.Module, processor: VideoLanguageProcessor, args: VideoLanguageTrainingArguments
     ) -> VideoLanguageDataCollator:
         """Returns the collator that writes the prompts."""
-        # With FSDP all processes must run the model equally often; gradient checkpointing keeps no cache.
-        return VideoLanguageDataCollator(processor, share=not (uses_fsdp(args) or args.gradient_checkpointing))
+        return VideoLanguageDataCollator(processor)
 
     def check_dataset(self, dataset: VideoQuestionDataset) -> None:
         """Raises a `ValueError` if a question cannot be put to the model."""

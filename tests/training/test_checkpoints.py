@@ -135,6 +135,12 @@ def test_nothing_whole_to_resume_from(make_trainer, trained):
         make_trainer().train(resume_from_checkpoint=str(trained / "checkpoint-9"))
 
 
+def test_a_checkpoint_of_fsdp_is_not_resumed_without_it(make_trainer, trained):
+    (trained / "checkpoint-4" / "optimizer.pt").rename(trained / "checkpoint-4" / "optimizer.bin")
+    with pytest.raises(ValueError, match="checkpoint-4 was saved with FSDP"):
+        make_trainer(max_steps=5).train(resume_from_checkpoint=True)
+
+
 def test_a_checkpoint_of_the_model_alone_is_whole(make_trainer):
     trainer = make_trainer(max_steps=2, save_only_model=True, **SAVING)
     trainer.train()
