@@ -33,6 +33,7 @@ from .checkpoints import (
     is_whole,
     load_weights,
     order_by_step,
+    refuse_other_shards,
     run_in_folder,
 )
 from .finite_steps import FiniteSteps
@@ -217,11 +218,8 @@ class VideoQuestionTrainer(Trainer):
             [`OutputFolderError`]: If the output folder cannot be written, or another run is writing into it.
         """
         checkpoint = checkpoint_to_resume(self.args.output_dir, resume_from_checkpoint)
-        if checkpoint and (Path(checkpoint) / f"optimizer.{'pt' if self.is_fsdp_enabled else 'bin'}").is_file():
-            saved = "without" if self.is_fsdp_enabled else "with"
-            raise ValueError(
-                f"The checkpoint {checkpoint} was saved {saved} FSDP, and its run must resume {saved} it."
-            )
+        if checkpoint:
+            refuse_other_shards(checkpoint, self.is_fsdp_enabled, self.args.world_size)
         state = TrainerState.load_from_json(str(Path(checkpoint) / STATE_NAME)) if checkpoint else TrainerState()
         self._resumed_step = state.global_step
         before = state.stateful_callbacks.get(LOSS_OF_RUN, {}).get("attributes", {})

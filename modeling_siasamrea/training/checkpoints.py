@@ -163,6 +163,16 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
+def refuse_other_shards(checkpoint: str, fsdp: bool, processes: int) -> None:
+    """Raises a `ValueError` if a run cannot load a checkpoint's optimizer, because it shards it otherwise."""
+    saved = "without" if fsdp else "with"
+    if (Path(checkpoint) / ("optimizer.pt" if fsdp else "optimizer.bin")).is_file():
+        raise ValueError(f"The checkpoint {checkpoint} was saved {saved} FSDP, and its run must resume {saved} it.")
+    parts = len(list(Path(checkpoint).glob("global_step*/*zero_pp_rank_*_optim_states.pt")))
+    if parts not in (0, processes):
+        raise ValueError(f"The checkpoint {checkpoint} of DeepSpeed needs {parts} processes again; got {processes}.")
+
+
 def load_weights(model: nn.Module, checkpoint: str) -> bool:
     """
     Loads a checkpoint's weights into a model of Transformers, in place; `False` for others, such as a `PeftModel`.
@@ -199,5 +209,6 @@ __all__ = [
     "last_whole_checkpoint",
     "load_weights",
     "order_by_step",
+    "refuse_other_shards",
     "run_in_folder",
 ]

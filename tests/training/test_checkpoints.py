@@ -135,9 +135,16 @@ def test_nothing_whole_to_resume_from(make_trainer, trained):
         make_trainer().train(resume_from_checkpoint=str(trained / "checkpoint-9"))
 
 
-def test_a_checkpoint_of_fsdp_is_not_resumed_without_it(make_trainer, trained):
-    (trained / "checkpoint-4" / "optimizer.pt").rename(trained / "checkpoint-4" / "optimizer.bin")
+def test_a_checkpoint_that_is_sharded_otherwise_is_refused(make_trainer, trained):
+    last = trained / "checkpoint-4"
+    (last / "optimizer.pt").rename(last / "optimizer.bin")
     with pytest.raises(ValueError, match="checkpoint-4 was saved with FSDP"):
+        make_trainer(max_steps=5).train(resume_from_checkpoint=True)
+    (last / "optimizer.bin").unlink()
+    (last / "global_step4").mkdir()
+    for rank in range(2):
+        (last / "global_step4" / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
+    with pytest.raises(ValueError, match="checkpoint-4 of DeepSpeed needs 2 processes again; got 1"):
         make_trainer(max_steps=5).train(resume_from_checkpoint=True)
 
 
