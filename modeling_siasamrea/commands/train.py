@@ -75,6 +75,8 @@ class ModelArguments:
             raise ValueError(f"--lora_rank must be 1 or more; got {self.lora_rank}.")
         if self.model_name_or_path is not None and (self.vision_model or self.text_model):
             raise ValueError("Give --model_name_or_path or two encoders, not both.")
+        if (self.vision_model is None) != (self.text_model is None):
+            raise ValueError("Give --vision_model and --text_model together: the model is built from both encoders.")
 
 
 @dataclass
