@@ -1,4 +1,4 @@
-"""Arguments of a run: those of a JSON file and those of the command line, read by one parser."""
+"""Arguments of a run, of a JSON file and of the command line, read by one parser."""
 
 import argparse
 import difflib
@@ -130,12 +130,12 @@ def as_words(content: dict[str, Any]) -> Iterator[str]:
 
 
 def names_in(words: Sequence[str]) -> set[str]:
-    """The names of the arguments that a command line gives."""
+    """Returns the names of the arguments on a command line."""
     return {word.split("=")[0].strip("-").replace("-", "_") for word in words if word.startswith("--")}
 
 
 def help_of(of_class: type) -> dict[str, str]:
-    """What the docstrings of a dataclass of arguments and its parents say of each argument."""
+    """Reads the descriptions of arguments from the docstrings of a dataclass and its parents."""
     found = {}
     for parent in reversed(of_class.__mro__):
         described = re.findall(
@@ -159,7 +159,7 @@ class RunArgumentParser(HfArgumentParser, ArgumentParser):
 
 
 def short_help(classes: Sequence[type], help_texts: dict[str, str], description: str, common: Sequence[str]) -> str:
-    """The help of a command with its most used arguments only."""
+    """Writes the help of a command with its most used arguments only."""
     aliases = {item.name: item.metadata.get("aliases", []) for of_class in classes for item in fields(of_class)}
     lines = ["usage: " + Path(sys.argv[0]).name + " [CONFIG] [--ARGUMENT VALUE ...]", "", description.strip(), ""]
     for name in common:

@@ -18,7 +18,7 @@ from .parser import add_work_arguments, parser_for, user_path
 
 
 def load_rows(name: str, annotations: str | None, videos: str | None, splits: list[str]) -> list[VideoQuestion]:
-    """The rows of a benchmark's splits that are there, or of a file."""
+    """Loads the rows of a file, or of those splits of a benchmark that are there."""
     if name not in LOADERS:
         if not Path(name).exists():
             refuse_unknown([name], LOADERS, "The command line", "benchmarks or files")
@@ -39,7 +39,7 @@ def load_rows(name: str, annotations: str | None, videos: str | None, splits: li
 
 
 def relative(path: str, videos: str | None) -> str:
-    """A video's path from the video folder, as annotation rows name it."""
+    """Returns a video's path from the video folder, as annotation rows name it."""
     return path if videos is None or "://" in path else os.path.relpath(path, videos)
 
 

@@ -21,7 +21,7 @@ from .run import Report
 
 
 def as_named(argv: Sequence[str]) -> list[str]:
-    """Names what comes by position: the model, and the file of rows, in either order."""
+    """Names the arguments given by position: the model and the file of rows, in either order."""
     words = list(argv)
     by_position = []
     while words and not words[0].startswith("-"):
@@ -32,7 +32,7 @@ def as_named(argv: Sequence[str]) -> list[str]:
 
 
 def is_of_video_language_model(argv: Sequence[str]) -> bool:
-    """Whether the model on the command line is a video-language model; not, if it cannot be loaded."""
+    """Tells whether the model on the command line is a video-language model; `False` if it cannot be loaded."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--model_name_or_path", "--model")
     model = parser.parse_known_args(argv)[0].model_name_or_path

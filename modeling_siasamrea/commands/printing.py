@@ -1,4 +1,4 @@
-"""What the commands print: lines that are safe for a terminal, the progress of a run, and its scores."""
+"""Lines that the commands print: safe for a terminal, with the progress of a run and its scores."""
 
 import time
 from typing import Any
@@ -86,7 +86,7 @@ def score_table(title: str, scores: dict[str, float], baselines: dict[str, dict[
 
 
 def verdict(scores: dict[str, float], baselines: dict[str, dict[str, float]]) -> str | None:
-    """Says it where a model is not better than the answers that its questions alone allow, and what to try."""
+    """Says if a model is no better than answers from the questions alone, and what to try."""
     blind = max((of_one["accuracy"] for of_one in baselines.values() if "accuracy" in of_one), default=None)
     if blind is None or scores.get("accuracy", 1.0) > blind:
         return None

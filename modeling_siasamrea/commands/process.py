@@ -1,4 +1,4 @@
-"""What a command does to its own process: exit codes, imports and memory."""
+"""The process of a command: exit codes, imports and memory."""
 
 import ctypes
 import gc
@@ -45,7 +45,7 @@ def keep_freed_memory(at_most: int = 2**30) -> None:
 
 def explanation(error: Exception, script: str) -> str | None:
     """
-    The sentence that a user needs where input, disk or installation is the reason of an error; `None` for a bug.
+    Explains an error that comes from input, disk or installation in one sentence; returns `None` for a bug.
 
     Args:
         error (`Exception`): The error.

@@ -1,4 +1,4 @@
-"""What every training command does alike: start, train or resume, evaluate, and report."""
+"""The steps that the training commands share: start, train or resume, evaluate, and report."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ EXAMPLES = 4  # questions that are shown at the end
 
 
 class Evaluated(NamedTuple):
-    """A split that was answered: its name, rows, the lines of its predictions file, scores and baselines' scores."""
+    """A split that was answered: name, rows, lines of its predictions file, scores, and scores of the baselines."""
 
     title: str
     rows: Rows
@@ -142,7 +142,7 @@ def evaluate(
 
 
 def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]:
-    """Scores of the two baselines that see no video, where there are training rows to learn them from."""
+    """Scores the two baselines that see no video, if there are training rows to learn them from."""
     known = {row.task for row in train if row.answer is not None}
     answered = [row for row in evaluated if row.task in known and row.answer is not None]
     if not answered:
@@ -154,7 +154,7 @@ def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]
 
 
 def print_report(output_dir: Path, evaluated: Sequence[Evaluated]) -> None:
-    """Prints the scores of each split, and a sentence where a model is no better than answers that see no video."""
+    """Prints the scores of each split, and a sentence if the model is no better than answers without the video."""
     for of in evaluated:
         unreadable = of.scores.get("unreadable", 0)
         left = f", {unreadable:.0f} of them wrong because their video cannot be read" if unreadable else ""

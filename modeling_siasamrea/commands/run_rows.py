@@ -73,7 +73,7 @@ def check_sources(data: DataArguments, training: TrainingArguments) -> None:
 
 
 def load_split(data: DataArguments, split: str, require_answers: bool = True) -> dict[str, Rows]:
-    """The rows of a split, by benchmark name (or by "" for other data); empty where there are none."""
+    """Loads the rows of a split by benchmark name, or by "" for other data; empty if there are none."""
     if data.benchmarks:
         from ..benchmarks import load_benchmark  # here, because `datasets` is slow to import
 
@@ -87,7 +87,7 @@ def load_split(data: DataArguments, split: str, require_answers: bool = True) ->
 
 
 def training_rows(data: DataArguments) -> Rows:
-    """All training rows but those of videos in the skip list."""
+    """Loads all training rows except those of videos in the skip list."""
     rows = [row for of_source in load_split(data, "train", require_answers=False).values() for row in of_source]
     if data.skip_list is None:
         return rows

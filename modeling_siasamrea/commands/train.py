@@ -100,7 +100,7 @@ class VocabularyDataArguments(DataArguments):
 def prepare_model(
     arguments: ModelArguments, rows: Rows, vocabulary_size: int, output_dir: str
 ) -> tuple[nn.Module, SiaSamReaProcessor]:
-    """The model for training rows (or, without any, as it is), with LoRA layers if asked for, and its processor."""
+    """Builds or loads the model for training rows, if any, with LoRA layers if asked for, and its processor."""
     settings = {
         "config": arguments.model_config,
         "video_processor": arguments.video_processor,
@@ -122,7 +122,7 @@ def prepare_model(
 
 
 def log_coverage(rows: RunRows, config: SiaSamReaConfig) -> None:
-    """Says which share of each split's open-ended answers the model can give at all."""
+    """Logs the share of each split's open-ended answers that the model can give."""
     for name, of_split in (("train", {"": rows.train}), ("validation", rows.validation), ("test", rows.test)):
         answered = [row for of_source in of_split.values() for row in of_source if row.answer is not None]
         if any(row.task == "open_ended" for row in answered):
@@ -167,7 +167,7 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
 
 
 def what_to_do(given: set[str]) -> list[str]:
-    """Trains, and evaluates the rows that are given, where no argument says what to do."""
+    """Returns the arguments to train and to evaluate the rows that are given, if no argument says what to do."""
     if given & {"do_train", "do_eval", "do_predict"}:
         return []
     evaluated = {"validation_file": "--do_eval", "test_file": "--do_predict"}

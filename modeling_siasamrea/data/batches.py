@@ -59,16 +59,16 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
 
     @property
     def questions_per_step(self) -> int:
-        """Questions of a batch in all processes together."""
+        """The number of questions in a batch of all processes together."""
         return self.batch_size * self.num_processes
 
     def __len__(self) -> int:
-        """Batches of an epoch, the same in each process."""
+        """Counts the batches of an epoch, which are as many in each process."""
         counts = [sum(map(len, self.dataset.groups_of(kind))) for kind in self.kinds]
         return sum(math.ceil(count / self.questions_per_step) for count in counts)
 
     def _ordered_rows(self, kind: tuple[str, int], rng: np.random.Generator) -> list[int]:
-        """All rows of a kind in an epoch's order, completed to whole steps."""
+        """Orders all rows of a kind for the epoch, completed to whole steps."""
         pieces = []
         for group in self.dataset.groups_of(kind):
             rows = rng.permutation(group).tolist()
@@ -82,7 +82,7 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
         return (rows * repeats)[: steps * self.questions_per_step]
 
     def __iter__(self) -> Iterator[list[VideoRequest]]:
-        """The batches of this process."""
+        """Yields the batches of this process."""
         rng = np.random.default_rng((self.seed, self.epoch))
         steps = []
         for kind in self.kinds:
@@ -133,11 +133,11 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
         self.batches = repeated[process_index : steps * num_processes : num_processes]
 
     def __len__(self) -> int:
-        """Batches of this process."""
+        """Counts the batches of this process."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[VideoRequest]]:
-        """The batches of this process."""
+        """Yields the batches of this process."""
         return iter(self.batches)
 
 
@@ -237,7 +237,7 @@ class SiaSamReaDataCollator:
 
 
 def _clips(items: list[dict]) -> dict[str, torch.Tensor | list]:
-    """The clips of items: pixels, or what is known of their features."""
+    """Stacks the clips of items: their pixels, or what is known of their features."""
     if "frame_features" in items[0]:
         return {"frame_features": [item["frame_features"] for item in items]}
     return {"pixel_values_videos": stack_padded([item["pixel_values_videos"] for item in items])}

@@ -1,4 +1,4 @@
-"""The data set of video questions: a row and a request in, decoded clips out."""
+"""The data set of video questions: it decodes the clips that a sampler requests."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..processors.video_decoding import VideoDecodingError
 from .questions import VideoQuestion
-from .workers import take_in_hand
+from .workers import note_video
 
 
 SUBSTITUTES = 100  # videos that are tried where no video of a batch can be read
@@ -36,11 +36,11 @@ class VideoRequest(NamedTuple):
 
 
 class UnreadableVideoError(ValueError):
-    """Raised when training has not one video that can be read."""
+    """Raised when no training video can be read."""
 
 
 def frame_seed(seed: int, epoch: int, question_id: str) -> int:
-    """The seed of a video's clips: the same on every machine, process and worker."""
+    """Computes the seed of a video's clips, which is the same on every machine, process and worker."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{question_id}".encode(), digest_size=6).digest()
     return int.from_bytes(digest, "little")
 
@@ -69,7 +69,7 @@ class VideoQuestionDataset(Dataset):
         self._unreadable_groups: set[tuple] = set()
         self.eval_sampling: dict[str, Any] = {}  # how evaluation's clips are sampled, beside the processor's settings
         self.frame_features: Any | None = None  # a FrameFeatureReader, where a Trainer keeps features
-        self.in_hand: Path | None = None  # where loader workers note the video they turn to
+        self.video_notes: Path | None = None  # where loader workers note the video that they read
 
     def __len__(self) -> int:
         """The number of questions."""
@@ -111,7 +111,7 @@ class VideoQuestionDataset(Dataset):
             sampling |= self.eval_sampling
         if request.num_clips is not None:
             sampling["num_clips"] = request.num_clips
-        take_in_hand(self.in_hand, first.video)
+        note_video(self.video_notes, first.video)
         try:
             return item | self._read(questions, sampling)
         except VideoDecodingError as error:

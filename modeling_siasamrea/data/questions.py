@@ -84,17 +84,17 @@ class VideoQuestion:
 
     @property
     def video_source(self) -> str | dict[str, str | bytes]:
-        """What a decoder takes: the path or address, or the bytes with their name."""
+        """The source that a decoder takes: the path or address, or the bytes with their name."""
         return self.video if self.video_bytes is None else {"path": self.video, "bytes": self.video_bytes}
 
     @property
     def kind(self) -> tuple[str, int]:
-        """What questions must have in common to share a batch: the task and the number of candidates."""
+        """The task and the number of candidates, which the questions of a batch have in common."""
         return self.task, len(self.candidates or ())
 
     @property
     def video_group(self) -> tuple:
-        """What questions must have in common to share frames: the kind and the part of the video."""
+        """The kind and the part of the video, which questions that share frames have in common."""
         return self.kind, self.video, self.video_bytes, self.start, self.end
 
 
@@ -314,7 +314,7 @@ def _video_question(
     shared: dict[Any, Any],
 ) -> VideoQuestion:
     def kept_once(value: Any) -> Any:
-        """Gives the first of equal values."""
+        """Returns the first of equal values, so that each is in memory once."""
         return shared.setdefault(value, value)
 
     video, video_bytes = _video(row.get("video"), where, video_folder)

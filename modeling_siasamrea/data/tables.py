@@ -1,4 +1,4 @@
-"""Reads the rows of JSONL, JSON, CSV, TSV and Parquet files and of data sets of `datasets`, one after the other."""
+"""Reads the rows of JSONL, JSON, CSV, TSV and Parquet files and of data sets of `datasets`, one by one."""
 
 import csv
 import json
@@ -145,7 +145,7 @@ def read_table(source: str | Path, split: str) -> Iterable[dict]:
 
 
 def load_dataset(source: str | Path, split: str) -> "datasets.Dataset":
-    """Loads a Parquet file, or a split of a data set by its name or folder; a `ValueError` says why it cannot."""
+    """Loads a Parquet file, or a split of a data set by its name or folder; raises a `ValueError` if it cannot."""
     import datasets  # here, because it is slow to import
     import pyarrow.parquet
 

@@ -1,4 +1,4 @@
-"""Worker processes: they end with the one that started them; those that die name the videos they had in hand."""
+"""Worker processes: they end with the process that started them; if one dies, the video that it read is named."""
 
 import ctypes
 import multiprocessing
@@ -31,16 +31,16 @@ PR_SET_PDEATHSIG = 1  # of prctl, from linux/prctl.h
 
 
 class LoaderWorkerError(RuntimeError):
-    """Raised when a worker process of the data loader died, of a decoder's fault or for want of memory."""
+    """Raised when a worker process of the data loader died, because a decoder crashed or memory ran out."""
 
 
 def worker_settings(args: TrainingArguments) -> dict[str, Any]:
-    """The settings of a `DataLoader`'s workers. Says where the memory that they hand batches over in is small."""
+    """Returns the settings of a `DataLoader`'s workers; warns if the memory is small in which they pass batches on."""
     if args.dataloader_num_workers and SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         if free < LITTLE_SHARED_MEMORY:
             logger.warning(
-                f"{SHARED_MEMORY} has {free >> 20} MB free, in which workers hand over batches of frames. If they do "
+                f"{SHARED_MEMORY} has {free >> 20} MB free, in which workers pass batches of frames on. If these do "
                 "not fit, the run stops: give the container more (docker run --shm-size=8g), or use "
                 "--dataloader_num_workers 0."
             )
@@ -57,8 +57,8 @@ def worker_settings(args: TrainingArguments) -> dict[str, Any]:
 @dataclass
 class CollateInSharedMemory:
     """
-    Makes a batch and, in a worker, puts it where the main process reads it. PyTorch does this in a thread, whose error
-    nobody sees where that memory is full: the main process would wait for ever.
+    Makes a batch and, in a worker, moves it to shared memory. PyTorch would do that in a thread: if the memory were
+    full, the thread's error would be lost, and the main process would wait for ever.
 
     Args:
         collate (`Callable`): Makes the batch.
@@ -87,8 +87,8 @@ def _share(value: Any) -> None:
         _share(vars(value))
 
 
-def take_in_hand(folder: Path | None, video: str) -> None:
-    """Notes in `folder` the video that this worker process turns to; a worker that dies leaves its note behind."""
+def note_video(folder: Path | None, video: str) -> None:
+    """Notes in `folder` the video that this worker process reads next. If it dies, the note stays."""
     if folder is not None and get_worker_info() is not None:
         (folder / str(os.getpid())).write_bytes(os.fsencode(video))
 
@@ -96,7 +96,7 @@ def take_in_hand(folder: Path | None, video: str) -> None:
 @contextmanager
 def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
     r"""
-    A context in which the death of a loader worker raises an error that names the videos it had in hand.
+    A context in which the death of a loader worker raises an error that names the video that it read.
 
     Args:
         dataset ([`VideoQuestionDataset`], *optional*): The data set that the workers read.
@@ -107,28 +107,28 @@ def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
     if dataset is None:
         yield
         return
-    before = dataset.in_hand  # an evaluation within training may read the same data set
+    before = dataset.video_notes  # an evaluation within training may read the same data set
     _remove_left_folders()
     prefix = f"{PREFIX}{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
-        dataset.in_hand = Path(folder)
+        dataset.video_notes = Path(folder)
         try:
             yield
         except RuntimeError as error:
             if "shared memory" in str(error) or "/dev/shm" in str(error):
                 raise LoaderWorkerError(
-                    f"{SHARED_MEMORY}, in which workers hand over batches of frames, is full: give the container more "
+                    f"{SHARED_MEMORY}, in which workers pass batches of frames on, is full: give the container more "
                     "(docker run --shm-size=8g), or use --dataloader_num_workers 0."
                 ) from error
             if "DataLoader worker" not in str(error) or isinstance(error, LoaderWorkerError):
                 raise
             raise LoaderWorkerError(_sentence(Path(folder), str(error))) from error
         finally:
-            dataset.in_hand = before
+            dataset.video_notes = before
 
 
 def _remove_left_folders() -> None:
-    """Removes the notes of runs that were killed. Those of other users cannot be, and stay."""
+    """Removes the notes of runs that were killed. Those of other users stay, because they cannot be removed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         process = folder.name.removeprefix(PREFIX).split("-")[0]
         if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
@@ -136,15 +136,15 @@ def _remove_left_folders() -> None:
 
 
 def _sentence(folder: Path, error: str) -> str:
-    """What died, with which videos in hand, and what to do."""
+    """Says which worker died, which video it read, and what to do."""
     processes = [
         number for numbers in re.findall(r"pid(?:\(s\))?:? ([\d, ]+)", error) for number in numbers.split(",")
     ]
     notes = [folder / number.strip() for number in processes]
     videos = [os.fsdecode(note.read_bytes()) for note in notes if note.is_file()]
-    with_what = f"with {' and '.join(videos)} in hand" if videos else "before its first video"
+    when = f"while it read {' and '.join(videos)}" if videos else "before its first video"
     return (
-        f"A worker process of the data loader died {with_what} ({error}). If a decoder crashed on the video, "
+        f"A worker process of the data loader died {when} ({error}). If a decoder crashed on the video, "
         "`siasamrea check` finds such files and writes a list for --skip_list; if memory ran out, use fewer "
         "workers (--dataloader_num_workers) or 0 to read in the main process."
     )
@@ -152,9 +152,8 @@ def _sentence(folder: Path, error: str) -> str:
 
 def end_with_parent(*_: int) -> None:
     """
-    Called in a worker, of a pool or of a data loader (with its number): from then on it ends when the process that
-    started it is gone, whatever it is doing. A thread sees to it, which decoders do not keep waiting: they release the
-    interpreter's lock.
+    Ends a worker of a pool or data loader, which calls it at its start, when the process that started it is gone. A
+    thread waits for that, which decoders do not block, because they release the interpreter's lock.
     """
     threading.Thread(target=_end_when_ready, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
 
@@ -165,7 +164,7 @@ def _end_when_ready(sentinel: int) -> None:
 
 
 def end_with_launcher() -> None:
-    """Called in a process of `torchrun`, or of a script: it gets SIGTERM when that dies (Linux only)."""
+    """Has the system send SIGTERM to this process when its launcher, such as `torchrun`, dies (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -176,6 +175,6 @@ __all__ = [
     "end_with_launcher",
     "end_with_parent",
     "naming_dead_workers",
-    "take_in_hand",
+    "note_video",
     "worker_settings",
 ]

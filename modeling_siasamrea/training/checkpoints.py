@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which are whole, which one it goes on from, and one run per folder."""
+"""The checkpoints of a run: which are whole, which one the run resumes from, and one run per folder."""
 
 import errno
 import json
@@ -69,7 +69,7 @@ def run_in_folder(folder: str | Path, is_main_process: bool) -> Iterator[None]:
 
 
 def is_not_written(error: Exception) -> bool:
-    """Whether an error says that a file could not be written; safetensors and torch have their own for a full disk."""
+    """Tells whether a file could not be written; safetensors and torch have errors of their own for a full disk."""
     if isinstance(error, OSError):
         return error.errno in NOT_WRITTEN
     return re.search(r"No space left|os error (28|27|122)\b|PytorchStreamWriter failed", str(error)) is not None
@@ -120,7 +120,7 @@ def last_whole_checkpoint(output_dir: str | Path, before: int | None = None) -> 
 
 def checkpoint_to_resume(output_dir: str | Path, wanted: str | bool | None) -> str | None:
     r"""
-    Finds the checkpoint that a run goes on from.
+    Finds the checkpoint that a run resumes from.
 
     Args:
         output_dir (`str` or `Path`): The run's folder.
@@ -156,7 +156,7 @@ def checkpoint_to_resume(output_dir: str | Path, wanted: str | bool | None) -> s
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end, also one of FSDP or DeepSpeed."""
+    """Tells whether a checkpoint was written to its end, also one of FSDP or DeepSpeed."""
     try:
         return "global_step" in json.loads((checkpoint / STATE_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):

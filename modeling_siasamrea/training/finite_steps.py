@@ -16,7 +16,7 @@ NAMED = 3  # questions
 
 
 def finite_rows(outputs: SiaSamReaVideoQuestionAnsweringOutput, labels: torch.Tensor) -> torch.Tensor:
-    """Whether the scores of all clips and the label of each row are finite: `(questions,)`."""
+    """Returns whether the scores of all clips and the label of each row are finite: `(questions,)`."""
     return torch.isfinite(outputs.clip_logits).flatten(1).all(dim=1) & torch.isfinite(labels.float())
 
 
@@ -78,7 +78,7 @@ class FiniteSteps:
     def _what(
         batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], questions: Sequence[VideoQuestion]
     ) -> list[str]:
-        """A sentence for each batch of this process with such a number."""
+        """Writes a sentence for each batch of this process with such a number."""
         sentences = []
         for rows, loss, finite in batches:
             if torch.isfinite(loss) and finite.all():

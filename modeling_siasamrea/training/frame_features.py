@@ -49,7 +49,7 @@ class FrameFeatures:
         self.args, self.video_processor, self.accelerator = args, video_processor, accelerator
 
     def attach(self, dataset: VideoQuestionDataset) -> None:
-        """Lets a data set read features of the encoder as it is now; or none, where nothing is stored."""
+        """Lets a data set read stored features of the encoder as it is now; without a store it reads none."""
         dataset.frame_features = None
         if self.store is not None:
             check_one_size(dataset.video_processor)

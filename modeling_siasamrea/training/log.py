@@ -1,4 +1,4 @@
-"""What a training run says of itself: the parts of the loss and the reasoning's state, and the rows it left out."""
+"""The log of a training run: parts of the loss, the state of the reasoning, and rows that were left out."""
 
 import json
 import os
@@ -49,8 +49,8 @@ class TrainingLog:
         self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor, rows: torch.Tensor
     ) -> None:
         """
-        What the output of a batch tells: whether the clips agree, what the soft label knows. `rows` `(2,)` are the
-        rows whose answer is known, and all.
+        Notes of a batch whether its clips agree and how accurate the soft label is. `rows` `(2,)` are the numbers of
+        rows whose answer is known, and of all rows.
         """
         anchor, siamese = outputs.clip_logits[:, :1], outputs.clip_logits[:, 1:]  # (questions, clips, classes)
         if siamese.shape[1] and task == "count":
@@ -78,13 +78,13 @@ class TrainingLog:
             self.note(f"{name}_accuracy/{task}", mean_over_known(right, labels), rows[0])
 
     def note_reasoning_weights(self, module: SiameseReasoning, *_: Any) -> None:
-        """Notes W1 and W2; a forward hook, for inside forward they are whole also when FSDP shards them."""
+        """Notes W1 and W2. It is a forward hook, because inside forward they are whole even if FSDP shards them."""
         for name, weights in zip(("w1", "w2"), module.weights(self.device)):
             for clip, weight in enumerate(weights):
                 self.note(f"{name}/{clip}", weight)
 
     def means(self) -> dict[str, float]:
-        """The means since the last call, over all processes."""
+        """Returns the means since the last call, over all processes."""
         names = sorted({name for names in gather_object([list(self.sums)]) for name in names})
         if not names:
             return {}
@@ -110,7 +110,7 @@ class SkippedVideos:
         self.listed: dict[str, dict] = {}  # lines of the list by their question_id
 
     def start(self, resumed: bool) -> None:
-        """Starts a new list, or goes on with that of the run that resumes."""
+        """Starts a new list, or continues that of the run that resumes."""
         self.errors, self.listed = {}, {}
         if not self.is_main_process:
             return

@@ -1,4 +1,4 @@
-"""What accelerate leaves to do for several processes: FSDP2 on CPUs, around BERT, with heads that have not trained."""
+"""FSDP2 where accelerate does not do all of it: on CPUs, around BERT, and with heads that have not trained yet."""
 
 import atexit
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugi
 
 
 def leave_process_group_at_exit() -> None:
-    """Otherwise gloo's threads may abort a process at its end, and torchrun reports the finished run as a failure."""
+    """Destroys the process group at exit. Otherwise gloo's threads may abort it, and torchrun reports a failure."""
     atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
 
 

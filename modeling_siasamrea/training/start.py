@@ -30,7 +30,7 @@ NOT_LOADED = (OSError, HFValidationError, ImportError, SafetensorError, StrictDa
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Says in a `ValueError` what could not be done where a file or a field of a configuration is the reason."""
+    """Turns errors about files and fields of a configuration into a `ValueError` that says what could not be done."""
     try:
         yield
     except NOT_LOADED as error:
@@ -38,7 +38,7 @@ def explained(what: str) -> Iterator[None]:
 
 
 def refuse_missing_folder(name_or_path: str | Path) -> None:
-    """Raises an `OSError` if a path does not exist that can be no hub name; Transformers says it less plainly."""
+    """Raises an `OSError` if a path does not exist and cannot be a hub name."""
     path = Path(name_or_path)
     if not path.exists() and (path.is_absolute() or str(name_or_path).startswith(".") or len(path.parts) > 2):
         raise OSError("there is no such folder.")
@@ -53,7 +53,7 @@ def build_model(
     vocabulary_size: int | None = 1000,
 ) -> tuple[SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor]:
     r"""
-    A new model for training rows, with a head for each of their tasks, and its processor.
+    Builds a new model for training rows, with a head for each of their tasks, and its processor.
 
     Args:
         rows (`Sequence[VideoQuestion]`): The training rows; they settle tasks and answer vocabulary.
@@ -112,8 +112,8 @@ def load_model(
     base_model: str | None = None,
 ) -> tuple[SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor]:
     r"""
-    A SiaSamRea checkpoint or LoRA adapter and its processor. Training rows of tasks it has no head for, or a new
-    vocabulary, give it new heads.
+    Loads a SiaSamRea checkpoint or LoRA adapter and its processor. Training rows of tasks that it has no head for, or
+    a new vocabulary, give it new heads.
 
     Args:
         name_or_path (`str`): Hub name or folder.
@@ -190,12 +190,12 @@ def load_model(
 
 
 def tasks_of(rows: Sequence[VideoQuestion]) -> list[str]:
-    """The tasks of the rows, each once, in order."""
+    """Lists the tasks of the rows, each once, in order."""
     return list(dict.fromkeys(row.task for row in rows))
 
 
 def vocabulary_fields(rows: Sequence[VideoQuestion], size: int | None) -> dict[str, dict]:
-    """The configuration's two tables of the rows' answer vocabulary; empty where no row is open-ended."""
+    """Makes the configuration's tables of the rows' answer vocabulary; empty if no row is open-ended."""
     vocabulary = answer_vocabulary(rows, size)
     if not vocabulary:
         return {}
@@ -214,7 +214,8 @@ def count_fields(rows: Sequence[VideoQuestion]) -> dict[str, list[int] | None]:
 
 def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> list[VideoQuestion]:
     r"""
-    Training rows whose answer the model can learn: open-ended ones must have it in the vocabulary, or none at all.
+    Keeps the training rows whose answer the model can learn: open-ended ones must have it in the vocabulary, or have
+    none.
 
     Raises:
         `ValueError`: If none has.
@@ -236,7 +237,7 @@ def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> lis
 
 
 def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Sequence[VideoQuestion]) -> None:
-    """Lets a new counting head start from the mean training count (decision): from 0, its bias would take long."""
+    """Sets the bias of a new counting head to the mean training count (decision); from 0 it would learn slowly."""
     counts = [row.answer for row in rows if row.task == "count" and row.answer is not None]
     if counts:
         nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))

@@ -37,7 +37,7 @@ def test_the_video_of_a_worker_that_dies_is_named(make_trainer, deadly_v1, small
     with pytest.raises(LoaderWorkerError) as raised:
         getattr(trainer, what)()
     sentence = str(raised.value)
-    assert f"died with {small_data / 'v1.mp4'} in hand" in sentence
+    assert f"died while it read {small_data / 'v1.mp4'}" in sentence
     assert "`siasamrea check`" in sentence and "--skip_list" in sentence and "--dataloader_num_workers" in sentence
 
 
