@@ -71,7 +71,8 @@ class FrameIndex:
             Presentation times in ticks, by which a decoder's frames are told apart; `None` where packets do not tell
             them, so that frames have to be counted from the start.
         entry (`np.ndarray` of shape `(frames,)`): Row of `entries` from which each frame is decoded.
-        entries (`np.ndarray` of shape `(entries, 2)`): Presentation and decoding time of key frames; 0 is the start.
+        entries (`np.ndarray` of shape `(entries, 2)`):
+            Presentation time of key frames, and the time to seek to for each; 0 is the start.
     """
 
     times: np.ndarray
@@ -259,7 +260,7 @@ def _make_index(name: str, path: str, size: int) -> FrameIndex:
                 raise VideoDecodingError(name, "it is damaged: the times of its frames are absurd")
             times, first_time = _seconds(ticks, stream)
             last, pts = int(packets["duration"][shown[-1]]), packets["pts"][shown]
-            entry, entries = _entries(stream, packets, shown)
+            entry, entries = _entries(container, stream, packets, shown)
         height, width = _shown_size(name, stream, first)
         duration = float(times[-1]) + _last_duration(times, float(last * stream.time_base), stream)
         start, end = _with_sound(container, first_time, new_clock=np.any(shift))
@@ -390,7 +391,9 @@ def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | Non
     return shown if told else None
 
 
-def _entries(stream: VideoStream, packets: Packets, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _entries(
+    container: InputContainer, stream: VideoStream, packets: Packets, shown: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Finds the key frame from which each shown frame is decoded; returns `entry` and `entries` of [`FrameIndex`]."""
     if stream.codec_context.codec.canonical_name in FROM_THE_START:
         packets["key"][1:] = False
@@ -402,7 +405,9 @@ def _entries(stream: VideoStream, packets: Packets, shown: np.ndarray) -> tuple[
     leading = (group >= 0) & (pts[shown] < pts[keys[group]])
     entry = np.maximum(group - leading, 0)
     entry = np.where(pts[shown] < pts[keys[entry]], 0, entry)
-    return entry, np.stack([pts[keys], packets["dts"][keys]], axis=1)
+    # Where a demuxer seeks by presentation times, a decoding time would lead to the group before.
+    by_pts = container.format.flags & Flags.seek_to_pts.value or container.format.name.startswith("matroska")
+    return entry, np.stack([pts[keys], (pts if by_pts else packets["dts"])[keys]], axis=1)
 
 
 def _count_frames(name: str, path: str, told: np.ndarray | None) -> tuple[np.ndarray, float]:

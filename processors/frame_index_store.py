@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,13 @@ def index_file(path: str, status: os.stat_result) -> Path | None:
 
     Returns:
         `Path`, *optional*: a file in the folder `siasamrea/frame_indices` of the user's caches; `None` for a video
-        that was changed in the last seconds.
+        that was changed in the last seconds, and for a user without a home folder.
     """
     if status.st_mtime > time.time() - NEW_SECONDS:
+        return None
+    try:
+        folder = cache_folder("frame_indices")
+    except RuntimeError:
         return None
     name = (VERSION, av.__version__, os.path.realpath(path), status.st_size, status.st_mtime_ns)
     digest = hashlib.blake2b(repr(name).encode("utf-8", "surrogateescape"), digest_size=16)
@@ -41,28 +46,27 @@ def index_file(path: str, status: os.stat_result) -> Path | None:
         digest.update(file.read(SAMPLE))
         file.seek(max(0, status.st_size - SAMPLE))
         digest.update(file.read(SAMPLE))
-    return cache_folder("frame_indices") / f"{digest.hexdigest()}.npz"
+    return folder / f"{digest.hexdigest()}.npz"
 
 
 def read_index(file: Path) -> dict[str, Any] | None:
     """Returns the fields of an index; `None` if it is not there, or the file is damaged or another program's."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            fields = {name: arrays[name] for name in arrays}
-        note_use(file)
-        return {name: value if value.ndim else value.item() for name, value in fields.items()}
+            fields = {name: value if value.ndim else value.item() for name, value in arrays.items()}
     except Exception:  # a damaged file fails in as many ways as there are formats in it
         return None
+    with suppress(OSError):  # a folder that can only be read
+        note_use(file)
+    return fields
 
 
 def write_index(file: Path, fields: dict[str, Any]) -> None:
     """Writes the fields of an index, numbers and arrays; nothing where the disk is full or cannot be written."""
-    try:
+    with suppress(OSError):
         with new_file(file) as new:
             np.savez_compressed(new, **fields)
         delete_unused(file.parent, STORE_BYTES)
-    except OSError:
-        pass
 
 
 __all__ = ["index_file", "read_index", "write_index"]

@@ -314,8 +314,8 @@ def _from_one_key_frame(
     """Decodes frames at sorted indices, all from the key frame before the first."""
     packets = read_packets(container, stream)
     if index.entry[near[0]] > 0:
-        pts, dts = index.entries[index.entry[near[0]]].tolist()
-        container.seek(dts, stream=stream)
+        pts, time = index.entries[index.entry[near[0]]].tolist()
+        container.seek(time, stream=stream)
         packets = _from_key_frame(packets, pts)
     spares = stream.codec_context.codec.canonical_name in ("h264", "hevc")
     if spares:

@@ -25,7 +25,7 @@ from PIL import Image
 
 from modeling_siasamrea.processors import frame_index as frame_index_module
 from modeling_siasamrea.processors import video_decoding
-from modeling_siasamrea.processors.frame_index import frame_index
+from modeling_siasamrea.processors.frame_index import frame_index, open_video, read_packets
 from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
 
 
@@ -215,6 +215,17 @@ def test_pictures_that_none_refers_to_are_left_out(tmp_path, decoded, monkeypatc
         frames, metadata = decode_frames(path, [index])
         np.testing.assert_array_equal(frames[0].permute(1, 2, 0).numpy(), reference[index])
         assert len(decoded) <= most and metadata.intact
+
+
+@pytest.mark.parametrize("kind", ["h264_closed.mp4", "h264_open.mov", "h264_closed.mkv", "h264_open.ts", "vp9.webm"])
+def test_seeking_ends_at_the_key_frame_and_not_in_the_group_before(numbered, kind):
+    path = str(numbered(*kind.split(".")))
+    entries = frame_index(path, path).entries.tolist()
+    with open_video(path, path, threads=1) as (container, stream):
+        for pts, time in entries[1:]:
+            container.seek(time, stream=stream)
+            assert next(packet.pts for packet in read_packets(container, stream) if packet.is_keyframe) == pts
+    assert len(entries) > 3
 
 
 def test_packets_are_read_once_for_many_calls(tmp_path, monkeypatch):
