@@ -91,7 +91,7 @@ def read_fitting_clips(
 class VideoClipDataset(VideoQuestionDataset):
     r"""
     Questions about videos, for a video-language model: the items of [`VideoQuestionDataset`] with `clips` as
-    [`read_clips`] gives them, and the `frame_times` of the first.
+    [`read_clips`] gives them.
 
     Args:
         questions (`list[VideoQuestion]`): The rows, see [`load_video_questions`].
@@ -102,7 +102,7 @@ class VideoClipDataset(VideoQuestionDataset):
         super().__init__(questions, processor)
         self.processor = processor
 
-    def _read(self, questions: list[VideoQuestion], sampling: dict[str, Any]) -> dict[str, Any]:
+    def _read(self, questions: list[VideoQuestion], sampling: dict[str, Any]) -> dict[str, list[Clip]]:
         question, settings = questions[0], self.processor.settings
         if sampling["training"] and settings.teacher_frames is not None:
             siamese = partial(
@@ -114,8 +114,7 @@ class VideoClipDataset(VideoQuestionDataset):
             )
             sampling = sampling | {"num_clips": 1, "siamese": siamese}
         span = (question.start, question.end)
-        clips = read_fitting_clips(self.processor, question.video_source, *span, **sampling)
-        return {"clips": clips, "frame_times": clips[0][1]}
+        return {"clips": read_fitting_clips(self.processor, question.video_source, *span, **sampling)}
 
 
 class VideoLanguageDataCollator:
@@ -166,7 +165,7 @@ class VideoLanguageDataCollator:
             "rows": torch.tensor([row for group in groups for item in group for row in item["rows"]]),
             "unreadable": unreadable,
             "truncated": 0,
-            "frame_times": {row: item["frame_times"] for item in readable for row in item["rows"]},
+            "frame_times": {row: item["clips"][0][1] for item in readable for row in item["rows"]},  # the anchor's
             "task": parts[0]["questions"][0].task,
             "parts": parts,
         }
