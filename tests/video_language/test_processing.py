@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_video_language_models import FAMILIES, tiny
 from tokenizers.processors import TemplateProcessing
-from transformers import BertTokenizerFast, ViTImageProcessor
+from transformers import BertTokenizerFast, Ernie4_5_VLMoeVideoProcessor, ViTImageProcessor
 from transformers.utils import logging
 
 from modeling_siasamrea.data.questions import VideoQuestion
@@ -193,22 +193,44 @@ def test_prompts_have_the_true_times_of_frames():
     assert "1:02:05 [H:MM:SS] video" in written
 
 
-def test_times_of_a_span_are_its_own():
-    """From 100 s to 110 s: Qwen2.5-VL's positions count a pair of four frames as 5 s, others write the times."""
+@pytest.mark.parametrize(
+    "family, pattern, expected",
+    [
+        ("qwen3_vl", r"<([\d.]+) seconds>", ["102.2", "107.2"]),  # the means of pairs
+        ("smolvlm", r"\d:\d\d:\d\d \[H|from (\d\d:\d\d)", ["", "01:41", "01:43", "01:46", "01:48"]),
+        ("cosmos3_edge", r"<([\d.]+) seconds>", ["101.0", "103.5", "106.0", "108.5"]),
+        ("video_llama_3", r"Time ([\d.]+)s", ["101.0", "103.5", "106.0", "108.5"]),
+        ("gemma4", r"(\d\d:\d\d) ", ["01:41", "01:43", "01:46", "01:48"]),
+    ],
+)
+def test_times_of_a_span_are_those_of_the_video(family, pattern, expected):
+    prompt = prompt_of(make(family), [101.0, 103.5, 106.0, 108.5], 10.0)
+    assert re.findall(pattern, prompt) == expected
+    assert family != "smolvlm" or "0:00:10 [H:MM:SS] video" in prompt
+
+
+def test_positions_of_a_span_count_its_own_seconds():
+    """Qwen2.5-VL's: a pair of four frames between 100 s and 110 s stands for 5 s."""
     clip = (frames(), [101.0, 103.5, 106.0, 108.5], 10.0)
     assert make("qwen2_5_vl")(["what ?"], [clip])["second_per_grid_ts"][0] == pytest.approx(5.0)
-    assert re.findall(r"<([\d.]+) seconds>", prompt_of(make("qwen3_vl"), *clip[1:])) == ["102.2", "107.2"]
-    written = prompt_of(make("smolvlm"), *clip[1:])
-    assert "0:00:10 [H:MM:SS] video" in written
-    assert re.findall(r"from (\d\d:\d\d)", written) == ["01:41", "01:43", "01:46", "01:48"]
 
 
-def test_each_row_has_its_own_frames():
-    processor = make("qwen3_vl")
-    clip = (frames(), [0.0, 1.0, 2.0, 3.0], 4.0)
-    drawn_on = processor._video(*clip)[0]
-    drawn_on.zero_()
+def test_a_family_that_draws_on_frames_draws_the_true_times_on_copies(monkeypatch):
+    """Ernie 4.5 VL."""
+    drawn = []
+
+    def draw(self, image, timestamp, size_factor=0.1):
+        drawn.append(timestamp)
+        return torch.zeros_like(image)
+
+    monkeypatch.setattr(Ernie4_5_VLMoeVideoProcessor, "_render_image_with_timestamp", draw)
+    ernie = Ernie4_5_VLMoeVideoProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 56 * 56})
+    clip = (frames(), [101.0, 103.5, 106.0, 108.5], 10.0)
+    for _ in range(2):
+        video, metadata = make("qwen3_vl")._video(*clip)
+        ernie([video], do_sample_frames=False, video_metadata=[metadata])
     assert torch.equal(clip[0], frames())
+    assert drawn[:4] == drawn[4:] == [f"time: 00:01:{second}" for second in ("41.00", "43.50", "46.00", "48.50")]
 
 
 def test_a_prompt_may_have_braces_and_an_answer_no_special_token(caplog):
