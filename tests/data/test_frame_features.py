@@ -24,11 +24,7 @@ from modeling_siasamrea.processors.video_decoding import VideoDecodingError, dec
 
 SCRIPT = Path(__file__).parents[1] / "train_small_data.py"
 FROZEN = {"frozen_image_encoder_modules": ["all"]}
-VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-ENCODERS = {
-    "resnet": {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 32], "depths": [1, 1, 1, 1]},
-    "dinov2": {"model_type": "dinov2", "image_size": 28, "patch_size": 14, "drop_path_rate": 0.5, **VIT},
-}
+RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 32], "depths": [1, 1, 1, 1]}
 
 
 @pytest.fixture
@@ -59,9 +55,8 @@ def stored(store: Path) -> dict:
         return {row[:2]: row[2] for row in connection.execute("SELECT source, frame, features FROM features")}
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_a_run_with_features_of_disk_is_one_without(make_trainer, store, encoder, encoded):
-    arguments = {"config": FROZEN | {"vision_config": ENCODERS[encoder]}, "max_steps": 2}
+def test_a_run_with_features_of_disk_is_one_without(make_trainer, store, encoded):
+    arguments = {"config": FROZEN, "max_steps": 2}
     plain = make_trainer(**arguments)
     plain_losses, plain_scores = losses(plain), plain.predict(plain.eval_dataset)
     cold = make_trainer(**arguments, frame_features_dir=str(store), output="cold")
@@ -86,10 +81,11 @@ def test_a_run_with_features_of_disk_is_one_without(make_trainer, store, encoder
 
 
 def test_answers_from_several_starts_and_workers(make_trainer, store, encoded):
-    arguments = {"config": FROZEN, "eval_offsets": 3, "dataloader_num_workers": 2}
-    plain = make_trainer(**arguments)
+    arguments = {"config": FROZEN, "eval_offsets": 3, "dataloader_num_workers": 1}
+    some = lambda row: row.video.endswith(("v0.mp4", "v1.mp4"))  # noqa: E731
+    plain = make_trainer(some, **arguments)
     expected = plain.predict(plain.eval_dataset)
-    trainer = make_trainer(**arguments, frame_features_dir=str(store))
+    trainer = make_trainer(some, **arguments, frame_features_dir=str(store))
     cold = trainer.predict(trainer.eval_dataset)
     encoded.clear()
     warm = trainer.predict(trainer.eval_dataset)
@@ -137,7 +133,7 @@ def test_a_moved_video_is_the_same_and_its_bytes_are_too(
     "change",
     [
         {"weights": True},
-        {"config": {"vision_config": ENCODERS["resnet"] | {"hidden_act": "gelu"}}},
+        {"config": {"vision_config": RESNET | {"hidden_act": "gelu"}}},
         {"video": {"size": {"longest_edge": 96}}},
         {"video": {"round_frames": False}},
     ],
@@ -261,7 +257,7 @@ def test_a_damaged_part_is_read_as_without_a_store(make_trainer, store, small_da
             line.get("score") for line in output.predictions
         ]
 
-    for frames in (1, 5, 16):
+    for frames in (1, 16):
         processor.video_processor.frames_per_clip = frames
         expected = answer()
         for _ in range(2):

