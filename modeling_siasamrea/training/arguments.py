@@ -28,8 +28,8 @@ class VideoQuestionTrainingArguments(TrainingArguments):
             runs: 1.
         eval_offsets (`int`, *optional*, defaults to 1):
             Anchor starts that each question is answered from at evaluation, the centred one first, and once more with
-            the centred one's frames shuffled. The scores stay the centred one's; beside them stand those of
-            [`score_consistency`].
+            the centred one's frames shuffled; each time is one pass over the data set. The scores stay the centred
+            one's; beside them stand those of [`score_consistency`].
         save_frames (`bool`, *optional*, defaults to `False`):
             Whether lines of predictions have `frame_times`, the seconds of the frames that the (centred) answer is to.
 
