@@ -174,7 +174,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks that the model has heads for."""
+        """Returns the tasks that the model has heads for."""
         return self.model.config.tasks
 
     def _task(self, task: str | None, candidates: list[str] | None) -> str:

@@ -79,7 +79,7 @@ def memory_as_it_was() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., SiaSamReaConfig]:
     """A configuration of a model small enough to run in milliseconds; keyword arguments override its fields."""
 
@@ -106,7 +106,7 @@ def numbered_frame(index: int, height: int = 48, width: int = 64) -> np.ndarray:
     return np.full((height, width, 3), (8 + 6 * index) % 248, dtype=np.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_video() -> Callable[..., Path]:
     """Writes a video of numbered frames, H.264 in mp4 by default, 8 frames a second."""
 
@@ -134,7 +134,7 @@ def footage() -> Path:
     return Path(package.origin).parent / "datasets" / "data"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer of a few words and all letters."""
     words = "what is the man doing ? a cat dog red blue how many times does it jump".split()

@@ -14,7 +14,7 @@ from pyarrow import fs, parquet, table
 
 from ..training.start import explained, refuse_missing_folder
 from ..video_language.loading import is_video_language_model
-from .answer_requests import answer_requests, read_request, span_of, together, without_answers
+from .answer_requests import answer_requests, parse_line, span_of, together, without_answers
 
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def answer_dataset(
     from ray import cloudpickle
 
     # Functions that only handle text travel whole: otherwise each of Ray's workers would import torch to find them.
-    for module in (sys.modules[__name__], sys.modules[read_request.__module__]):
+    for module in (sys.modules[__name__], sys.modules[parse_line.__module__]):
         cloudpickle.register_pickle_by_value(module)
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
@@ -65,8 +65,8 @@ def answer_dataset(
         requests = requests.union(
             answered.map_batches(_request_lines, batch_format="numpy", fn_kwargs={"answered": True})
         )
-    # Only texts are shuffled. Materialized, because the shuffle and the actors would wait for each other's CPUs.
-    by_video = requests.repartition(blocks, keys=["video"]).materialize()
+    # Only texts are sorted. Materialized, because the sort and the actors would wait for each other's CPUs.
+    by_video = requests.repartition(blocks).sort("video").materialize()  # rows of a video are in one block
     return by_video.map_batches(
         _Answerer,
         fn_constructor_kwargs={"model": model, "top_k": top_k},
@@ -82,9 +82,10 @@ def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, ac
     Answers the requests of files into a folder; started again, it goes on with those that have no answer there.
 
     Args:
-        source (`str`): A JSONL or parquet file or folder of requests, or the name of a data set for `datasets`.
-        output (`str` or `Path`): The folder, or its address, such as s3://. It gets files of JSON lines, or parquet
-            files where the requests are parquet, each written as a whole.
+        source (`str`): A JSONL or parquet file or folder of requests, or the name of a data set for `datasets`, whose
+            split `test` is taken, or its first one.
+        output (`str` or `Path`): The folder, or its address, such as s3://. It gets parquet files, or files of JSON
+            lines if the requests are such, each written as a whole.
         model (`str`): As in [`answer_dataset`].
         top_k (`int`, *optional*, defaults to 1): Most answers to a question.
         actors (`int`, *optional*): As in [`answer_dataset`].
@@ -105,7 +106,7 @@ def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, ac
 
     if not ray.is_initialized():
         ray.init(logging_level="warning", log_to_driver=False)
-    ending = "parquet" if str(source).rstrip("/").endswith(".parquet") or _has_parquet(source) else "jsonl"
+    requests, ending = _read(source)
     address = str(output) if "://" in str(output) else Path(output).resolve().as_uri()
     filesystem, folder = fs.FileSystem.from_uri(address)
     filesystem.create_dir(folder, recursive=True)
@@ -118,54 +119,48 @@ def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, ac
         raise ValueError(
             f"The folder {output} has other files than {ending} files of answers. Choose another --output."
         )
-    answered = None
-    if done:
-        read = ray.data.read_parquet if ending == "parquet" else ray.data.read_text
-        answered = read(done, filesystem=filesystem)
-    counts = Counter()
-    answers = answer_dataset(_read(source, ending), model, top_k, actors, answered)
-    written = answers.map_batches(
+    read = ray.data.read_parquet if ending == "parquet" else ray.data.read_text
+    answered = read(done, filesystem=filesystem) if done else None
+    written = answer_dataset(requests, model, top_k, actors, answered).map_batches(
         _write,
         batch_size=None,
         batch_format="numpy",
         fn_kwargs={"address": address, "ending": ending},
         num_cpus=0,  # the actors may have all
     )
+    counts = Counter()
     for row in written.iter_rows():
         counts.update(row)
     for path in done:
         with filesystem.open_input_stream(path) as file:
-            lines = (
-                parquet.read_table(file)["text"].to_pylist()
-                if ending == "parquet"
-                else file.read().decode().splitlines()
-            )
-        counts["answers"] += len(lines)
-        counts["errors"] += sum("error" in json.loads(line) for line in lines)
+            of_parquet = ending == "parquet"
+            lines = parquet.read_table(file)["text"].to_pylist() if of_parquet else file.read().decode().splitlines()
+        counts.update(answers=len(lines), errors=sum("error" in json.loads(line) for line in lines))
     return counts
 
 
-def _has_parquet(source: str) -> bool:
-    return Path(source).is_dir() and any(Path(source).glob("*.parquet"))
-
-
-def _read(source: str, ending: str) -> "Dataset":
-    """The requests of a file or folder, or of a data set known to `datasets`."""
+def _read(source: str) -> tuple["Dataset", str]:
+    """Reads requests from files, a folder of them, or a data set of `datasets`; returns the ending for answers too."""
     import ray
 
-    if ending == "parquet":
-        return ray.data.read_parquet(source)
-    if str(source).endswith(".jsonl") or Path(source).is_dir():
-        return ray.data.read_text(source, drop_empty_lines=True)
+    path = Path(source)
+    names = [file.name for file in path.iterdir()] if path.is_dir() else [source]
+    if any(name.endswith(".jsonl") for name in names):
+        return ray.data.read_text(source, drop_empty_lines=True), "jsonl"
+    if any(name.endswith(".parquet") for name in names):
+        return ray.data.read_parquet(source), "parquet"
     from datasets import load_dataset
 
-    return ray.data.from_huggingface(load_dataset(source, split="test"))
+    splits = load_dataset(source)
+    dataset = splits.get("test") or next(iter(splits.values()))
+    # Not `from_huggingface`, which asks the hub for a data set of the same name, also if this one is a local folder.
+    return ray.data.from_arrow(dataset.with_format("arrow")[:]), "parquet"
 
 
 def _request_lines(batch: dict[str, np.ndarray], answered: bool) -> dict[str, list]:
-    """Requests as text, with the video that they are about."""
+    """Turns requests into text, with the video that they are about."""
     if "text" in batch:
-        requests = [read_request(str(text)) for text in batch["text"] if str(text).strip()]
+        requests = [parse_line(str(text)) for text in batch["text"] if str(text).strip()]
     else:
         columns = {name: values.tolist() for name, values in batch.items()}
         rows = (dict(zip(columns, row)) for row in zip(*columns.values()))
@@ -178,6 +173,8 @@ def _request_lines(batch: dict[str, np.ndarray], answered: bool) -> dict[str, li
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict) and value.get("path"):  # a video column of `datasets`
+        return value["path"]
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
@@ -198,7 +195,7 @@ class _Answerer:
         done = Counter(str(line) for line, answered in zip(block["line"], block["answered"]) if answered)
         missing = []
         for line in sorted(str(line) for line, answered in zip(block["line"], block["answered"]) if not answered):
-            request = read_request(line)
+            request = parse_line(line)
             text = without_answers(request)
             if done[text]:
                 done[text] -= 1
@@ -216,7 +213,7 @@ class _Answerer:
 
 
 def _text(value: Any) -> str:
-    """A value as text that every file holds: "" where there is none, and JSON of what is no text."""
+    """Returns a value as text that every file holds: "" for none, and JSON of what is no text."""
     if value is None:
         return ""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else json.dumps(value)

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import Pipeline
+
+if TYPE_CHECKING:  # Ray's workers that handle texts alone do not import it
+    from transformers import Pipeline
 
 
 ANSWER_FIELDS = ("answer", "answers", "error")
@@ -14,7 +16,7 @@ REQUESTS_TOGETHER = 16  # their texts go through the model in one pass
 REFUSED = (ValueError, TypeError, OverflowError, RecursionError)
 
 
-def read_request(line: str) -> dict[str, Any]:
+def parse_line(line: str) -> dict[str, Any]:
     """Reads the JSON object on a line; anything else goes under `request`, so that its answer can name it."""
     try:
         request = json.loads(line)
@@ -24,12 +26,12 @@ def read_request(line: str) -> dict[str, Any]:
 
 
 def without_answers(answer: dict[str, Any]) -> str:
-    """The request that an answer belongs to, as text that equals that of the same request."""
+    """Returns the request that an answer belongs to, as text that is equal for equal requests."""
     return json.dumps({name: value for name, value in answer.items() if name not in ANSWER_FIELDS})
 
 
 def span_of(request: dict[str, Any]) -> tuple[str, ...]:
-    """Equal for requests about the same span of a video."""
+    """Returns a key that is equal for requests about the same span of a video."""
     return tuple(repr(request.get(name)) for name in ("video", "start", "end"))
 
 
@@ -40,13 +42,13 @@ def together(requests: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]
             yield some
 
 
-def answer_requests(answerer: Pipeline, requests: Sequence[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
+def answer_requests(answerer: "Pipeline", requests: Sequence[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
     r"""
     Answers requests, those about the same span of a video together.
 
     Args:
         answerer (`Pipeline`): The video-question-answering pipeline.
-        requests (`Sequence[dict]`): The requests, see [`read_request`].
+        requests (`Sequence[dict]`): The requests, see [`parse_line`].
         top_k (`int`): Most answers to a question.
 
     Returns:
@@ -63,7 +65,7 @@ def answer_requests(answerer: Pipeline, requests: Sequence[dict[str, Any]], top_
 
 
 def _asked(request: dict[str, Any]) -> dict[str, Any]:
-    """What the pipeline takes of a request."""
+    """Returns the fields of a request that the pipeline takes."""
     if list(request) == ["request"]:
         raise ValueError(f"A request must be a JSON object on one line; got {request['request']!r:.100}.")
     return {name: value for name, value in request.items() if name != "question_id" and value is not None}
@@ -75,4 +77,4 @@ def _with_answers(request: dict[str, Any], answers: list) -> dict[str, Any]:
     return request | {"answer": best, "answers": answers}
 
 
-__all__ = ["ANSWER_FIELDS", "answer_requests", "read_request", "span_of", "together", "without_answers"]
+__all__ = ["ANSWER_FIELDS", "answer_requests", "parse_line", "span_of", "together", "without_answers"]

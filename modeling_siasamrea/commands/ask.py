@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from tqdm import tqdm
 from transformers import Pipeline
 
-from .answer_requests import ANSWER_FIELDS, answer_requests, read_request, together, without_answers
+from .answer_requests import ANSWER_FIELDS, answer_requests, parse_line, together, without_answers
 from .checkpoint import CHECKPOINT, add_model_options, load_answerer
 from .parser import parser_for
 from .printing import one_line
@@ -49,7 +50,7 @@ def _requests(file: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in file:
         text = line.decode("utf-8-sig", errors="backslashreplace").strip()
         if text:
-            yield read_request(text)
+            yield parse_line(text)
 
 
 def skip_answered(output: Path, requests: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -77,7 +78,7 @@ def skip_answered(output: Path, requests: Iterator[dict[str, Any]]) -> Iterator[
                         raise refusal
                     requests = chain([request], requests)
                     break
-                answer = read_request(line.decode("utf-8", errors="backslashreplace"))
+                answer = parse_line(line.decode("utf-8", errors="backslashreplace"))
                 if answer.keys().isdisjoint(ANSWER_FIELDS) or without_answers(answer) != without_answers(request):
                     raise refusal
                 whole += len(line)
@@ -104,8 +105,8 @@ def answer_list(given: argparse.Namespace) -> None:
                 file.flush()
                 progress.update(len(some))
     with open(output, encoding="utf-8") as file:
-        has_error = ["error" in json.loads(line) for line in file]
-    print(f"{output}: {len(has_error)} answers, {sum(has_error)} of them errors.", file=sys.stderr)
+        counts = Counter("error" in json.loads(line) for line in file)
+    print(f"{output}: {counts.total()} answers, {counts[True]} of them errors.", file=sys.stderr)
 
 
 def answer_one(given: argparse.Namespace) -> None:
@@ -136,7 +137,7 @@ def hints(answerer: Pipeline, question: str, is_open: bool) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
+    """Runs the command."""
     given = ask_arguments(argv)
     if given.engine == "ray":
         from .answer_dataset import answer_files

@@ -10,7 +10,7 @@ from .parser import add_model, parser_for
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
+    """Writes the program and prints its path."""
     arguments = export_arguments(argv)
     model, processor = load_model(arguments.model)
     if model.config.model_type != "siasamrea":

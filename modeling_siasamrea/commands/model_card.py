@@ -96,13 +96,13 @@ def write_model_card(
 
 
 def source_of(data: DataArguments, split: str) -> str:
-    """The data of a split as it was given."""
+    """Returns the data of a split as it was given."""
     file = getattr(data, f"{split}_file", None)
     return ", ".join(data.benchmarks or []) or data.dataset_name or file or "unknown"
 
 
 def scores_table(scores: dict[str, float], baselines: dict[str, dict[str, float]]) -> str:
-    """The table of scores in Markdown, with standard errors where they are known."""
+    """Writes the table of scores in Markdown, with the standard errors that are known."""
     columns = {"this model": scores, **baselines}
     lines = ["| score | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, title in score_rows(scores).items():
@@ -117,7 +117,7 @@ def scores_table(scores: dict[str, float], baselines: dict[str, dict[str, float]
 
 
 def example(rows: Sequence[VideoQuestion], tasks: Sequence[str], name: str) -> str:
-    """Python that asks the model a question of each of its tasks, taken from the rows."""
+    """Writes Python code that asks the model a question of each of its tasks, taken from the rows."""
     lines = [f'answer = pipeline("video-question-answering", model={name!r})']
     for task in tasks:
         row = next((row for row in rows if row.task == task), None)

@@ -17,7 +17,7 @@ class FoldedConvolution(nn.Module):
     norm: list[nn.BatchNorm2d]  # in a list, so that its parameters are not registered a second time
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Convolution and batch norm of `(images, channels, height, width)`."""
+        """Convolves and normalizes `(images, channels, height, width)`."""
         norm = self.norm[0]
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (channels,)
         shift = norm.bias - norm.running_mean * scale

@@ -41,7 +41,7 @@ STARTS_ANEW = re.compile(r"siamese_reasoning\.|\.num_batches_tracked$")
 
 def read_checkpoint(path: str | Path) -> State:
     r"""
-    The tensors of a `.pt` or `.safetensors` file, without the prefix `module.`; nothing in the file is executed.
+    Reads the tensors of a `.pt` or `.safetensors` file, without the prefix `module.`; nothing in the file is executed.
 
     Raises:
         `ValueError`: If the file is missing or holds anything but tensors by name.
@@ -62,7 +62,7 @@ def read_checkpoint(path: str | Path) -> State:
 
 def find_task(state: State) -> str | None:
     r"""
-    The task a checkpoint was trained for.
+    Finds the task that a checkpoint was trained for.
 
     Returns:
         `str`, *optional*: `"count"`, `"multiple_choice"`, `"open_ended"`, or `None` for the pretraining heads.
@@ -83,7 +83,7 @@ def find_task(state: State) -> str | None:
 
 
 def new_name(name: str, task: str | None) -> str:
-    """Our name of an official parameter; the name itself where we have none."""
+    """Returns our name of an official parameter, or the name itself if we have none."""
     layer = RESNET_LAYER.fullmatch(name)
     if layer:
         stage, index, part, convolution, norm, rest = layer.groups()
@@ -101,7 +101,7 @@ def new_name(name: str, task: str | None) -> str:
 
 def read_config(state: State, task: str | None, bert: dict, num_attention_heads: int | None) -> SiaSamReaConfig:
     r"""
-    The configuration that the shapes of the weights tell.
+    Makes the configuration from the shapes of the weights.
 
     Args:
         state (`dict[str, torch.Tensor]`): The official state dict.
@@ -208,7 +208,7 @@ def convert_clipbert_state(
 
 
 def clipbert_video_processor(longest_edge: int = 448) -> SiaSamReaVideoProcessor:
-    """ClipBERT's pixels: BGR, mean subtracted but not divided, bilinear without antialiasing, square by padding."""
+    """Makes ClipBERT's pixels: BGR, mean subtracted, not divided, bilinear without antialiasing, square by padding."""
     return SiaSamReaVideoProcessor(
         size={"longest_edge": longest_edge},
         antialias=False,

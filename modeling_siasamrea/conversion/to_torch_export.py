@@ -28,7 +28,7 @@ def export_model(
     model: SiaSamReaForVideoQuestionAnswering, processor: SiaSamReaProcessor, task: str | None = None
 ) -> torch.export.ExportedProgram:
     r"""
-    Exports the forward pass of inference, with one clip a video or as many as the processor gives at evaluation.
+    Exports the forward pass of inference, with one clip per video or as many as the processor gives at evaluation.
 
     Args:
         model ([`SiaSamReaForVideoQuestionAnswering`]): The model; it is put into evaluation mode.
@@ -105,7 +105,7 @@ def save_exported_model(
 
 
 def _example_inputs(processor: SiaSamReaProcessor, choices: bool) -> dict[str, torch.Tensor]:
-    """Three questions about two grey videos: no number of a free dimension is 1, which would become a constant."""
+    """Makes three questions about two grey videos; a free dimension of size 1 would become a constant."""
     videos = [torch.full((frames, 3, 48, 64), 127, dtype=torch.uint8) for frames in (7, 9)]
     inputs = processor(
         videos=videos,

@@ -15,7 +15,7 @@ TEXT_HEIGHT = 16
 
 def draw_answer(row: VideoQuestion, answer: str, video_processor: SiaSamReaVideoProcessor, path: Path) -> None:
     """
-    Saves a picture: a row of frames a clip, as training samples them, the anchor clip first and framed.
+    Saves a picture with a row of frames per clip, as training samples them, the anchor clip first and framed.
 
     Args:
         row (`VideoQuestion`): The question, its video and its annotated answer.

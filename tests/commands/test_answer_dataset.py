@@ -1,7 +1,9 @@
 """Answers by Ray: what its workers do, and on two CPUs that die, that each request has the answer of one process."""
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -9,26 +11,71 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
+import datasets
 import numpy as np
 import psutil
 import pytest
 from pyarrow import parquet
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
-from modeling_siasamrea.commands import answer_dataset
-from modeling_siasamrea.commands.answer_requests import answer_requests, read_request
+from modeling_siasamrea.commands import answer_dataset, ask
+from modeling_siasamrea.commands.answer_requests import answer_requests, parse_line
 from modeling_siasamrea.commands.checkpoint import load_answerer
 
 
 QUESTIONS = 60  # about each video
-# Ray makes a cluster of two CPUs; its own sockets need a short path.
-DRIVER = """
-import sys, ray
-ray.init(num_cpus=2, include_dashboard=False, logging_level="warning", log_to_driver=False)
-from modeling_siasamrea.commands.answer_dataset import answer_files
-print(dict(answer_files(sys.argv[1], sys.argv[2], sys.argv[3])), flush=True)
-"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[psutil.Process]:
+    """A Ray cluster of two CPUs, at RAY_ADDRESS."""
+    ray = pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # On a busy machine Ray's workers start slowly; those that take long would be replaced, again and again.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled"}
+    environment |= {"RAY_worker_register_timeout_seconds": "600"}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
+    command += [f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"]
+    head = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        wait_for(lambda: is_open(port))
+        yield head
+        ray.shutdown()
+    for process in [*head.children(recursive=True), head]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    head.wait()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(what):
+    """Waits until something is true, and returns it."""
+    began = time.monotonic()
+    while not (found := what()):
+        assert time.monotonic() - began < 300
+        time.sleep(0.05)
+    return found
+
+
+def actors(cluster: psutil.Process) -> list[psutil.Process]:
+    """The processes that answer."""
+    found = []
+    for process in cluster.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # or a zombie
+            if "_Answerer" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.fixture
@@ -53,92 +100,85 @@ def requests(small_data) -> list[str]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[Path, Path, str], subprocess.Popen]]:
-    """Starts a driver; none outlives the test."""
-    started = []
+def echo(monkeypatch) -> Callable:
+    """Has the actors repeat the question, which takes no model and a moment; returns what answers."""
 
-    def run(source: Path, output: Path, model: str) -> subprocess.Popen:
-        started.append(start_driver(source, output, model))
-        return started[-1]
+    def answerer(request: dict | list[dict], top_k: int) -> list:
+        requests = request if isinstance(request, list) else [request]
+        if any("v2.mp4" in one.get("video", "v2.mp4") for one in requests):
+            raise ValueError("there is no such 'video'")
+        time.sleep(0.05)
+        answers = [[{"answer": f"{one['video']}: {one['question']}", "score": 1.0}] for one in requests]
+        return answers if isinstance(request, list) else answers[0]
 
-    yield run
-    for driver in started:
-        if driver.poll() is None:
-            kill(driver)
+    class _Answerer(answer_dataset._Answerer):  # local, so that it is sent to the actors as a whole
+        def __init__(self, model: str, top_k: int):
+            self.answerer, self.top_k = answerer, top_k
 
-
-def kill(driver: subprocess.Popen) -> None:
-    """Kills a driver and all that it started, as a machine that fails does."""
-    for process in [*psutil.Process(driver.pid).children(recursive=True), psutil.Process(driver.pid)]:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    driver.wait()
+    monkeypatch.setattr(answer_dataset, "_Answerer", _Answerer)
+    return answerer
 
 
-def start_driver(source: Path, output: Path, model: str) -> subprocess.Popen:
-    # On a busy machine Ray's workers start slowly; those that take long would be replaced, again and again.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
-    environment |= {"RAY_worker_register_timeout_seconds": "600"}
-    command = [sys.executable, "-c", DRIVER, str(source), str(output), model]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+def answers_in(folder: Path) -> Counter:
+    """The answers in a folder as text, their scores rounded: questions that are answered together round otherwise."""
+    if list(folder.glob("*.parquet")):
+        lines = [line for path in folder.iterdir() for line in parquet.read_table(path)["text"].to_pylist()]
+    else:
+        lines = [line for path in folder.glob("answers-*") for line in path.read_text().splitlines()]
+    return Counter(map(as_text, map(json.loads, lines)))
 
 
-def files(output: Path) -> list[Path]:
-    return sorted(output.glob("answers-*.jsonl"))
-
-
-def wait_for(what, driver: subprocess.Popen):
-    """Waits until something is true while the driver runs."""
-    began = time.monotonic()
-    while not (found := what()):
-        assert driver.poll() is None and time.monotonic() - began < 900
-        time.sleep(0.02)
-    return found
-
-
-def actors(driver: subprocess.Popen) -> list[psutil.Process]:
-    """The processes of the driver's actors that answer."""
-    found = []
-    for process in psutil.Process(driver.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # or a zombie
-            if "_Answerer" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+def as_text(answer: dict) -> str:
+    for one in answer.get("answers", ()):
+        one["score"] = round(one["score"], 4)
+    return json.dumps(answer, sort_keys=True)
 
 
 @pytest.mark.ray
-def test_an_actor_and_the_driver_die_and_each_request_has_the_answer_of_one_process(model, requests, start, tmp_path):
-    pytest.importorskip("ray")
+def test_an_actor_and_the_driver_die_and_each_request_has_one_answer(cluster, echo, model, requests, tmp_path):
     source, output = tmp_path / "requests.jsonl", tmp_path / "answers"
     source.write_text("\n".join(requests))
-    driver = start(source, output, model)
-    wait_for(lambda: files(output), driver)
-    kill(driver)
-    before = files(output)
-    answered = sum(len(path.read_text().splitlines()) for path in before)
-    assert 0 < answered < len(requests)
+    arguments = str(source), output, model, 1, 1  # one actor
+    driver = multiprocessing.get_context("fork").Process(target=answer_dataset.answer_files, args=arguments)
+    driver.start()
+    wait_for(lambda: list(output.glob("answers-*")) if driver.is_alive() else pytest.fail("the driver ended"))
+    driver.kill()
+    driver.join()
+    wait_for(lambda: not actors(cluster))
+    before = sorted(output.glob("answers-*"))
+    assert 0 < answers_in(output).total() < len(requests)
 
-    driver = start(source, output, model)
-    victim = wait_for(lambda: actors(driver), driver)[0]
-    victim.kill()
-    out, _ = driver.communicate(timeout=900)
-    assert driver.returncode == 0
+    killer = Thread(target=lambda: wait_for(lambda: actors(cluster))[0].kill())
+    killer.start()
+    counts = answer_dataset.answer_files(*arguments)
+    killer.join()
+    expected = [answer_requests(echo, [parse_line(line)], 1)[0] for line in requests]
+    assert counts == {"answers": len(requests), "errors": QUESTIONS + 2}
+    assert answers_in(output) == Counter(map(as_text, expected)) and set(before) <= set(output.glob("answers-*"))
 
-    answerer = load_answerer(model)
-    expected = [answer_requests(answerer, [read_request(line)], 1)[0] for line in requests]
-    answers = [json.loads(line) for path in files(output) for line in path.read_text().splitlines()]
-    errors = sum("error" in answer for answer in answers)
-    assert out.splitlines()[-1] == str({"answers": len(requests), "errors": errors}) and errors == QUESTIONS + 3
-    assert set(before) <= set(files(output))
 
-    def texts(of: list[dict]) -> Counter:
-        """Answers as text, scores rounded, because questions that are answered together round otherwise."""
-        for answer in of:
-            for one in answer.get("answers", ()):
-                one["score"] = round(one["score"], 4)
-        return Counter(json.dumps(answer, sort_keys=True) for answer in of)
+@pytest.mark.ray
+def test_parquet_is_answered_as_by_one_process(cluster, model, small_data, tmp_path):
+    rows = [{"video": str(small_data / f"v{number}.mp4"), "question": "what is it ?"} for number in (0, 1, 2)]
+    rows[0] |= {"candidates": ["cat", "dog"], "start": 0.25}
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "requests.parquet")
+    output = tmp_path / "answers"
+    answer_dataset.answer_files(str(tmp_path / "requests.parquet"), output, model, actors=1)
+    expected = [answer_requests(load_answerer(model), [row], 1)[0] for row in rows]
+    assert answers_in(output) == Counter(map(as_text, expected)) and "v2.mp4" in expected[2]["error"]
 
-    assert texts(answers) == texts(expected)
+
+@pytest.mark.ray
+def test_a_data_set_is_answered_into_parquet(cluster, echo, model, tmp_path, capsys):
+    rows = [{"video": f"{name}.mp4", "question": "?", "start": start} for name, start in (("a", 1.5), ("b", None))]
+    (tmp_path / "corpus").mkdir()
+    datasets.Dataset.from_list(rows).to_csv(tmp_path / "corpus" / "train.csv")
+    output = tmp_path / "answers"
+    ask.main([str(tmp_path / "corpus"), "--engine", "ray", "--output", str(output), "--model", model])
+    assert capsys.readouterr().err.endswith("2 answers, 0 of them errors.\n")
+    answers = [row for file in output.glob("*.parquet") for row in parquet.read_table(file).to_pylist()]
+    assert sorted(row["answer"] for row in answers) == ["a.mp4: ?", "b.mp4: ?"]
+    assert sorted(json.loads(row["text"]).get("start", 0) for row in answers) == [0, 1.5]
 
 
 def test_requests_are_lines_or_columns_and_none_is_left_out():

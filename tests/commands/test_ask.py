@@ -14,15 +14,15 @@ from modeling_siasamrea.commands import ask, siasamrea_command
 CHOICE = {"question": "what is the man doing ?", "candidates": ["cat", "dog", "jump"]}
 
 
-@pytest.fixture
-def model(tiny_config, tokenizer, tmp_path) -> str:
+@pytest.fixture(scope="module")
+def model(tiny_config, tokenizer, tmp_path_factory) -> str:
     """A checkpoint with all three heads."""
     vocabulary = {"id2label": {0: "cat", 1: "dog"}, "label2id": {"cat": 0, "dog": 1}}
-    tasks = ["open_ended", "multiple_choice", "count"]
-    SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=tasks, **vocabulary)).save_pretrained(tmp_path / "model")
+    tasks, folder = ["open_ended", "multiple_choice", "count"], str(tmp_path_factory.mktemp("model"))
+    SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=tasks, **vocabulary)).save_pretrained(folder)
     video_processor = SiaSamReaVideoProcessor(size={"longest_edge": 64}, frames_per_clip=2)
-    SiaSamReaProcessor(video_processor, tokenizer).save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
+    SiaSamReaProcessor(video_processor, tokenizer).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

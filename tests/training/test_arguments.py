@@ -41,12 +41,12 @@ def test_a_loss_that_is_no_number_is_not_hidden(tmp_path):
     assert not SiaSamReaTrainingArguments(output_dir=str(tmp_path), use_cpu=True).logging_nan_inf_filter
 
 
-def test_texts_end_where_the_text_model_does(make_trainer):
+def test_texts_end_where_the_text_model_does(make_trainer, monkeypatch):
     with pytest.raises(ValueError, match="max_text_length must be at most 64"):
         make_trainer(max_text_length=65)
     trainer = make_trainer()
     assert trainer.data_collator.max_length == 32  # the tokenizer's
-    trainer.processing_class.tokenizer.model_max_length = 10**30
+    monkeypatch.setattr(trainer.processing_class.tokenizer, "model_max_length", 10**30)
     assert make_trainer().data_collator.max_length == 64
 
 
