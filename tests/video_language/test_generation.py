@@ -145,6 +145,29 @@ def test_an_answer_ends_with_its_end():
     assert math.isfinite(probability)
 
 
+@torch.no_grad()
+def test_answers_that_are_written_together_end_each_on_its_own():
+    model, processor = tiny("qwen3_vl")
+    asked = asked_of(VideoLanguageProcessor(processor, VideoLanguageSettings()), [QUESTIONS[1], QUESTIONS[3]])
+    prompt = shared_prompts.Prompt(model, asked["inputs"], asked["prompts"][0]).then(torch.stack(asked["prompts"]))
+    letter, end = 7, 9
+
+    def sure_of(*tokens: int | None) -> torch.Tensor:
+        scores = torch.zeros(len(tokens), 1, model.get_output_embeddings().weight.shape[0])
+        for row, token in enumerate(tokens):
+            scores[row, 0, letter] = 30.0 if token == letter else 0.0
+            scores[row, 0, end] = 30.0 if token == end else 0.0
+        return scores
+
+    prompt.logits = sure_of(letter, end)
+    steps = iter([sure_of(letter, None), sure_of(end, None)])
+    handle = model.get_output_embeddings().register_forward_hook(lambda *_: next(steps))
+    (first, log_p), (second, other) = prompt.write(5, [end])
+    handle.remove()
+    assert (first, second) == ([letter, letter], []) and not list(steps)
+    assert log_p == pytest.approx(0.0, abs=1e-3) and other == pytest.approx(0.0, abs=1e-3)
+
+
 @pytest.mark.parametrize("fault", ["raises", "differs"])
 def test_a_family_whose_cache_cannot_be_copied_answers_from_whole_prompts(fault, monkeypatch):
     model, processor = tiny("qwen3_vl")
