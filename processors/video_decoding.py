@@ -312,11 +312,8 @@ def _from_one_key_frame(
     container: InputContainer, stream: VideoStream, index: FrameIndex, near: np.ndarray
 ) -> Iterator[VideoFrame]:
     """Decodes frames at sorted indices, all from the key frame before the first."""
-    packets = read_packets(container, stream)
-    if index.entry[near[0]] > 0:
-        pts, time = index.entries[index.entry[near[0]]].tolist()
-        container.seek(time, stream=stream)
-        packets = _from_key_frame(packets, pts)
+    entry = int(index.entry[near[0]])
+    packets = _from_key_frame(container, stream, index, entry) if entry else read_packets(container, stream)
     spares = stream.codec_context.codec.canonical_name in ("h264", "hevc")
     if spares:
         packets = _spared(stream, packets, set(index.pts[near].tolist()))
@@ -358,15 +355,19 @@ def _spared(stream: VideoStream, packets: Iterator[Packet], wanted: set[int]) ->
             return
 
 
-def _from_key_frame(packets: Iterator[Packet], pts: int) -> Iterator[Packet]:
-    """Skips packets before a key frame: seeking may end before it, in some containers between key frames."""
-    for packet in packets:
-        if packet.is_keyframe and packet.pts == pts:
-            yield packet
-            yield from packets
-            return
-        if packet.is_keyframe and packet.pts is not None and packet.pts > pts:
-            break
+def _from_key_frame(container: InputContainer, stream: VideoStream, index: FrameIndex, entry: int) -> Iterator[Packet]:
+    """Reads packets from a key frame on. Seeking may end before it, and in program streams of MPEG after it."""
+    pts = index.entries[entry, 0]
+    for place in dict.fromkeys((entry, entry - 1, 0)):
+        container.seek(int(index.entries[place, 1]), stream=stream)
+        packets = read_packets(container, stream)
+        for packet in packets:
+            if packet.is_keyframe and packet.pts == pts:
+                yield packet
+                yield from packets
+                return
+            if packet.is_keyframe and packet.pts is not None and packet.pts > pts:
+                break
     raise LostFrameError
 
 

@@ -228,6 +228,12 @@ def test_seeking_ends_at_the_key_frame_and_not_in_the_group_before(numbered, kin
     assert len(entries) > 3
 
 
+def test_a_seek_that_ends_behind_the_key_frame_is_done_again(numbered):
+    for index in range(0, FRAMES, 3):
+        frames, metadata = decode_frames(numbered("mpeg2_b", "mpg"), [index])
+        assert number(frames[0]) == index and metadata.intact
+
+
 def test_packets_are_read_once_for_many_calls(tmp_path, monkeypatch):
     path = write(tmp_path / "video.mp4", "libx264", CLOSED)
     first = frame_index(str(path), str(path))
