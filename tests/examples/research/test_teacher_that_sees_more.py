@@ -1,6 +1,7 @@
 """The study of a teacher that sees more: its data and clips by hand, one run of each variant, the protocol's files."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def test_a_teacher_sees_the_moment_that_the_student_misses(script):
     np.testing.assert_allclose(shown[-1], 110 + script.TRACE * (tint - 110), atol=6)
 
 
-def test_each_variant_is_run_once_and_the_tables_are_made_of_the_lines(script, tmp_path):
+def test_each_variant_is_run_once_and_the_tables_are_made_of_the_lines(script, tmp_path, monkeypatch):
+    monkeypatch.setattr("run_ablation.RESAMPLES", 20)
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- tables -->\nold\n<!-- end of tables -->\nafter\n")
     small = ["--seeds", "1", "--steps", "2", "--videos", "8", "--test_videos", "8", "--start_videos", "8"]
@@ -80,8 +82,9 @@ def test_accuracies_by_hand(script):
 
 @pytest.mark.parametrize("name", ["teacher_smolvlm2_500m", "teacher_qwen3_vl_2b"])
 def test_the_protocol_s_configurations_are_read(script, name):
-    file = script.Path(script.__file__).parent / "configs" / f"{name}.json"
-    model, data, training = train_vlm.parse_arguments([str(file), "--use_cpu", "--bf16", "false"])
+    folder = script.Path(script.__file__).parent
+    command = [str(folder / "configs" / f"{name}.json"), "--use_cpu", "--bf16", "false"]
+    model, data, training = train_vlm.parse_arguments(command)
     settings = VideoLanguageSettings(**model.method)
     assert settings.teacher_frames == 32 and settings.teacher_span and settings.num_clips == 2
     assert (
@@ -89,3 +92,7 @@ def test_the_protocol_s_configurations_are_read(script, name):
         and training.do_predict
         and training.questions_per_video == 1
     )
+    overrides = re.findall(r"--method '(.*?)'", (folder / "teacher" / "README.md").read_text())
+    made = [VideoLanguageSettings(**train_vlm.parse_arguments([*command, "--method", o])[0].method) for o in overrides]
+    assert [one.teacher_frames for one in made] == [32, None, 32, 32, None] and made[4].frames_per_clip == 32
+    assert [one.siamese_clips_trained for one in made] == [True, True, False, False, True] and made[1].num_clips == 5
