@@ -1,5 +1,5 @@
 """
-Draws the pictures of the page that the README shows: opens it in Chromium, asks a question and looks inside.
+Draws the pictures of the page: opens it in Chromium, asks a question and looks inside.
 
     python examples/research/draw_demo.py outputs/quickstart --examples outputs/sample_data/test.jsonl
 
@@ -8,12 +8,14 @@ videos that may be published, as the sample data are.
 """
 
 import argparse
+import io
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -30,6 +32,8 @@ FLAGS = (
     "--disable-component-update --disable-sync --hide-scrollbars"
 )
 WIDTH = 1200
+FILM_HEIGHT = 1150
+MILLISECONDS = (1500, 2500, 3500, 4500)  # how long each picture of the animation is shown
 
 
 def find_browser() -> tuple[str, str] | None:
@@ -71,10 +75,9 @@ def wait_for(browser: webdriver.Chrome, selector: str, text: str = "", seconds: 
     )
 
 
-def photograph(browser: webdriver.Chrome, path: Path) -> None:
-    """Saves a picture of the whole page."""
+def set_height(browser: webdriver.Chrome, height: int) -> None:
+    """Resizes the page and waits until nothing on it moves."""
     browser.execute_script("document.activeElement.blur()")
-    height = browser.execute_script("return document.querySelector('.gradio-container').scrollHeight")
     size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     WebDriverWait(browser, 10).until(
@@ -82,12 +85,19 @@ def photograph(browser: webdriver.Chrome, path: Path) -> None:
             "return document.getAnimations().every(animation => animation.playState !== 'running')"
         )
     )
-    browser.save_screenshot(str(path))
+
+
+def photograph(browser: webdriver.Chrome, selector: str) -> Image.Image:
+    """Returns a picture of the page, scrolled to an element; two thirds as large."""
+    set_height(browser, FILM_HEIGHT)
+    browser.execute_script(f"document.querySelector('{selector}').scrollIntoView({{behavior: 'instant'}})")
+    picture = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+    return picture.resize((WIDTH * 2 // 3, FILM_HEIGHT * 2 // 3), Image.Resampling.LANCZOS)
 
 
 def draw_demo(checkpoint: str, examples: Path, output: Path) -> None:
     """
-    Saves `demo.png`, a question answered, and `demo_inside.png`, with the look inside.
+    Saves `demo.webp`, an animation of a question that is answered, and `demo_inside.png`, the page at the end.
 
     Args:
         checkpoint (`str`): Hub name or folder.
@@ -103,13 +113,16 @@ def draw_demo(checkpoint: str, examples: Path, output: Path) -> None:
         pick.click()
         pick.send_keys(next(iter(demo.examples)), Keys.ENTER)
         wait_for(browser, "#span .film")
+        film = [photograph(browser, "h1")]
         wait_for(browser, "#ask").click()
         wait_for(browser, "#timeline svg")
-        wait_for(browser, "#look button")
-        photograph(browser, output / "demo.png")
+        film += [photograph(browser, "h1"), photograph(browser, "#timeline")]
         wait_for(browser, "#look button").click()
         wait_for(browser, "#inside table")
-        photograph(browser, output / "demo_inside.png")
+        film.append(photograph(browser, "#inside"))
+        film[0].save(output / "demo.webp", save_all=True, append_images=film[1:], duration=MILLISECONDS, loop=0)
+        set_height(browser, browser.execute_script("return document.querySelector('.gradio-container').scrollHeight"))
+        browser.save_screenshot(str(output / "demo_inside.png"))
     page.blocks.close()
 
 

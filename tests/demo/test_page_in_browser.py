@@ -181,6 +181,7 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
 
 def test_pictures_of_the_page(drawing, checkpoint, small_data, tmp_path):
     drawing.draw_demo(str(checkpoint), small_data / "rows.jsonl", tmp_path / "pictures")
-    answered, inside = (Image.open(tmp_path / "pictures" / name) for name in ("demo.png", "demo_inside.png"))
-    assert answered.width == inside.width == drawing.WIDTH
-    assert inside.height > answered.height + 400
+    film, inside = (Image.open(tmp_path / "pictures" / name) for name in ("demo.webp", "demo_inside.png"))
+    assert film.n_frames == len(drawing.MILLISECONDS)
+    assert inside.width == drawing.WIDTH
+    assert inside.height > drawing.FILM_HEIGHT
