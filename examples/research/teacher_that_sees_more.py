@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers as T
-from run_ablation import paired_difference, read_results, seed_interval
+from run_ablation import read_results, seed_interval
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BatchFeature
 
@@ -54,6 +54,7 @@ VARIANTS = {
 }
 COMPARED = ("plain", "plain, equal arithmetic (more steps)", "SiaSamRea, equal frames")
 KEY = ("variant", "videos", "seed")
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365)  # of Student's t with 1, 2, ... degrees of freedom
 
 
 # --- data and model --------------------------------------------------------------------------------------------------
@@ -282,20 +283,19 @@ def scores(runs: dict[str, dict[int, dict]]) -> str:
 
 
 def differences(runs: dict[str, dict[int, dict]]) -> str:
-    """Returns the table of differences of the score on color, paired by seed and test question."""
+    """Returns the table of differences of the score on color, paired by seed: mean and 95 % interval (Student's t)."""
     lines = ["| color, minus | " + " | ".join(COMPARED) + " |", "|---" * (1 + len(COMPARED)) + "|"]
     for ours in filter(runs.get, list(VARIANTS)[3:]):
         cells = [ours]
         for theirs in COMPARED:
             seeds = sorted(set(runs[ours]) & set(runs.get(theirs, {})))
-            if ours == theirs or not seeds:
+            if ours == theirs or not 1 < len(seeds) < len(T_975) + 2:
                 cells.append("")
                 continue
-            pair = [
-                [{"correct": {"color": runs[name][seed]["correct"]["color"]}} for seed in seeds]
-                for name in (ours, theirs)
-            ]
-            cells.append("{:+.3f} [{:+.3f}, {:+.3f}], p {:.2g}".format(*paired_difference(*pair)))
+            scores = [[share(runs[name][seed]["correct"]["color"]) for seed in seeds] for name in (ours, theirs)]
+            difference = np.subtract(*scores)  # (seeds,)
+            half = T_975[len(seeds) - 2] * difference.std(ddof=1) / len(seeds) ** 0.5
+            cells.append(f"{difference.mean():+.3f} ± {half:.3f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -40,8 +40,7 @@ def test_a_teacher_sees_the_moment_that_the_student_misses(script):
     np.testing.assert_allclose(shown[-1], 110 + script.TRACE * (tint - 110), atol=6)
 
 
-def test_each_variant_is_run_once_and_the_tables_are_made_of_the_lines(script, tmp_path, monkeypatch):
-    monkeypatch.setattr("run_ablation.RESAMPLES", 20)
+def test_each_variant_is_run_once_and_the_tables_are_made_of_the_lines(script, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- tables -->\nold\n<!-- end of tables -->\nafter\n")
     small = ["--seeds", "1", "--steps", "2", "--videos", "8", "--test_videos", "8", "--start_videos", "8"]
@@ -65,6 +64,16 @@ def test_each_variant_is_run_once_and_the_tables_are_made_of_the_lines(script, t
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert text.count("| teacher_span |") == 2 and "**8 training videos**" in text
+
+
+def test_paired_differences_by_hand(script):
+    ours, theirs = (
+        {seed: {"correct": {"color": "1" * n + "0" * (10 - n)}} for seed, n in enumerate(right)}
+        for right in ((5, 7), (4, 4))
+    )
+    # Differences 0.1 and 0.3: their mean is 0.2, its standard error 0.1, and t with one degree of freedom 12.706.
+    table = script.differences({"teacher_span": ours, "plain": theirs})
+    assert table.splitlines()[-1] == "| teacher_span | +0.200 ± 1.271 |  |  |"
 
 
 def test_accuracies_by_hand(script):
