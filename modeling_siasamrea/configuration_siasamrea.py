@@ -72,7 +72,7 @@ def did_you_mean(owner: str, given: Iterable[str], names: Collection[str], cutof
     for name in given:
         nearest = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
         if name not in names and nearest:
-            raise ValueError(f"{owner} has no field {name!r}. Did you mean {nearest[0]!r}?")
+            raise ValueError(f"{owner} has no {name!r}. Did you mean {nearest[0]!r}?")
 
 
 def pretrained_encoder_config(name: str, changes: Mapping[str, Any] | None = None) -> PreTrainedConfig:

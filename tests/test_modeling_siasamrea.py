@@ -298,7 +298,7 @@ def test_fields_of_pretrained_encoders_are_changed(tiny_config, tmp_path):
     assert {m.p for name, m in model.named_modules() if "attention.output.dropout" in name} == {0.0}
     kept = model.model.text_model.state_dict()
     torch.testing.assert_close(dict(kept), {name: text.state_dict()[name] for name in kept})
-    with pytest.raises(ValueError, match="no field 'num_layer'. Did you mean 'num_hidden_layers'"):
+    with pytest.raises(ValueError, match="no 'num_layer'. Did you mean 'num_hidden_layers'"):
         build(*encoders, text_config={"num_layer": 1})
     with pytest.raises(ValueError, match="is a 'bert' model; its model type cannot be 'resnet'"):
         build(*encoders, text_config={"model_type": "resnet"})

@@ -1,42 +1,20 @@
 """Arguments of a run, of a JSON file and of the command line, read by one parser."""
 
 import argparse
-import difflib
 import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from transformers import HfArgumentParser
 
+from ..configuration_siasamrea import did_you_mean
 from .packaged_files import CONFIGS
 from .parser import ArgumentParser
-
-
-def refuse_unknown(given: Collection[str], known: Collection[str], where: str, kind: str) -> None:
-    r"""
-    Refuses names that do not exist.
-
-    Args:
-        given (`Collection[str]`): The names.
-        known (`Collection[str]`): The names that exist.
-        where (`str`): Where they were given, for the message.
-        kind (`str`): What they name, in the plural.
-
-    Raises:
-        `ValueError`: If a name does not exist; names the nearest that does.
-    """
-    unknown = []
-    for name in given:
-        if name not in known:
-            nearest = difflib.get_close_matches(str(name), sorted(known), n=1)
-            unknown.append(f"{name} (did you mean {nearest[0]}?)" if nearest else str(name))
-    if unknown:
-        raise ValueError(f"{where} has {kind} that do not exist: {', '.join(unknown)}.")
 
 
 class JsonObject(argparse.Action):
@@ -109,8 +87,11 @@ def read_config(name: str) -> dict[str, Any]:
     Raises:
         `ValueError`: If it cannot be read or is not a JSON object.
     """
-    recipe = CONFIGS / f"{name}.json"
-    path = recipe if recipe.is_file() and not Path(name).exists() else Path(name)
+    recipes = {path.stem: path for path in CONFIGS.glob("*.json")}
+    path = Path(name)
+    if not path.exists():
+        did_you_mean("The list of recipes", [name], recipes, cutoff=0.6)
+        path = recipes.get(name, path)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -161,12 +142,12 @@ class RunArgumentParser(HfArgumentParser, ArgumentParser):
 def short_help(classes: Sequence[type], help_texts: dict[str, str], description: str, common: Sequence[str]) -> str:
     """Writes the help of a command with its most used arguments only."""
     aliases = {item.name: item.metadata.get("aliases", []) for of_class in classes for item in fields(of_class)}
-    lines = ["usage: " + Path(sys.argv[0]).name + " [CONFIG] [--ARGUMENT VALUE ...]", "", description.strip(), ""]
+    lines = ["usage: " + Path(sys.argv[0]).name + " [--ARGUMENT VALUE ...]", "", description.strip(), ""]
     for name in common:
         title, *_ = *aliases[name], f"--{name}"
         lines.append(f"  {title:30s}{help_texts[name].split('. ')[0].rstrip('.')}")
     return "\n".join(
-        [*lines, "", "CONFIG is a JSON file of arguments, or a packaged recipe. --help-all lists all arguments."]
+        [*lines, "", "A JSON file of arguments, or a packaged recipe, may come first. --help-all lists all arguments."]
     )
 
 
@@ -208,8 +189,9 @@ def read_arguments(
         *parsed, rest = parser.parse_args_into_dataclasses(
             words, return_remaining_strings=True, look_for_args_file=False
         )
-        known = {item.name for of_class in classes for item in fields(of_class)}
-        refuse_unknown(names_in(rest), known, "The command line or configuration", "arguments")
+        items = [item for of_class in classes for item in fields(of_class)]
+        known = [name.strip("-") for item in items for name in (item.name, *item.metadata.get("aliases", []))]
+        did_you_mean("The command line or configuration", names_in(rest), known)
         if rest:
             raise ValueError(f"The command line has {rest[0]!r}, which belongs to no argument.")
         return tuple(parsed)
@@ -217,4 +199,4 @@ def read_arguments(
         parser.error(str(error))
 
 
-__all__ = ["DataArguments", "JsonObject", "read_arguments", "refuse_unknown"]
+__all__ = ["DataArguments", "JsonObject", "read_arguments"]

@@ -105,8 +105,22 @@ def answer_list(given: argparse.Namespace) -> None:
                 file.flush()
                 progress.update(len(some))
     with open(output, encoding="utf-8") as file:
-        counts = Counter("error" in json.loads(line) for line in file)
-    print(f"{output}: {counts.total()} answers, {counts[True]} of them errors.", file=sys.stderr)
+        errors = Counter(json.loads(line).get("error") for line in file)
+    print_counts(given.output, errors.pop(None, 0), errors.total(), next(iter(errors), None))
+
+
+def print_counts(output: str, answered: int, failed: int, first: str | None = None) -> None:
+    r"""
+    Says how many requests of a list were answered.
+
+    Raises:
+        `ValueError`: If none was.
+    """
+    what = f"{output}: {answered} requests have an answer, {failed} an error"
+    what += "." if first is None else f"; the first: {first}"
+    if failed and not answered:
+        raise ValueError(what)
+    print(one_line(what), file=sys.stderr)
 
 
 def answer_one(given: argparse.Namespace) -> None:
@@ -143,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from .answer_dataset import answer_files
 
         counts = answer_files(given.video, given.output, given.model, given.top_k)
-        print(f"{given.output}: {counts['answers']} answers, {counts['errors']} of them errors.", file=sys.stderr)
+        print_counts(given.output, counts["answers"] - counts["errors"], counts["errors"])
     elif given.output is not None:
         answer_list(given)
     elif given.is_list:
@@ -174,12 +188,12 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = parser_for(ask_arguments)
     parser.add_argument("video", help="a file or address; a list of requests; or - for standard input")
     parser.add_argument("question", nargs="?", help="the question about a video")
-    parser.add_argument("--candidates", nargs="+", help="answers to choose from")
+    parser.add_argument("--candidates", nargs="+", metavar="ANSWER", help="answers to choose from")
     parser.add_argument("--model", default=CHECKPOINT, help="folder or hub name; default: %(default)s")
     add_model_options(parser)
-    parser.add_argument("--start", type=float, help="start of the span asked about, in seconds")
+    parser.add_argument("--start", type=float, help="start of the part that is asked about, in seconds")
     parser.add_argument("--end", type=float, help="its end")
-    parser.add_argument("--task", help="open_ended, multiple_choice or count; where the question leaves it open")
+    parser.add_argument("--task", help="open_ended, multiple_choice or count")
     parser.add_argument("--top_k", type=int, default=1, help="most answers; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print the request with its answers and scores as JSON")
     parser.add_argument("--output", help="for a list: file of the answers, with Ray a folder")
@@ -191,7 +205,7 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if given.top_k < 1:
         parser.error(f"--top_k, the number of answers, must be 1 or more; got {given.top_k}.")
     if given.is_list and of_one:
-        parser.error(f"A list has {', '.join(of_one)} in its requests, not on the command line.")
+        parser.error(f"{of_one[0]} is not for a list, whose requests have their own.")
     if not given.is_list and given.question is None:
         parser.error("There is no question: siasamrea ask VIDEO QUESTION.")
     if not given.is_list and given.output is not None:

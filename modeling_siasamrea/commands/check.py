@@ -10,10 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..benchmarks import LOADERS, load_benchmark
+from ..configuration_siasamrea import did_you_mean
 from ..data.questions import VideoQuestion, load_video_questions
 from ..data.unlabelled_rows import name_unlabelled
 from ..preparation.check_videos import TIMEOUT, UNUSABLE, check_videos, distinct_videos
-from .arguments import refuse_unknown
 from .parser import add_work_arguments, parser_for, user_path
 
 
@@ -21,7 +21,7 @@ def load_rows(name: str, annotations: str | None, videos: str | None, splits: li
     """Loads the rows of a file, or of those splits of a benchmark that are there."""
     if name not in LOADERS:
         if not Path(name).exists():
-            refuse_unknown([name], LOADERS, "The command line", "benchmarks or files")
+            did_you_mean("The list of benchmarks", [name], LOADERS, cutoff=0.6)
         return load_video_questions(name, videos, require_answers=False)
     if annotations is None:
         raise ValueError(f"The benchmark {name} needs --annotations, the folder of its files.")
@@ -69,13 +69,15 @@ def main(argv: Sequence[str] | None = None) -> Counter:
         print(f"{unlabelled}.")
     for fault, count in counts.most_common():
         print(f"{count} videos: {fault}")
+    if videos and counts["missing"] == len(videos):
+        print("All videos are missing: --videos must be the folder that the paths of the rows start from.")
     print(f"Report: {report}; for --skip_list: {skip_list}")
     return counts
 
 
 def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    Checks the videos of a benchmark, or of your own rows, before a run needs them at night.
+    Checks the videos of a benchmark, or of your own rows, before a long run.
 
         siasamrea check msvd_qa --annotations annotations/msvd_qa --videos videos/msvd
         siasamrea check train.jsonl --videos videos --output report
@@ -89,8 +91,7 @@ def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "name",
         type=os.path.expanduser,
-        help="msvd_qa, msrvtt_qa, activitynet_qa, how2qa, tgif_action, tgif_transition, tgif_frameqa, tgif_count, "
-        "nextqa_mc, or a JSONL or CSV file of rows",
+        help=f"a file of rows, or a benchmark: {', '.join(LOADERS)}",
     )
     parser.add_argument("--annotations", type=os.path.expanduser, help="folder of the benchmark's annotation files")
     parser.add_argument("--videos", type=os.path.expanduser, help="folder of the videos")

@@ -18,8 +18,8 @@ CHECKPOINT = "outputs/quickstart"  # what the commands load by default
 
 def add_model_options(parser: ArgumentParser) -> None:
     """Adds the options of a model to a command: those of [`load_model`]."""
-    parser.add_argument("--base_model", help="the model that an adapter is over, instead of the one that it names")
-    parser.add_argument("--settings", help="a video-language model's settings file, instead of the one beside it")
+    parser.add_argument("--base_model", help="the model that an adapter is over, if it moved")
+    parser.add_argument("--settings", help="another settings file of a video-language model")
 
 
 def load_model(
@@ -39,7 +39,8 @@ def load_model(
     Raises:
         `ValueError`: If it cannot be loaded.
     """
-    with explained(f"The checkpoint {checkpoint} cannot be loaded"):
+    name = f"The checkpoint {checkpoint}" if Path(checkpoint).exists() else f"{checkpoint}, which is no folder here,"
+    with explained(f"{name} cannot be loaded"):
         refuse_missing_folder(checkpoint)
         if is_video_language_model(checkpoint):
             return load_video_language_model(checkpoint, base_model=base_model, settings_file=settings)

@@ -34,7 +34,9 @@ def demo_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "default: the quickstart's test questions, where they are",
     )
     parser.add_argument("--predictions", type=Path, help="predictions file of an evaluation to review in a tab")
-    parser.add_argument("--videos", type=Path, default=Path("."), help="folder of its videos; default: this folder")
+    parser.add_argument(
+        "--videos", type=Path, default=Path("."), help="folder of its videos, if they have moved since"
+    )
     parser.add_argument("--host", help="address to serve on; 0.0.0.0 for other machines too; default: 127.0.0.1")
     parser.add_argument("--port", type=int, help="port to serve on; default: the first free one from 7860")
     parser.add_argument("--share", action="store_true", help="also serve at a public address of Gradio's, for a week")

@@ -6,7 +6,8 @@ Evaluates a model without training it: its answers to rows are scored as at the 
 
 The other arguments are those of `siasamrea train`, or for a video-language model those of `siasamrea train-vlm`.
 Answers may be missing in a test file. Of a benchmark or data set, the test split is evaluated; --do_eval chooses the
-validation split. Scores and answers go to the folder `evaluation`, or --output_dir.
+validation split. With --train_file, the scores of two baselines that see no video stand beside the model's. Scores
+and answers go to the folder `evaluation`, or --output_dir.
 """
 
 import argparse

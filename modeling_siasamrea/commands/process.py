@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
@@ -82,10 +83,13 @@ def run_command(main: Callable[[Sequence[str] | None], object], argv: Sequence[s
     """
     keep_freed_memory()
     logging.disable_progress_bar()  # of weights that are loaded
+    # Names that Transformers and peft use themselves and will drop; their users can do nothing about it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     try:
         main(argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; nothing is left to flush

@@ -19,7 +19,9 @@ def review_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
     parser = parser_for(review_arguments)
     parser.add_argument("predictions", type=Path, help="the predictions file of an evaluation")
-    parser.add_argument("--videos", type=Path, default=Path("."), help="folder of the videos; default: this folder")
+    parser.add_argument(
+        "--videos", type=Path, default=Path("."), help="folder of the videos, if they have moved since"
+    )
     parser.add_argument("--model", type=Path, help="the model's folder; default: the folder of the predictions")
     parser.add_argument("--output", type=Path, help="the HTML file; default: review.html beside the predictions")
     parser.add_argument("--most", type=int, default=200, help="answers that are drawn; default: %(default)s")

@@ -105,7 +105,10 @@ def run(
             )
         if data.show_examples and evaluated:
             show_examples(trainer, evaluated[-1])
-        print_report(output_dir, evaluated)
+        print_report(evaluated)
+        print(
+            f"\n{output_dir} has all scores in metrics.json" + (", the model and its card." * training.do_train or ".")
+        )
     if training.push_to_hub:
         trainer.push_to_hub()
     return report
@@ -153,7 +156,7 @@ def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]
     }
 
 
-def print_report(output_dir: Path, evaluated: Sequence[Evaluated]) -> None:
+def print_report(evaluated: Sequence[Evaluated]) -> None:
     """Prints the scores of each split, and a sentence if the model is no better than answers without the video."""
     for of in evaluated:
         unreadable = of.scores.get("unreadable", 0)
@@ -162,7 +165,6 @@ def print_report(output_dir: Path, evaluated: Sequence[Evaluated]) -> None:
         sentence = verdict(of.scores, of.baselines)
         if sentence is not None:
             print(sentence)
-    print(f"\nAll scores: {output_dir / 'metrics.json'}")
 
 
 def show_examples(trainer: VideoQuestionTrainer, evaluated: Evaluated) -> None:

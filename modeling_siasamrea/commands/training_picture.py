@@ -30,7 +30,7 @@ def save_training_picture(path: Path, log: Sequence[Mapping[str, float]], lines:
     figure = Figure(figsize=(13, 4), layout="constrained")
     loss, accuracy, table = figure.subplots(1, 3)
     for axes, title, curves in (
-        (loss, "loss", {"training": "loss", "validation": "eval_loss"}),
+        (loss, "loss", {"training, all terms": "loss", "validation": "eval_loss"}),
         (accuracy, "accuracy", {"training": "anchor_accuracy/", "validation": "eval_accuracy"}),
     ):
         for label, name in curves.items():

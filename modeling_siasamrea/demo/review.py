@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.tables import read_jsonl
-from ..evaluation.confusion import answer_texts, confusion_table
+from ..evaluation.confusion import OTHER, answer_texts, confusion_table
 from ..processors.video_decoding import VideoDecodingError
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from .drawing import STYLE, draw_frames, draw_table
@@ -83,10 +83,10 @@ def draw_confusion(lines: Sequence[Line]) -> str:
     names, counts = confusion_table(lines)
     cells = [
         [
-            (str(count or ""), "strong" if row == column else "other", 80 * count / max(sum(of_row), 1))
-            for column, count in enumerate(of_row)
+            (str(count or ""), "strong" if right == given != OTHER else "other", 80 * count / max(sum(of_row), 1))
+            for given, count in zip(names, of_row)
         ]
-        for row, of_row in enumerate(counts)
+        for right, of_row in zip(names, counts)
     ]
     title = "<h2>Which answers are taken for which</h2>"
     return title + draw_table("right \\ given", names, cells) if names else ""
@@ -100,7 +100,7 @@ def draw_review(
 
     Args:
         predictions (`Path`): The file, see [`read_predictions`].
-        videos (`Path`): The folder that its video paths start from.
+        videos (`Path`): A folder of the videos, where they do not lie at the paths of the lines.
         video_processor ([`SiaSamReaVideoProcessor`], *optional*):
             Samples the anchor clip of lines that do not say which frames were seen (`frame_times`).
         most (`int`, *optional*, defaults to 200): Number of lines that are drawn, wrong ones first; the counts are of
@@ -131,14 +131,24 @@ def _frames(line: Line, videos: Path, video_processor: SiaSamReaVideoProcessor |
     """Draws the frames that the model saw, or says why there are none."""
     try:
         if "frame_times" in line:
-            frames, times = frames_at(videos / line["video"], line["frame_times"])
+            frames, times = frames_at(_video(line, videos), line["frame_times"])
         elif video_processor is not None:
-            frames, times = anchor_clip(video_processor, videos / line["video"], line.get("start"), line.get("end"))
+            frames, times = anchor_clip(video_processor, _video(line, videos), line.get("start"), line.get("end"))
         else:
             return "<p>The frames that were seen are not known: name the model by --model.</p>"
     except VideoDecodingError as error:
         return f"<p>{escape(str(error))}</p>"
     return f'<div class="frames wide">{draw_frames(frames, (f"{seconds:.2f} s" for seconds in times))}</div>'
+
+
+def _video(line: Line, videos: Path) -> str | Path:
+    """
+    Returns the video of a line: its path, which is that of the evaluation, or the end of that path in the folder of
+    videos; or its address.
+    """
+    parts = Path(line["video"]).parts
+    places = [Path(line["video"]), *(videos.joinpath(*parts[first:]) for first in range(len(parts)))]
+    return next((place for place in places if place.is_file()), line["video"])
 
 
 def _card(line: Line, frames: str) -> str:

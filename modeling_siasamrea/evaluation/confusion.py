@@ -27,7 +27,7 @@ def confusion_table(lines: Iterable[Mapping[str, Any]], most: int = 12) -> tuple
 
     Args:
         lines (`Iterable[Mapping]`): Lines of a predictions file, see [`prediction_row`].
-        most (`int`, *optional*, defaults to 12): The commonest right answers that get a row; others share the last.
+        most (`int`, *optional*, defaults to 12): The most frequent answers, right or given; others share the last row.
 
     Returns:
         `tuple(list[str], list[list[int]])`: The answers, and the counts by right answer (row) and given answer.
@@ -37,8 +37,9 @@ def confusion_table(lines: Iterable[Mapping[str, Any]], most: int = 12) -> tuple
         for rights, given in map(answer_texts, lines)
         if rights and given is not None
     ]
-    commonest = [name for name, _ in Counter(right for right, _ in pairs).most_common(most)]
-    names = sorted(commonest) + [OTHER] * any(name not in commonest for pair in pairs for name in pair)
+    counts = Counter(name for pair in pairs for name in pair)
+    commonest = [name for name, _ in counts.most_common(most)]
+    names = sorted(commonest) + [OTHER] * (len(counts) > len(commonest))
     place = {name: index for index, name in enumerate(names)}
     table = [[0] * len(names) for _ in names]
     for right, given in pairs:
@@ -46,4 +47,4 @@ def confusion_table(lines: Iterable[Mapping[str, Any]], most: int = 12) -> tuple
     return names, table
 
 
-__all__ = ["answer_texts", "confusion_table"]
+__all__ = ["OTHER", "answer_texts", "confusion_table"]

@@ -58,6 +58,7 @@ class VideoQuestionTrainingArguments(TrainingArguments):
             end_with_launcher()  # now: what follows waits for the other processes
         self.check()
         super().__post_init__()
+        self.dataloader_pin_memory &= self.device.type != "cpu"  # PyTorch would warn
         refuse_zero_3(self)
 
     def check(self) -> None:

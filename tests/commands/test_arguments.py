@@ -81,7 +81,7 @@ def test_a_model_and_a_file_of_rows_come_by_position_in_either_order(write):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"lerning_rate": 1}, "lerning_rate (did you mean learning_rate?)"),
+        ({"lerning_rate": 1}, "'lerning_rate'. Did you mean 'learning_rate'?"),
         ({"vocabulary_size": -1}, "--vocabulary_size must be 0 (all answers) or more; got -1"),
         ({"vocabulary_size": "many"}, "invalid int value: 'many'"),
         ({"lora_rank": 0}, "--lora_rank must be 1 or more; got 0"),
@@ -111,8 +111,10 @@ def test_files_that_hold_no_arguments_are_refused(tmp_path, refusal):
 
 
 def test_a_command_line_with_unknown_words_is_refused(refusal):
-    assert "lerning_rate (did you mean learning_rate?)" in refusal("--lerning_rate", "1")
-    assert "learning_rat (did you mean learning_rate?)" in refusal("--learning_rat", "1")  # no abbreviations
+    assert "'lerning_rate'. Did you mean 'learning_rate'?" in refusal("--lerning_rate", "1")
+    assert "'learning_rat'. Did you mean 'learning_rate'?" in refusal("--learning_rat", "1")  # no abbreviations
+    assert "Did you mean 'videos'?" in refusal("--video", "v")
+    assert "Did you mean 'own_videos'?" in refusal("own_vidoes")
     assert "'else', which belongs to no argument" in refusal("quickstart", "else")
     assert "is not JSON" in refusal("--model_config", "{alpha}")
 

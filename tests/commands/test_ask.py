@@ -84,7 +84,7 @@ def test_bad_input_is_one_sentence(capsys, model, small_data, monkeypatch, tmp_p
         ([video, "what ?", "--model", model], "task"),
         ([video, "what ?"], "siasamrea train quickstart"),
         ([video, "what ?", "--output", "x"], "--output is for a list"),
-        (["-", "what ?"], "A list has question in its requests"),
+        (["-", "what ?"], "question is not for a list"),
         (["none.jsonl"], "The list none.jsonl does not exist"),
     ):
         code, out, err = run(capsys, "ask", *wrong)

@@ -41,6 +41,7 @@ def test_the_video_of_a_worker_that_dies_is_named(make_trainer, deadly_v1, small
     assert "`siasamrea check`" in sentence and "--skip_list" in sentence and "--dataloader_num_workers" in sentence
 
 
+@pytest.mark.end_to_end
 def test_little_shared_memory_is_said_before_workers_start_and_a_full_one_ends_the_run(
     make_trainer, monkeypatch, caplog
 ):
@@ -57,6 +58,7 @@ def test_little_shared_memory_is_said_before_workers_start_and_a_full_one_ends_t
         trainer.train()
 
 
+@pytest.mark.end_to_end
 def test_the_scratch_folder_of_a_killed_run_is_removed_at_the_next_start(make_trainer, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -91,8 +93,13 @@ main({settings!r})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-@pytest.mark.parametrize("launcher", [[], ["-m", "torch.distributed.run", "--nproc_per_node", "1", "--standalone"]])
-@pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("launcher", "kill"),
+    [
+        ([], signal.SIGKILL),
+        (["-m", "torch.distributed.run", "--nproc_per_node", "1", "--standalone"], signal.SIGTERM),
+    ],
+)
 @pytest.mark.end_to_end
 def test_no_worker_outlives_a_killed_run(make_trainer, tmp_path, small_data, launcher, kill):
     start, notes = tmp_path / "start", tmp_path / "notes"

@@ -42,6 +42,30 @@ def test_the_confusion_table_marks_right_answers_and_wrong_ones():
     assert "var(--strong) 40%" in cat and "var(--other) 40%" in cat
 
 
+def test_the_confusion_table_has_what_was_said_and_its_last_row_is_not_right():
+    said = draw_confusion([line(number, "woman", answer=f"a{number}") for number in range(14)])
+    assert "<th>woman</th>" in said and "var(--other) 80%" in said
+    others = draw_confusion([line(number, f"b{number}", answer=f"a{number}") for number in range(14)])
+    assert "<th>(other)</th>" in others and "var(--strong) 80%" not in others
+
+
+def test_videos_are_found_by_the_path_of_the_evaluation_or_by_its_end_in_the_folder(
+    write_video, tmp_path, monkeypatch
+):
+    (tmp_path / "videos" / "a").mkdir(parents=True)
+    write_video(tmp_path / "videos" / "a" / "v.mp4", frames=16)
+    monkeypatch.chdir(tmp_path)
+    for video, folder in (
+        ("videos/a/v.mp4", "videos"),
+        ("a/v.mp4", "videos"),
+        ("old/a/v.mp4", "videos"),
+        ("v.mp4", "videos/a"),
+    ):
+        one = line(0, "cat", answer="cat", correct=True, frame_times=[0.5]) | {"video": video}
+        (tmp_path / "predictions.jsonl").write_text(json.dumps(one) + "\n")
+        assert "0.50 s" in draw_review(tmp_path / "predictions.jsonl", tmp_path / folder)
+
+
 def test_the_command_draws_the_anchor_clip_or_the_recorded_times(write_video, tmp_path, capsys):
     write_video(tmp_path / "v.mp4", frames=16)  # 8 frames per second
     lines = [

@@ -253,6 +253,7 @@ def test_a_fully_trained_checkpoint_loads_with_transformers_alone(make_trainer):
     assert "auto_map" not in config and config["model_type"] == "qwen3_vl"
 
 
+@pytest.mark.end_to_end
 def test_two_processes_train_as_one(make_trainer, tmp_path, colours, gloo_pair):
     adaptive = {"frames_per_clip": "adaptive"}  # so that the processes run the model different numbers of times
     alone = make_trainer(open_ended, settings=adaptive, max_steps=2, per_device_train_batch_size=4, **SGD)
@@ -269,6 +270,7 @@ def test_two_processes_train_as_one(make_trainer, tmp_path, colours, gloo_pair):
         assert len(logged[0]) == 2 and logged[0] == pytest.approx(logged[1], rel=1e-3)
 
 
+@pytest.mark.end_to_end
 def test_fsdp_evaluates_choices_with_other_numbers_of_questions_in_each_process(tmp_path, colours, gloo_pair):
     method = {"frames_per_clip": 4}
     gloo_pair.run("train_tiny_vlm", "train_in_two", str(colours), str(tmp_path / "two"), method, SGD, True)
