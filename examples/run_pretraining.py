@@ -139,7 +139,7 @@ def scores(predictions: EvalPrediction) -> dict[str, float]:
     Accuracy of masked words and of matching.
 
     Returns:
-        `dict[str, float]`: `masked_words_accuracy`, `unigram_accuracy` (always the commonest masked word: the best
+        `dict[str, float]`: `masked_words_accuracy`, `unigram_accuracy` (always the most frequent masked word: the best
         that knows neither picture nor context), `matching_accuracy` and `matching_chance`.
     """
     (words, matches), (word_labels, match_labels) = predictions.predictions, predictions.label_ids

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 def save_training_picture(path: Path, log: Sequence[Mapping[str, float]], lines: Sequence[Mapping[str, Any]]) -> None:
     r"""
-    Draws loss, accuracy and a confusion table of the commonest answers.
+    Draws loss, accuracy and a confusion table of the most frequent answers.
 
     Args:
         path (`Path`): The PNG to write. Without matplotlib nothing is written, and the log says so.

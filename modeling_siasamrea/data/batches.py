@@ -230,7 +230,7 @@ class SiaSamReaDataCollator:
 
     def _label(self, question: VideoQuestion) -> int | float:
         if question.task == "open_ended":
-            # The commonest right answer that the vocabulary has: it is in order of falling count.
+            # The most frequent right answer that the vocabulary has: it is in order of falling count.
             known = [self.label2id[answer] for answer in question.right_answers if answer in self.label2id]
             return min(known, default=-100)
         return -100 if question.answer is None else question.answer

@@ -37,7 +37,7 @@ def _commonest_first(items: Iterable[str]) -> list[str]:
 
 def answer_vocabulary(questions: Iterable[VideoQuestion], size: int | None = 1000) -> list[str]:
     r"""
-    Collects the answers that an open-ended head chooses from: the commonest of the training rows. Each of several
+    Collects the answers that an open-ended head chooses from: the most frequent of the training rows. Each of several
     right answers to a question counts.
 
     Args:

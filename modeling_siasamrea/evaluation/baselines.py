@@ -9,13 +9,13 @@ from ..data.questions import VideoQuestion
 
 
 def majority_baseline(train: Sequence[VideoQuestion], test: Sequence[VideoQuestion]) -> list[str | int | float]:
-    """Answers with the commonest training answer of each task (of counts, the mean)."""
+    """Answers with the most frequent training answer of each task (of counts, the mean)."""
     return _blind_answers(train, test, key=lambda question: question.task)
 
 
 def question_only_baseline(train: Sequence[VideoQuestion], test: Sequence[VideoQuestion]) -> list[str | int | float]:
     """
-    Answers as well as it can be done without the video: with the commonest training answer of the same question text
+    Answers as well as it can be done without the video: with the most frequent training answer of the same question
     (of counts, the mean), and for multiple choice with the candidate that was right most often when that question
     offered it. A question that training never asked gets the answer of its question type, or of its task.
     """

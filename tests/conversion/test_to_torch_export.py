@@ -1,4 +1,4 @@
-"""The exported programme answers as the model does, for other numbers of everything that is free."""
+"""The exported program answers as the model does, for other numbers of everything that is free."""
 
 import pytest
 import torch
