@@ -39,8 +39,7 @@ def load_model(
     Raises:
         `ValueError`: If it cannot be loaded.
     """
-    name = f"The checkpoint {checkpoint}" if Path(checkpoint).exists() else f"{checkpoint}, which is no folder here,"
-    with explained(f"{name} cannot be loaded"):
+    with explained(f"The checkpoint {checkpoint} cannot be loaded"):
         refuse_missing_folder(checkpoint)
         if is_video_language_model(checkpoint):
             return load_video_language_model(checkpoint, base_model=base_model, settings_file=settings)

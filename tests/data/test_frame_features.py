@@ -80,6 +80,7 @@ def test_a_run_with_features_of_disk_is_one_without(make_trainer, store, encoded
     assert skipped[0].read_text() == skipped[1].read_text()
 
 
+@pytest.mark.end_to_end
 def test_answers_from_several_starts_and_workers(make_trainer, store, encoded):
     arguments = {"config": FROZEN, "eval_offsets": 3, "dataloader_num_workers": 1}
     some = lambda row: row.video.endswith(("v0.mp4", "v1.mp4"))  # noqa: E731

@@ -125,6 +125,7 @@ def test_accumulated_batches_of_two_processes_equal_one_batch(run, small_data):
         torch.testing.assert_close(four_weights[name], value, rtol=1e-5, atol=2e-6, msg=name)
 
 
+@pytest.mark.end_to_end
 def test_fsdp2_shards_saves_and_resumes_with_the_same_losses(run, tmp_path):
     arguments = {"max_steps": 2, "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 1}
     whole, whole_weights = run(2, "whole", **arguments)
@@ -148,6 +149,7 @@ def test_fsdp2_shards_saves_and_resumes_with_the_same_losses(run, tmp_path):
         torch.testing.assert_close(resumed_weights[name], value, msg=name)
 
 
+@pytest.mark.end_to_end
 def test_fsdp2_in_half_precision(run):
     report, weights = run(2, "half", fsdp=True, bf16=True, max_steps=2, per_device_train_batch_size=2)
     assert len(report["shards"]) > 60 and all(value.dtype == torch.float32 for value in weights.values() if value.ndim)
