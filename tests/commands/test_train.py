@@ -52,6 +52,7 @@ def test_a_run_writes_a_complete_checkpoint_and_its_reports(write_config, small_
     assert (run / "validation_predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
     printed = capsys.readouterr().out
     assert "question only" in printed and printed.count("\nQ: ") == 4 and "per_second" not in printed
+    assert "20 questions, 5 of them wrong because their video cannot be read." in printed
     assert "learned nothing" in printed or report["test"]["scores"]["accuracy"] > 0.38
     with Image.open(run / "example_1.png") as picture:
         assert picture.size == (2 * 118 + 6, 48 + 3 * 134)  # two frames wide, three clips high

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import threading
 from socketserver import BaseRequestHandler, TCPServer
 
@@ -20,6 +21,7 @@ from tiny_video_language_models import tiny
 
 from modeling_siasamrea.commands.checkpoint import load_answerer
 from modeling_siasamrea.data.questions import VideoQuestion
+from modeling_siasamrea.demo import page
 from modeling_siasamrea.demo.drawing import STYLE
 from modeling_siasamrea.demo.page import (
     Demo,
@@ -51,6 +53,16 @@ def make_demo(tiny_config, tokenizer):
 @pytest.fixture
 def video(write_video, tmp_path) -> str:
     return str(write_video(tmp_path / "video.mp4"))  # 40 frames, 8 a second
+
+
+def test_the_command_hands_its_options_to_gradio(make_demo, monkeypatch):
+    launched = {}
+    monkeypatch.setattr(command, "load_answerer", lambda *given: make_demo("open_ended").answerer)
+    monkeypatch.setattr(page, "launch_page", lambda _, **options: launched.update(options))
+    monkeypatch.setattr(signal, "signal", lambda *given: None)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "before")  # which the command sets for its process
+    command.main(["--model", "m", "--auth", "me:a:b", "--host", "0.0.0.0", "--share"])
+    assert launched == {"share": True, "auth": ("me", "a:b"), "server_name": "0.0.0.0", "server_port": None}
 
 
 def test_fields_become_a_request():
