@@ -189,7 +189,12 @@ def answers_from_other_starts(
         [`VideoDecodingError`]: If the video cannot be read.
     """
     offsets = [(k, 1 + num_starts) for k in range(1 + num_starts)]
-    clips = [read_fitting_clips(answerer.processor, video, start, end, eval_offset=k)[0] for k in offsets]
+    sampler = answerer.processor.video_processor
+
+    def anchors(metadata: "VideoMetadata") -> list[np.ndarray]:
+        return [sampler.sample_indices(metadata, eval_offset=k)[0] for k in offsets]
+
+    clips = read_fitting_clips(answerer.processor, video, start, end, choose=anchors)
     clips = list({tuple(clip[1]): clip for clip in clips}.values())  # each of other frames
     choices = None if candidates is None else tuple(candidates)
     task = task or ("open_ended" if candidates is None else "multiple_choice")

@@ -1,7 +1,6 @@
 """Batches for a video-language model: clips as frames with their times, and the model's inputs made of them."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ def read_clips(
     video: Any,
     start: float | None = None,
     end: float | None = None,
-    siamese: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    choose: Callable[[FrameTimes], Sequence[np.ndarray]] | None = None,
     **sampling: Any,
 ) -> list[Clip]:
     r"""
@@ -32,9 +31,8 @@ def read_clips(
         video: Anything that [`~SiaSamReaVideoProcessor.sample_clips_of`] takes.
         start (`float`, *optional*): Start of the span, in seconds.
         end (`float`, *optional*): End of the span, in seconds.
-        siamese (`Callable`, *optional*):
-            Makes other siamese clips `(clips, frames)`, from the anchor's indices and the time of every frame in
-            seconds.
+        choose (`Callable`, *optional*):
+            Chooses the clips in the sampler's place: from the times of the frames to the indices of each clip.
         sampling: Further arguments of [`~SiaSamReaVideoProcessor.sample_clips_of`], such as `training` and `seed`.
 
     Returns:
@@ -48,9 +46,7 @@ def read_clips(
     clips: list[np.ndarray] = []  # (frames,) each
 
     def sample(metadata: FrameTimes) -> np.ndarray:
-        clips[:] = sampler.sample_indices(metadata, **sampling)
-        if siamese is not None:
-            clips[1:] = siamese(clips[0], times_of(metadata, start))
+        clips[:] = sampler.sample_indices(metadata, **sampling) if choose is None else choose(metadata)
         return np.concatenate(clips)
 
     frames, metadata = sampler.decode(video, sample, start, end, **sampling)
@@ -104,17 +100,17 @@ class VideoClipDataset(VideoQuestionDataset):
 
     def _read(self, questions: list[VideoQuestion], sampling: dict[str, Any]) -> dict[str, list[Clip]]:
         question, settings = questions[0], self.processor.settings
-        if sampling["training"] and settings.teacher_frames is not None:
-            siamese = partial(
-                teacher_clips,
-                number=sampling.get("num_clips", settings.num_clips) - 1,
-                frames=settings.teacher_frames,
-                spans=spans_of(questions) if settings.teacher_span else (),
-                generator=np.random.default_rng(sampling["seed"]),
-            )
-            sampling = sampling | {"num_clips": 1, "siamese": siamese}
+
+        def with_teachers(metadata: FrameTimes) -> list[np.ndarray]:
+            (anchor,) = self.processor.video_processor.sample_indices(metadata, **sampling | {"num_clips": 1})
+            times, number = times_of(metadata, question.start), sampling.get("num_clips", settings.num_clips) - 1
+            spans = spans_of(questions) if settings.teacher_span else ()
+            generator = np.random.default_rng(sampling["seed"])
+            return [anchor, *teacher_clips(anchor, times, number, settings.teacher_frames, spans, generator)]
+
+        choose = with_teachers if sampling["training"] and settings.teacher_frames is not None else None
         span = (question.start, question.end)
-        return {"clips": read_fitting_clips(self.processor, question.video_source, *span, **sampling)}
+        return {"clips": read_fitting_clips(self.processor, question.video_source, *span, choose=choose, **sampling)}
 
 
 class VideoLanguageDataCollator:
