@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, TimmBackbone, TimmBackboneConfig, TimmWrapperConfig, TimmWrapperModel
+import transformers
+from transformers import BertConfig, BertModel
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 
 
-pytest.importorskip("timm")
+@pytest.fixture(scope="module", autouse=True)
+def timm() -> None:
+    """Takes a second to import, so it is not imported while tests are collected."""
+    pytest.importorskip("timm")
 
 
 @pytest.fixture
@@ -28,16 +32,17 @@ def answer(model: SiaSamReaForVideoQuestionAnswering) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("encoder_class", "config"),
+    ("name", "fields"),
     [
-        (TimmBackbone, TimmBackboneConfig(backbone="test_efficientnet")),
-        (TimmBackbone, TimmBackboneConfig(backbone="test_vit")),
-        (TimmWrapperModel, TimmWrapperConfig(architecture="test_efficientnet")),
+        ("TimmBackbone", {"backbone": "test_efficientnet"}),
+        ("TimmBackbone", {"backbone": "test_vit"}),
+        ("TimmWrapperModel", {"architecture": "test_efficientnet"}),
     ],
 )
-def test_a_folder_of_a_timm_model_is_an_image_encoder(encoder_class, config, text, tmp_path):
+def test_a_folder_of_a_timm_model_is_an_image_encoder(name, fields, text, tmp_path):
     torch.manual_seed(0)
-    encoder = encoder_class(config)
+    config = getattr(transformers, name.removesuffix("Model") + "Config")(**fields)
+    encoder = getattr(transformers, name)(config)
     for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_()

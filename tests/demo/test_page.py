@@ -4,48 +4,42 @@ import json
 import re
 import signal
 import threading
+from importlib import import_module
 from socketserver import BaseRequestHandler, TCPServer
+from types import ModuleType
 
 import httpx
 import pytest
 import torch
+from tiny_video_language_models import tiny
 from transformers import pipeline
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands import demo as command
-
-
-pytest.importorskip("gradio", reason="the page needs Gradio")
-
-from tiny_video_language_models import tiny
-
 from modeling_siasamrea.commands.checkpoint import load_answerer
 from modeling_siasamrea.data.questions import VideoQuestion
-from modeling_siasamrea.demo import page
 from modeling_siasamrea.demo.drawing import STYLE
-from modeling_siasamrea.demo.page import (
-    Demo,
-    Page,
-    launch_page,
-    load_examples,
-    page_theme,
-    read_fields,
-    sentence,
-)
 
 
 VOCABULARY = {0: "cat", 1: "dog", 2: "<b>red</b>", 3: "blue"}
 
 
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    """The page's module; it imports Gradio, which takes seconds, so not while tests are collected."""
+    pytest.importorskip("gradio", reason="the page needs Gradio")
+    return import_module("modeling_siasamrea.demo.page")
+
+
 @pytest.fixture
-def make_demo(tiny_config, tokenizer):
+def make_demo(tiny_config, tokenizer, module):
     """The page's work over a model of random weights with heads for `tasks`."""
 
-    def make(*tasks: str, examples: dict[str, VideoQuestion] | None = None) -> Demo:
+    def make(*tasks: str, examples: dict[str, VideoQuestion] | None = None):
         torch.manual_seed(0)
         model = SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=list(tasks), id2label=VOCABULARY))
         processor = SiaSamReaProcessor(SiaSamReaVideoProcessor(size={"longest_edge": 64}), tokenizer)
-        return Demo(pipeline("video-question-answering", model=model, processor=processor), examples)
+        return module.Demo(pipeline("video-question-answering", model=model, processor=processor), examples)
 
     return make
 
@@ -55,24 +49,24 @@ def video(write_video, tmp_path) -> str:
     return str(write_video(tmp_path / "video.mp4"))  # 40 frames, 8 a second
 
 
-def test_the_command_hands_its_options_to_gradio(make_demo, monkeypatch):
+def test_the_command_hands_its_options_to_gradio(make_demo, monkeypatch, module):
     launched = {}
     monkeypatch.setattr(command, "load_answerer", lambda *given: make_demo("open_ended").answerer)
-    monkeypatch.setattr(page, "launch_page", lambda _, **options: launched.update(options))
+    monkeypatch.setattr(module, "launch_page", lambda _, **options: launched.update(options))
     monkeypatch.setattr(signal, "signal", lambda *given: None)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "before")  # which the command sets for its process
     command.main(["--model", "m", "--auth", "me:a:b", "--host", "0.0.0.0", "--share"])
     assert launched == {"share": True, "auth": ("me", "a:b"), "server_name": "0.0.0.0", "server_port": None}
 
 
-def test_fields_become_a_request():
-    request = read_fields("a.mp4", " what is it ?\n\nwhat is red ? ", "", "count", 0, 5.0, 4.96)
+def test_fields_become_a_request(module):
+    request = module.read_fields("a.mp4", " what is it ?\n\nwhat is red ? ", "", "count", 0, 5.0, 4.96)
     asked = {"video": "a.mp4", "question": ["what is it ?", "what is red ?"], "candidates": None, "task": "count"}
     assert request == asked | {"start": None, "end": None}
-    in_a_line = read_fields("a.mp4", "what ?", "a cat, a dog ,", "count", 1.0, 2.0, 4.96)
+    in_a_line = module.read_fields("a.mp4", "what ?", "a cat, a dog ,", "count", 1.0, 2.0, 4.96)
     assert (in_a_line["candidates"], in_a_line["task"]) == (["a cat", "a dog"], "multiple_choice")
     assert (in_a_line["start"], in_a_line["end"]) == (1.0, 2.0)
-    lines = read_fields("a.mp4", "what ?", "red, then blue\nblue, then red\n", None, 0, 5, 5)
+    lines = module.read_fields("a.mp4", "what ?", "red, then blue\nblue, then red\n", None, 0, 5, 5)
     assert lines["candidates"] == ["red, then blue", "blue, then red"]
 
 
@@ -90,15 +84,15 @@ def test_fields_become_a_request():
         (("a.mp4", "what ?", "", None, float("nan"), 2, 5), "does not fit"),
     ],
 )
-def test_fields_that_make_no_sense_get_a_sentence(fields, said):
+def test_fields_that_make_no_sense_get_a_sentence(fields, said, module):
     with pytest.raises(ValueError, match=said):
-        read_fields(*fields)
+        module.read_fields(*fields)
 
 
-def test_answers_have_bars_and_a_timeline_of_true_times(make_demo, video):
+def test_answers_have_bars_and_a_timeline_of_true_times(make_demo, video, module):
     demo = make_demo("open_ended", "multiple_choice", "count")
     assert list(demo.kinds) == ["open_ended", "count"]
-    request = read_fields(video, "what is <i>it</i> ?\nwhat is red ?", "", "open_ended", 1.0, 4.0, 5.0)
+    request = module.read_fields(video, "what is <i>it</i> ?\nwhat is red ?", "", "open_ended", 1.0, 4.0, 5.0)
     answers, timeline, warning = demo.answer(request, 5.0)
     assert answers.count('class="answer"') == 2 and answers.count('class="fill ') == 8 and warning == ""
     assert "<i>" not in answers and "<b>red" not in answers and "&lt;b&gt;red&lt;/b&gt;" in answers
@@ -106,20 +100,20 @@ def test_answers_have_bars_and_a_timeline_of_true_times(make_demo, video):
     assert timeline.count("<image ") == 5
     assert "frames at 1.38, 1.88, 2.38, 2.88, 3.38 seconds" in timeline
     (count,) = demo.answerer(video=video, question=["how many ?"], task="count")
-    answers, _, _ = demo.answer(read_fields(video, "how many ?", "", "count", 0, 5, 5), 5.0)
+    answers, _, _ = demo.answer(module.read_fields(video, "how many ?", "", "count", 0, 5, 5), 5.0)
     assert f"{count[0]['value']:.2f}" in answers
 
 
-def test_a_text_that_is_cut_is_said(make_demo, video):
+def test_a_text_that_is_cut_is_said(make_demo, video, module):
     demo = make_demo("count")
-    _, _, warning = demo.answer(read_fields(video, "how many " * 40, "", "count", 0, 5, 5), 5.0)
+    _, _, warning = demo.answer(module.read_fields(video, "how many " * 40, "", "count", 0, 5, 5), 5.0)
     assert "longer than the model reads" in warning
 
 
-def test_the_look_inside_draws_every_part(make_demo, video):
+def test_the_look_inside_draws_every_part(make_demo, video, module):
     demo = make_demo("open_ended", "multiple_choice", "count")
     for candidates, kind in (("", "open_ended"), ("cat, a <dog>", None), ("", "count")):
-        drawn = demo.look_inside(read_fields(video, "what is it ?", candidates, kind, 0, 5, 5))
+        drawn = demo.look_inside(module.read_fields(video, "what is it ?", candidates, kind, 0, 5, 5))
         assert drawn.count('class="clip') == 3 and drawn.count("<tr>") == 4
         assert "soft label</abbr> Q" in drawn and "change the answer?" in drawn
         assert "<dog>" not in drawn
@@ -134,24 +128,24 @@ def test_the_look_inside_draws_every_part(make_demo, video):
         (["multiple_choice"], "", "fits 0 of them"),
     ],
 )
-def test_a_question_without_a_head_gets_a_sentence(make_demo, video, tasks, candidates, said):
+def test_a_question_without_a_head_gets_a_sentence(make_demo, video, tasks, candidates, said, module):
     demo = make_demo(*tasks)
     with pytest.raises(ValueError, match=said) as raised:
-        demo.answer(read_fields(video, "what ?", candidates, None, 0, 5, 5), 5.0)
-    assert said in sentence(raised.value)
+        demo.answer(module.read_fields(video, "what ?", candidates, None, 0, 5, 5), 5.0)
+    assert said in module.sentence(raised.value)
 
 
-def test_a_broken_video_is_named_without_its_place_on_the_server(make_demo, tmp_path):
+def test_a_broken_video_is_named_without_its_place_on_the_server(make_demo, tmp_path, module):
     broken = tmp_path / "broken.avi"
     broken.write_bytes(b"no video at all" * 100)
-    page = Page(make_demo("count"), "checkpoint")
+    page = module.Page(make_demo("count"), "checkpoint")
     changes = page._show(str(broken))
     assert "The video broken.avi cannot be read: " in changes[page.video_notice]
     assert str(tmp_path) not in changes[page.video_notice] and changes[page.answers] == ""
 
 
-def test_errors_are_beside_what_caused_them_and_old_answers_go(make_demo, video):
-    page = Page(make_demo("count"), "checkpoint")
+def test_errors_are_beside_what_caused_them_and_old_answers_go(make_demo, video, module):
+    page = module.Page(make_demo("count"), "checkpoint")
     for fields, place in (
         ((None, "what ?", "", None, 0, 5, 5), page.video_notice),
         ((video, "what ?", "", None, 3, 2, 5), page.video_notice),
@@ -162,27 +156,27 @@ def test_errors_are_beside_what_caused_them_and_old_answers_go(make_demo, video)
         assert sum("alert" in str(changes[one]) for one in (page.notice, page.video_notice)) == 1
 
 
-def test_a_word_that_the_model_does_not_know_makes_its_answer_uncertain(make_demo, video):
+def test_a_word_that_the_model_does_not_know_makes_its_answer_uncertain(make_demo, video, module):
     demo = make_demo("open_ended")
-    answers, _, _ = demo.answer(read_fields(video, "what is red ?\nwhat coloür ?", "", None, 0, 5, 5), 5.0)
+    answers, _, _ = demo.answer(module.read_fields(video, "what is red ?\nwhat coloür ?", "", None, 0, 5, 5), 5.0)
     assert answers.count("Uncertain") == 1 and "coloür" in answers.split("Uncertain")[1]
     assert demo.vocabulary == list(VOCABULARY.values())
     assert make_demo("count").vocabulary == []
 
 
-def test_the_page_begins_with_three_examples(make_demo, small_data):
+def test_the_page_begins_with_three_examples(make_demo, small_data, module):
     demo = make_demo("count", "open_ended", "multiple_choice")
     assert {example.task for example in demo.starters.values()} == {"count", "open_ended", "multiple_choice"}
     assert [example.task for example in make_demo("count").starters.values()] == ["count"]
-    demo = make_demo("count", examples=load_examples(small_data))
+    demo = make_demo("count", examples=module.load_examples(small_data))
     assert list(demo.starters) == ["v0.mp4", "v1.mp4", "v2.mp4"]
-    page = Page(demo, "checkpoint")
+    page = module.Page(demo, "checkpoint")
     changes = page._show_example("v1.mp4")
     assert changes[page.video].endswith("v1.mp4") and changes[page.empty].visible is False
 
 
-def test_a_format_that_browsers_do_not_play_is_shown_by_a_copy(make_demo, write_video, tmp_path):
-    page = Page(make_demo("count"), "checkpoint")
+def test_a_format_that_browsers_do_not_play_is_shown_by_a_copy(make_demo, write_video, tmp_path, module):
+    page = module.Page(make_demo("count"), "checkpoint")
     changes = page._show(str(write_video(tmp_path / "film.avi", codec="mpeg4")))
     assert "copy.mp4" in changes[page.player]
 
@@ -206,9 +200,9 @@ def contrast(*colors: str) -> float:
 
 
 @pytest.mark.parametrize("mode", ["", "_dark"])
-def test_texts_stand_out_from_what_is_behind_them(mode):
+def test_texts_stand_out_from_what_is_behind_them(mode, module):
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    theme = page_theme()
+    theme = module.page_theme()
 
     def color(name: str) -> str:
         value = getattr(theme, name + mode) or getattr(theme, name)
@@ -233,28 +227,28 @@ def test_texts_stand_out_from_what_is_behind_them(mode):
     assert min(contrast(bar, ground) for bar in (strong, other)) >= 3  # of graphics
 
 
-def test_other_failures_keep_their_trace_on_the_server(caplog):
-    said = sentence(KeyError("/etc/secret"))
+def test_other_failures_keep_their_trace_on_the_server(caplog, module):
+    said = module.sentence(KeyError("/etc/secret"))
     assert "KeyError" in said and "secret" not in said
     assert "secret" in caplog.text
 
 
-def test_examples_come_from_a_folder_or_from_questions(small_data, tmp_path):
+def test_examples_come_from_a_folder_or_from_questions(small_data, tmp_path, module):
     (small_data / "again").mkdir()
     (small_data / "again" / "v0.mp4").write_bytes((small_data / "v0.mp4").read_bytes())
     (small_data / "._v0.mp4").write_bytes(b"of a file manager")
-    assert sorted(load_examples(small_data)) == ["again/v0.mp4", *(f"v{number}.mp4" for number in range(4))]
-    rows = load_examples(small_data / "rows.jsonl")
+    assert sorted(module.load_examples(small_data)) == ["again/v0.mp4", *(f"v{number}.mp4" for number in range(4))]
+    rows = module.load_examples(small_data / "rows.jsonl")
     assert rows["v0.mp4: what colour ?"].video == str(small_data / "v0.mp4")
     choice = next(row.candidates for row in rows.values() if row.task == "multiple_choice")
-    assert choice == ("cat", "dog", "jump") and load_examples(None) == {}
+    assert choice == ("cat", "dog", "jump") and module.load_examples(None) == {}
     (tmp_path / "empty").mkdir()
     for source, said in ((tmp_path / "empty", "no video in"), (tmp_path / "nowhere", "no folder or file of examples")):
         with pytest.raises(ValueError, match=said):
-            load_examples(source)
+            module.load_examples(source)
 
 
-def test_adapters_are_loaded_with_their_heads(make_demo, video, tmp_path):
+def test_adapters_are_loaded_with_their_heads(make_demo, video, tmp_path, module):
     pytest.importorskip("peft")
     from modeling_siasamrea.training.lora import add_lora
 
@@ -272,8 +266,8 @@ def test_adapters_are_loaded_with_their_heads(make_demo, video, tmp_path):
     inputs = demo.answerer.processor(videos=video, text="what is it ?", return_tensors="pt")
     expected = adapted.eval()(**inputs).logits.softmax(dim=1).max().item()
     assert loaded(video=video, question="what is it ?")[0]["score"] == pytest.approx(expected, abs=1e-5)
-    request = read_fields(video, "what is it ?", "", "open_ended", 0, 5, 5)
-    assert "soft label</abbr> Q" in Demo(loaded).look_inside(request)
+    request = module.read_fields(video, "what is it ?", "", "open_ended", 0, 5, 5)
+    assert "soft label</abbr> Q" in module.Demo(loaded).look_inside(request)
 
 
 def test_a_checkpoint_that_is_not_there_gets_a_sentence(tmp_path):
@@ -294,10 +288,10 @@ def test_the_command_explains_what_is_missing(monkeypatch):
 
 
 @pytest.fixture
-def address(make_demo):
+def address(make_demo, module):
     """Where the page is served, with uploads of at most 20 kB."""
-    page = Page(make_demo("open_ended"), "checkpoint")
-    _, local, _ = launch_page(page, prevent_thread_lock=True, quiet=True, max_file_size="20kb")
+    page = module.Page(make_demo("open_ended"), "checkpoint")
+    _, local, _ = module.launch_page(page, prevent_thread_lock=True, quiet=True, max_file_size="20kb")
     yield local.rstrip("/")
     page.blocks.close()
 
@@ -345,16 +339,16 @@ def _events(address: str) -> list[str]:
     return lines
 
 
-def test_a_video_language_model_answers_and_says_what_is_not_shown(video, tmp_path):
+def test_a_video_language_model_answers_and_says_what_is_not_shown(video, tmp_path, module):
     model, processor = tiny("smolvlm")
     model.save_pretrained(tmp_path / "checkpoint")
     processor.save_pretrained(tmp_path / "checkpoint")
-    demo = Demo(load_answerer(tmp_path / "checkpoint"))
+    demo = module.Demo(load_answerer(tmp_path / "checkpoint"))
     assert demo.kinds == {"open_ended": "in its own words", "count": "with a number"} and demo.vocabulary == []
-    request = read_fields(video, "what ?", "cat, dog", None, 0, 5.0, 5.0)
+    request = module.read_fields(video, "what ?", "cat, dog", None, 0, 5.0, 5.0)
     answers, timeline, warning = demo.answer(request, 5.0)
     assert "cat" in answers and "dog" in answers and "<image" in timeline and warning == ""
     inside = demo.look_inside(request)
     assert inside.count("<div>from ") > 2 and inside.count("cat") >= 3 and "other starts give" in inside
-    counted = read_fields(video, "how many ?", "", "count", 0, 5.0, 5.0)
+    counted = module.read_fields(video, "how many ?", "", "count", 0, 5.0, 5.0)
     assert "how many ?" in demo.answer(counted, 5.0)[0]

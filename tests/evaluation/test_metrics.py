@@ -2,7 +2,7 @@
 
 import pytest
 
-from modeling_siasamrea.evaluation.metrics import load_metric
+import modeling_siasamrea
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def no_network(monkeypatch, tmp_path):
 
 
 def test_open_ended():
-    scores = load_metric("open_ended").compute(
+    scores = modeling_siasamrea.load_metric("open_ended").compute(
         predictions=["cat", "cat", None, "dog"],
         references=["cat", "dog", "cat", "okapi"],
         question_types=["what", "what", "who", "who"],
@@ -29,17 +29,21 @@ def test_open_ended():
 
 def test_several_right_answers():
     references = [["sofa", "couch"], "cat", ["dog"]]
-    scores = load_metric("open_ended").compute(predictions=["couch", "cat", None], references=references)
+    scores = modeling_siasamrea.load_metric("open_ended").compute(
+        predictions=["couch", "cat", None], references=references
+    )
     assert scores["accuracy"] == 2 / 3
 
 
 def test_multiple_choice():
-    scores = load_metric("multiple_choice").compute(predictions=[0, 3, None], references=[0, 2, 1])
+    scores = modeling_siasamrea.load_metric("multiple_choice").compute(predictions=[0, 3, None], references=[0, 2, 1])
     assert scores == {"accuracy": 1 / 3}
 
 
 def test_count():
-    scores = load_metric("count").compute(predictions=[2.4, 12.0, -1.0], references=[2, 10, 0], count_range=[1, 10])
+    scores = modeling_siasamrea.load_metric("count").compute(
+        predictions=[2.4, 12.0, -1.0], references=[2, 10, 0], count_range=[1, 10]
+    )
     # Official: 2 and 2, 10 and 10, 1 and 1. Raw: 0.16, 4 and 1.
     assert scores["mse"] == 0 and scores["accuracy"] == 1
     assert scores["mse_raw"] == pytest.approx((0.16 + 4 + 1) / 3)
@@ -47,12 +51,14 @@ def test_count():
 
 def test_always_answering_two_costs_less_officially_than_raw():
     answers = [0, 2, 3, 10]
-    scores = load_metric("count").compute(predictions=[2.0] * 4, references=answers, count_range=[1, 10])
+    scores = modeling_siasamrea.load_metric("count").compute(
+        predictions=[2.0] * 4, references=answers, count_range=[1, 10]
+    )
     assert scores["mse"] == (1 + 0 + 1 + 64) / 4 and scores["mse_raw"] == (4 + 0 + 1 + 64) / 4
 
 
 def test_consistency():
-    scores = load_metric("consistency").compute(
+    scores = modeling_siasamrea.load_metric("consistency").compute(
         predictions=[["cat", "dog"], [None, None], ["cat", "cat"]],
         references=["cat", "cat", "dog"],
         videos=["a", "b", "c"],
@@ -68,4 +74,4 @@ def test_an_unknown_metric_is_refused():
     with pytest.raises(
         ValueError, match="no metric 'bleu'; choose from open_ended, multiple_choice, count, consistency"
     ):
-        load_metric("bleu")
+        modeling_siasamrea.load_metric("bleu")
