@@ -2,20 +2,18 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
-from transformers import EvalPrediction
-from transformers.trainer_utils import denumpify_detensorize
 
 from ..configuration_siasamrea import SiaSamReaConfig
 from ..data.questions import VideoQuestion
 from ..loss_siasamrea import ground_truth_loss
 from ..modeling_siasamrea import NonFiniteError
 from .consistency import Answer, score_consistency
-from .scores import prediction_row, score_predictions
+from .scores import as_scored, prediction_row, score_predictions
 
 
 class Noted(NamedTuple):
@@ -27,14 +25,14 @@ class Noted(NamedTuple):
         score (`float`, *optional*): Its probability; `None` for counts.
         loss (`float`): The ground-truth loss; NaN where the right answer is not known.
         finite (`bool`): Whether the scores behind the answer are finite numbers.
-        frames (`str`): A digest of the frames that the model saw, see [`digest_frames`].
+        frames (`str`, *optional*): A digest of the frames that the model saw, see [`digest_frames`].
     """
 
     answer: Answer | None
     score: float | None
     loss: float
     finite: bool
-    frames: str
+    frames: str | None
 
 
 class EvaluationAnswers:
@@ -105,23 +103,22 @@ def digest_frames(frames: torch.Tensor) -> str:
     return hashlib.blake2b(frames.cpu().contiguous().flatten().view(torch.uint8).numpy(), digest_size=8).hexdigest()
 
 
-def _given(
-    passes: Sequence[EvaluationAnswers], questions: Sequence[VideoQuestion]
-) -> list[tuple[list[Answer | None], list[float | None]]]:
-    """The answers of all passes to each row, and their scores; `None` where its video could not be read."""
-    noted = [[of_pass.answers.get(row) for of_pass in passes] for row in range(len(questions))]
-    return [([one and one.answer for one in of_row], [one and one.score for one in of_row]) for of_row in noted]
-
-
-def prediction_lines(passes: Sequence[EvaluationAnswers], questions: Sequence[VideoQuestion]) -> list[dict]:
+def score_passes(
+    passes: Sequence[EvaluationAnswers], questions: Sequence[VideoQuestion], vocabulary: Iterable[str] | None
+) -> tuple[list[dict], dict[str, float]]:
     r"""
-    Makes a line of a predictions file for each row, in their order, see [`prediction_row`].
+    Makes the lines of a predictions file and the scores of an evaluation.
 
     Args:
-        passes (`Sequence[EvaluationAnswers]`):
-            The passes of [`sampling_of_passes`]. With several, a line has `answers`, one from each anchor start, and
-            `shuffled_answer`.
+        passes (`Sequence[EvaluationAnswers]`): The passes of [`sampling_of_passes`].
         questions (`Sequence[VideoQuestion]`): The rows.
+        vocabulary (`Iterable[str]`, *optional*): The answers that the model can give to an open-ended question.
+
+    Returns:
+        `tuple(list[dict], dict[str, float])`: A line for each row, in their order, see [`prediction_row`]; of several
+        passes also `answers`, one from each anchor start, and `shuffled_answer`, with counts as they are scored. And
+        the scores of [`score_predictions`] for the first pass and of [`score_consistency`] for all, the mean loss of
+        known rows (if there are any), and counts of rows, unreadable ones and cut texts.
 
     Raises:
         [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
@@ -130,74 +127,29 @@ def prediction_lines(passes: Sequence[EvaluationAnswers], questions: Sequence[Vi
     if bad:
         first = questions[bad[0]]
         raise NonFiniteError(
-            f"The model's scores of {len(bad)} of {len(questions)} questions are not finite numbers, so its answers "
-            f"would be false. The first: {first.question!r} about {first.video} (task {first.task!r}). Its weights "
-            "have grown out of bounds: take an earlier checkpoint, or lower the learning rate."
+            f"The model's scores of {len(bad)} of {len(questions)} questions are not finite, first of "
+            f"{first.question!r} about {first.video} (task {first.task!r}): take an earlier checkpoint, or lower the "
+            "learning rate."
         )
+    first, several, unread = passes[0], len(passes) > 1, Noted(None, None, math.nan, True, None)
+    noted = [[of_pass.answers.get(row, unread) for of_pass in passes] for row in range(len(questions))]
     lines = []
-    for row, (question, (answers, scores)) in enumerate(zip(questions, _given(passes, questions))):
-        lines.append(prediction_row(question, answers[0], scores[0], passes[0].unreadable.get(row)))
-        if len(passes) > 1:
-            lines[-1] |= {"answers": answers[:-1], "shuffled_answer": answers[-1]}
-        if row in passes[0].frame_times:
-            lines[-1]["frame_times"] = passes[0].frame_times[row]
-    return lines
-
-
-def evaluation_metrics(
-    passes: Sequence[EvaluationAnswers], questions: Sequence[VideoQuestion], vocabulary: Iterable[str] | None
-) -> dict[str, float]:
-    """
-    Computes the scores of [`score_predictions`] for the first pass and of [`score_consistency`] for all, the mean loss
-    of known rows, and counts of rows and cut texts.
-    """
-    first, (answers, scores) = passes[0], zip(*_given(passes, questions))
-    losses = [noted.loss for noted in first.answers.values() if not math.isnan(noted.loss)]
-    metrics = score_predictions(questions, [of_row[0] for of_row in answers], vocabulary)
-    shuffled = one_start = None
-    if len(passes) > 1:
-        *starts, _ = passes
-        frames = [
-            {of_start.answers[row].frames for of_start in starts if row in of_start.answers}
-            for row in range(len(questions))
-        ]
-        answers, scores, shuffled = [a[:-1] for a in answers], [s[:-1] for s in scores], [a[-1] for a in answers]
-        one_start = [len(of_row) == 1 for of_row in frames]
-    metrics |= score_consistency(questions, answers, scores, shuffled, one_start)
+    for row, (question, of_row) in enumerate(zip(questions, noted)):
+        lines.append(prediction_row(question, of_row[0].answer, of_row[0].score, first.unreadable.get(row)))
+        if several:
+            *answers, shuffled = [as_scored(question, one.answer) for one in of_row]
+            lines[-1] |= {"answers": answers, "shuffled_answer": shuffled}
+        if row in first.frame_times:
+            lines[-1]["frame_times"] = first.frame_times[row]
+    starts = [of_row[:-1] if several else of_row for of_row in noted]
+    metrics = score_predictions(questions, [of_row[0].answer for of_row in noted], vocabulary) | score_consistency(
+        questions,
+        [[one.answer for one in of_row] for of_row in starts],
+        [[one.score for one in of_row] for of_row in starts],
+        [of_row[-1].answer for of_row in noted] if several else None,
+        [len({one.frames for one in of_row} - {None}) == 1 for of_row in starts] if several else None,
+    )
+    losses = [one.loss for one in first.answers.values() if not math.isnan(one.loss)]
     metrics |= {"loss": sum(losses) / len(losses)} if losses else {}
-    metrics |= {"questions": len(questions), "unreadable": len(first.unreadable)}
-    return metrics | {"truncated_texts": first.truncated}
-
-
-def metrics_of_user(
-    compute_metrics: Callable[[EvalPrediction], dict[str, float]], predictions: list[dict], answers: list
-) -> dict[str, float]:
-    r"""
-    What the Trainer's `compute_metrics` makes of an evaluation.
-
-    Args:
-        compute_metrics (`Callable`): Takes an [`~transformers.EvalPrediction`].
-        predictions (`list[dict]`): The lines of [`prediction_row`], one a row; they become its `predictions`.
-        answers (`list`): The right answers, `None` where a row has none; they become its `label_ids`.
-
-    Returns:
-        `dict[str, float]`: The scores by name.
-
-    Raises:
-        `ValueError`: If it does not return a dictionary.
-    """
-    metrics = compute_metrics(EvalPrediction(predictions=predictions, label_ids=answers))
-    if not isinstance(metrics, dict):
-        raise ValueError(f"compute_metrics must return a dictionary of numbers by name; got {metrics!r}.")
-    return denumpify_detensorize(metrics)
-
-
-__all__ = [
-    "EvaluationAnswers",
-    "Noted",
-    "digest_frames",
-    "evaluation_metrics",
-    "metrics_of_user",
-    "prediction_lines",
-    "sampling_of_passes",
-]
+    metrics |= {"questions": len(questions), "unreadable": len(first.unreadable), "truncated_texts": first.truncated}
+    return lines, metrics

@@ -56,6 +56,3 @@ def _learned_answer(task: str, similar: list[VideoQuestion]) -> Callable[[VideoQ
     offered = Counter(candidate for other in similar for candidate in other.candidates)
     right = Counter(other.candidates[other.answer] for other in similar)
     return lambda question: int(np.argmax([right[one] / max(offered[one], 1) for one in question.candidates]))
-
-
-__all__ = ["majority_baseline", "question_only_baseline"]

@@ -10,15 +10,16 @@ OTHER = "(other)"
 
 def answer_texts(line: Mapping[str, Any]) -> tuple[list[str], str | None]:
     """
-    Returns the answers of a line of a predictions file as text, counts rounded: the right ones, none if they are not
-    known, and the given one, `None` if there is none.
+    Returns the answers of a line of a predictions file as text, as they are scored: the right ones (none if they are
+    not known), and the given one (`None` if there is none).
     """
     rights, given = line.get("answer"), line.get("prediction_text", line.get("prediction"))
     rights = rights if isinstance(rights, list) else [line.get("answer_text", rights)]
-    texts = [
-        None if text is None else str(round(text) if isinstance(text, float) else text) for text in [given, *rights]
-    ]
-    return [text for text in texts[1:] if text is not None], texts[0]
+    return [_text(right) for right in rights if right is not None], None if given is None else _text(given)
+
+
+def _text(answer: str | float) -> str:
+    return str(int(answer) if isinstance(answer, float) and answer.is_integer() else answer)
 
 
 def confusion_table(lines: Iterable[Mapping[str, Any]], most: int = 12) -> tuple[list[str], list[list[int]]]:
@@ -32,11 +33,11 @@ def confusion_table(lines: Iterable[Mapping[str, Any]], most: int = 12) -> tuple
     Returns:
         `tuple(list[str], list[list[int]])`: The answers, and the counts by right answer (row) and given answer.
     """
-    pairs = [
-        (given if given in rights else rights[0], given)  # of several right answers, the one that was given
-        for rights, given in map(answer_texts, lines)
-        if rights and given is not None
-    ]
+    pairs = []
+    for line in lines:
+        rights, given = answer_texts(line)
+        if rights and given is not None:
+            pairs.append((given if line.get("correct") else rights[0], given))
     counts = Counter(name for pair in pairs for name in pair)
     commonest = [name for name, _ in counts.most_common(most)]
     names = sorted(commonest) + [OTHER] * (len(counts) > len(commonest))
@@ -45,6 +46,3 @@ def confusion_table(lines: Iterable[Mapping[str, Any]], most: int = 12) -> tuple
     for right, given in pairs:
         table[place.get(right, len(commonest))][place.get(given, len(commonest))] += 1
     return names, table
-
-
-__all__ = ["OTHER", "answer_texts", "confusion_table"]

@@ -4,13 +4,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from operator import eq
 
 import numpy as np
 
-from ..configuration_siasamrea import round_count
 from ..data.questions import VideoQuestion
-from .scores import count_errors, is_correct
+from .scores import as_scored, count_errors, is_correct
 
 
 COVERAGES = (50, 70, 90)  # percent
@@ -142,7 +140,7 @@ def question_consistency(
     Args:
         answers (`Sequence`):
             The answer from each start, the centred anchor's first; all `None` if the video could not be read. Counts
-            are compared as they are given: round them first, see [`round_count`].
+            are compared as they are given: round them first, see [`as_scored`].
         is_right (`Callable`, *optional*): Says whether an answer is right; without it there are no accuracies.
         scores (`Sequence[float | None]`, *optional*): The score of each answer, for ties of the consensus.
         one_start (`bool`, *optional*, defaults to `False`):
@@ -191,93 +189,34 @@ def question_shuffled(
 
 
 def mean_scores(
-    of_questions: Sequence[dict[str, float]], videos: Sequence[Hashable], tasks: Sequence[str] | None = None
+    of_questions: Sequence[dict[str, float]], videos: Sequence[Hashable], tasks: Sequence[str]
 ) -> dict[str, float]:
     r"""
-    Averages the values of questions, with standard errors clustered by video.
+    Averages the values of questions over each task, and over tasks, with standard errors clustered by video.
 
     Args:
         of_questions (`Sequence[dict[str, float]]`): Values of each question by their name.
         videos (`Sequence`): The video of each question.
-        tasks (`Sequence[str]`, *optional*): The task of each question.
+        tasks (`Sequence[str]`): The task of each question.
 
     Returns:
-        `dict[str, float]`: for each name its mean over the questions that have it, and `<name>_standard_error` where
-        these are about two videos or more. With tasks, both are of the mean over tasks of their means, and
-        `<task>_<name>` gives each task's own.
+        `dict[str, float]`: For each name `<task>_<name>`, the mean over the task's questions that have it, and
+        `<name>`, the mean over tasks of these; `<name>_standard_error` of both where each task has two videos or more.
     """
     means: dict[str, float] = {}
     for name in dict.fromkeys(name for of_question in of_questions for name in of_question):
         rows = [row for row, of_question in enumerate(of_questions) if name in of_question]
         values = np.array([of_questions[row][name] for row in rows])
         clusters = np.array(_numbered([videos[row] for row in rows]))
-        groups = np.array(["" if tasks is None else tasks[row] for row in rows])
-        parts = {} if tasks is None else {f"{task}_{name}": groups == task for task in dict.fromkeys(groups.tolist())}
-        for title, chosen in {**parts, name: np.full(len(rows), True)}.items():
-            of_groups = [values[chosen & (groups == group)].mean() for group in dict.fromkeys(groups[chosen].tolist())]
-            means[title] = float(np.mean(of_groups))
-            error = clustered_standard_error(values[chosen], clusters[chosen], groups[chosen])
+        of_tasks = np.array([tasks[row] for row in rows])
+        chosen = {f"{task}_{name}": of_tasks == task for task in dict.fromkeys(of_tasks.tolist())}
+        means |= {title: float(values[of_task].mean()) for title, of_task in chosen.items()}
+        means[name] = float(np.mean([means[title] for title in chosen]))
+        for title, some in {**chosen, name: np.full(len(rows), True)}.items():
+            error = clustered_standard_error(values[some], clusters[some], of_tasks[some])
             if error is not None:
                 means[f"{title}_standard_error"] = error
     return means
-
-
-def consistency_scores(
-    predictions: Sequence[Sequence[Answer | None]],
-    references: Sequence[Answer],
-    videos: Sequence[str],
-    scores: Sequence[Sequence[float | None]] | None = None,
-    shuffled: Sequence[Answer | None] | None = None,
-) -> dict[str, float]:
-    r"""
-    Scores answers from several anchor starts, compared as they are written.
-
-    Args:
-        predictions (`Sequence[Sequence]`):
-            For each question its answers from K starts, the centred anchor's first; all `None` if the video could not
-            be read. K may be 1.
-        references (`Sequence`): The right answers.
-        videos (`Sequence[str]`): The video of each question.
-        scores (`Sequence[Sequence[float | None]]`, *optional*): The probability of each answer.
-        shuffled (`Sequence`, *optional*): For each question the answer to its first start's frames in another order.
-
-    Returns:
-        `dict[str, float]`: means of [`question_consistency`] and [`question_shuffled`] with their standard errors, see
-        [`mean_scores`]; and with scores those of [`calibration_scores`] for the first start.
-
-    Raises:
-        `ValueError`: If the lists are not of the same questions, or the numbers of starts differ.
-    """
-    given = {"predictions": predictions, "references": references, "videos": videos}
-    given |= {name: column for name, column in (("scores", scores), ("shuffled", shuffled)) if column is not None}
-    lengths = {name: len(column) for name, column in given.items()}
-    starts = sorted({len(of_starts) for of_starts in (*predictions, *(scores or []))})
-    if len(set(lengths.values())) != 1 or len(starts) != 1 or starts[0] < 1:
-        raise ValueError(
-            "The lists must be of the same questions, each with as many answers and scores as the others; got "
-            f"{lengths}, with {starts} answers or scores per question."
-        )
-    scores = [[None] * len(of_starts) for of_starts in predictions] if scores is None else scores
-    of_questions = _of_questions(predictions, [partial(eq, reference) for reference in references], scores, shuffled)
-    correct = [of_question["accuracy"] for of_question in of_questions]
-    return mean_scores(of_questions, videos) | calibration_scores(correct, [of_starts[0] for of_starts in scores])
-
-
-def _of_questions(
-    predictions: Sequence[Sequence[Answer | None]],
-    rights: Sequence[Callable[[Answer | None], float] | None],
-    scores: Sequence[Sequence[float | None]],
-    shuffled: Sequence[Answer | None] | None = None,
-    one_start: Sequence[bool] | None = None,
-) -> list[dict[str, float]]:
-    """The values of [`question_consistency`] and [`question_shuffled`] of each question."""
-    of_questions = []
-    for row, (answers, is_right) in enumerate(zip(predictions, rights)):
-        single = one_start is not None and one_start[row]
-        of_questions.append(question_consistency(answers, is_right, scores[row], single))
-        if shuffled is not None:
-            of_questions[-1] |= question_shuffled(answers[0], shuffled[row], is_right)
-    return of_questions
 
 
 def video_clusters(questions: Sequence[VideoQuestion]) -> list[Hashable]:
@@ -302,27 +241,25 @@ def score_consistency(
         questions (`Sequence[VideoQuestion]`): The rows; those without an answer have flips but no accuracy.
         predictions (`Sequence[Sequence]`):
             For each row its answers from K starts, the centred anchor's first: text, candidate index or number by its
-            task (numbers are rounded here, see [`round_count`]); all `None` if the video could not be read.
+            task (counts are rounded here); all `None` if the video could not be read.
         scores (`Sequence[Sequence[float | None]]`): The probability of each answer; `None` for counts.
         shuffled (`Sequence`, *optional*): For each row the answer to its first start's frames in another order.
         one_start (`Sequence[bool]`, *optional*):
             For each row whether its video is too short for a second start; such rows have no flips.
 
     Returns:
-        `dict[str, float]`: the scores of [`consistency_scores`], each as `<task>_<score>` and, but for calibration, as
-        `<score>`, the mean over tasks; `count_mse_standard_error`; and `one_start_share`, the share of rows of one
-        start, if there are any.
+        `dict[str, float]`: Means of [`question_consistency`] and [`question_shuffled`] with their standard errors, see
+        [`mean_scores`]; `<task>_<score>` of [`calibration_scores`]; `count_mse_standard_error`; and `one_start_share`,
+        the share of rows of one start, if there are any.
     """
-
-    def rounded(question: VideoQuestion, answer: Answer | None) -> Answer | None:
-        is_count = question.task == "count" and answer is not None
-        return round_count(answer, question.count_range) if is_count else answer
-
-    rights = [None if question.answer is None else partial(is_correct, question) for question in questions]
-    whole = [[rounded(question, answer) for answer in answers] for question, answers in zip(questions, predictions)]
-    if shuffled is not None:
-        shuffled = list(map(rounded, questions, shuffled))
-    of_questions = _of_questions(whole, rights, scores, shuffled, one_start)
+    of_questions = []
+    for row, question in enumerate(questions):
+        is_right = None if question.answer is None else partial(is_correct, question)
+        answers = [as_scored(question, answer) for answer in predictions[row]]
+        single = one_start is not None and one_start[row]
+        of_questions.append(question_consistency(answers, is_right, scores[row], single))
+        if shuffled is not None:
+            of_questions[-1] |= question_shuffled(answers[0], as_scored(question, shuffled[row]), is_right)
     tasks, videos = [question.task for question in questions], video_clusters(questions)
     means = mean_scores(of_questions, videos, tasks)
     if one_start is not None and any(one_start):
@@ -337,19 +274,3 @@ def score_consistency(
             of_mse = clustered_standard_error(errors, [videos[row] for row in rows])
             means |= {} if of_mse is None else {"count_mse_standard_error": of_mse}
     return means
-
-
-__all__ = [
-    "accuracy_at_coverage",
-    "calibration_scores",
-    "clustered_standard_error",
-    "consensus_answer",
-    "consistency_scores",
-    "expected_calibration_error",
-    "flip_rate",
-    "mean_scores",
-    "question_consistency",
-    "question_shuffled",
-    "score_consistency",
-    "video_clusters",
-]

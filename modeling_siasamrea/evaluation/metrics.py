@@ -1,4 +1,4 @@
-"""The scores of video question answering as a module of `evaluate`, made without a network."""
+"""The scores of video question answering as modules of `evaluate`, which load without a network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import datasets
 import evaluate
 
-from .consistency import consistency_scores
 from .scores import count_scores, multiple_choice_scores, open_ended_scores
 
 
@@ -16,7 +15,6 @@ METRICS = {
     "open_ended": (open_ended_scores, TEXT, (TEXT, TEXTS)),
     "multiple_choice": (multiple_choice_scores, datasets.Value("int32"), (datasets.Value("int32"),)),
     "count": (count_scores, datasets.Value("float64"), (datasets.Value("float64"),)),
-    "consistency": (consistency_scores, TEXTS, (TEXT,)),
 }
 
 
@@ -51,13 +49,11 @@ def load_metric(name: str) -> VideoQuestionMetric:
     Loads a metric of this package.
 
     Args:
-        name (`str`): `"open_ended"`, `"multiple_choice"`, `"count"` or `"consistency"`.
+        name (`str`): `"open_ended"`, `"multiple_choice"` or `"count"`.
 
     Returns:
         `evaluate.Metric`: `compute(predictions=..., references=..., question_types=...)` gives the scores of
-        the function of the same name in `modeling_siasamrea.evaluation.scores`; of `"consistency"`,
-        `compute(predictions=..., references=..., videos=...)` those of
-        [`~modeling_siasamrea.evaluation.consistency.consistency_scores`].
+        `open_ended_scores`, `multiple_choice_scores` or `count_scores`.
 
     Raises:
         `ValueError`: If there is no such metric.
@@ -71,6 +67,3 @@ def load_metric(name: str) -> VideoQuestionMetric:
     if name not in METRICS:
         raise ValueError(f"There is no metric {name!r}; choose from {', '.join(METRICS)}.")
     return VideoQuestionMetric(name)
-
-
-__all__ = ["load_metric"]

@@ -30,12 +30,11 @@ def open_ended_scores(
     vocabulary: Iterable[str] | None = None,
 ) -> dict[str, float]:
     r"""
-    Scores open-ended answers, compared as they are written, but for their Unicode form.
+    Scores open-ended answers. They are compared as they are written, in one Unicode form.
 
     Args:
         predictions (`Sequence[str | None]`): The model's answers; `None` (an unreadable video) is wrong.
-        answers (`Sequence[str | Sequence[str]]`):
-            The right answer of each question, or several that are all right.
+        answers (`Sequence[str | Sequence[str]]`): The right answer of each question, or several that are all right.
         question_types (`Sequence[str | None]`, *optional*): Type of each question.
         vocabulary (`Iterable[str]`, *optional*): The answers the model can give.
 
@@ -95,20 +94,10 @@ def count_errors(
 def _with_worst(
     predictions: Sequence[float | None], answers: np.ndarray, count_range: Sequence[int] | None
 ) -> np.ndarray:
-    """Gives an unreadable video the worst count there is: an end of the range, or else 0 or the largest answer."""
+    """Gives an unreadable video the worst possible count: an end of the range, or else 0 or the largest answer."""
     low, high = count_range or (0, max(answers, default=0))
     worst = np.where(np.abs(answers - low) > np.abs(answers - high), low, high)
     return np.array([fallback if given is None else given for given, fallback in zip(predictions, worst)], dtype=float)
-
-
-def is_right_count(prediction: float, answer: float, count_range: Sequence[int] | None = None) -> bool:
-    """
-    Tells whether a count is right: rounded, no whole number is nearer to the answer (decision: of an answer of 2.5,
-    both 2 and 3 are right). With a range, both are clipped to it first, as TGIF-QA does.
-    """
-    if count_range is not None:
-        answer = min(max(answer, count_range[0]), count_range[1])
-    return abs(round_count(prediction, count_range) - answer) <= 0.5
 
 
 def count_scores(
@@ -130,21 +119,17 @@ def count_scores(
             The least and largest count of a benchmark that clips counts; (1, 10) is TGIF-QA's official rule.
 
     Returns:
-        `dict[str, float]`: `mse`, of predictions rounded by [`round_count`]; `mse_raw`, of what was predicted; and
-        `accuracy` (and `accuracy/<type>`), see [`is_right_count`]. `mse` and `accuracy` clip answers to the range too.
+        `dict[str, float]`: `mse`, of predictions rounded by [`round_count`]; `mse_raw`, of predictions as they are;
+        and `accuracy` (and `accuracy/<type>`). A count is right if no whole number is nearer to the answer than the
+        rounded count (decision: of an answer of 2.5, both 2 and 3 are right). With a range, `mse` and `accuracy` clip
+        answers too.
     """
     answers = np.asarray(answers, dtype=float)
-    raw = _with_worst(predictions, answers, count_range)
-    correct = np.array(
-        [
-            prediction is not None and is_right_count(prediction, answer, count_range)
-            for prediction, answer in zip(predictions, answers)
-        ],
-        dtype=float,
-    )
+    errors = count_errors(predictions, answers, count_range)
+    correct = np.array([given is not None for given in predictions]) & (errors <= 1 / 4)
     return {
-        "mse": float(np.mean(count_errors(predictions, answers, count_range))),
-        "mse_raw": float(np.mean((raw - answers) ** 2)),
+        "mse": float(errors.mean()),
+        "mse_raw": float(np.mean((_with_worst(predictions, answers, count_range) - answers) ** 2)),
         "accuracy": float(correct.mean()),
     } | _by_type(correct, question_types)
 
@@ -192,12 +177,18 @@ def score_predictions(
 
 
 def is_correct(question: VideoQuestion, prediction: str | int | float | None) -> bool:
-    """Tells whether an answer is right: as [`open_ended_scores`] compares texts and [`is_right_count`] counts."""
+    """Tells whether an answer is right, as [`open_ended_scores`] compares texts and [`count_scores`] counts."""
     if prediction is None or question.task == "multiple_choice":
         return prediction is not None and prediction == question.answer
     if question.task == "count":
-        return is_right_count(prediction, question.answer, question.count_range)
+        return bool(count_errors([prediction], [question.answer], question.count_range)[0] <= 1 / 4)
     return _composed(prediction) in question.right_answers
+
+
+def as_scored(question: VideoQuestion, answer: str | int | float | None) -> str | int | None:
+    """Returns an answer as it is scored: a count is rounded, see [`round_count`]; others stay as they are."""
+    is_count = question.task == "count" and answer is not None
+    return round_count(answer, question.count_range) if is_count else answer
 
 
 def prediction_row(
@@ -209,21 +200,22 @@ def prediction_row(
     Args:
         question (`VideoQuestion`): The row that was asked.
         prediction (`str`, `int` or `float`, *optional*): The answer as annotations write it.
-        score (`float`, *optional*): The model's probability of it; no number for counts.
+        score (`float`, *optional*): The model's probability of it; counts have none.
         error (`str`, *optional*): Why the video could not be read.
 
     Returns:
-        `dict`: the row's names, its task and type, `start` and `end` of a span, `prediction` (with `prediction_text`,
-        the candidate chosen), `answer` (a list where several are right, with `answer_text` for a candidate) and
-        `correct` where the answer is known, `score` and `error` where there are any.
+        `dict`: The row's names, task and type, `start` and `end` of a span, `prediction`, `prediction_text` (the text
+        of the chosen candidate, or the count as it is scored), `answer` (a list where several are right) with
+        `answer_text` (of the right candidate) and `correct` where it is known, and `score` and `error` if any.
     """
     line = {"question_id": question.question_id, "video": question.video, "question": question.question}
     line["task"] = question.task
     optional = {"question_type": question.question_type, "start": question.start, "end": question.end}
     line |= {name: value for name, value in optional.items() if value is not None}
     line["prediction"] = prediction
-    if question.candidates is not None and prediction is not None:
-        line["prediction_text"] = question.candidates[prediction]
+    if prediction is not None and question.task != "open_ended":
+        scored = as_scored(question, prediction)
+        line["prediction_text"] = str(scored) if question.candidates is None else question.candidates[scored]
     if question.answer is not None:
         answer = list(question.right_answers) if question.other_answers else question.answer
         line |= {"answer": answer, "correct": is_correct(question, prediction)}
@@ -232,15 +224,3 @@ def prediction_row(
     if score is not None and not np.isnan(score):
         line["score"] = score
     return line if error is None else line | {"error": error}
-
-
-__all__ = [
-    "count_errors",
-    "count_scores",
-    "is_correct",
-    "is_right_count",
-    "multiple_choice_scores",
-    "open_ended_scores",
-    "prediction_row",
-    "score_predictions",
-]

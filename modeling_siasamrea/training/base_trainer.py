@@ -10,20 +10,14 @@ from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, denumpify_detensorize
 from transformers.utils import logging
 
 from ..data.batches import EvaluationBatchSampler, TrainingBatchSampler
 from ..data.dataset import VideoQuestionDataset
 from ..data.workers import CollateInSharedMemory, naming_dead_workers, worker_settings
-from ..evaluation.answers import (
-    EvaluationAnswers,
-    evaluation_metrics,
-    metrics_of_user,
-    prediction_lines,
-    sampling_of_passes,
-)
+from ..evaluation.answers import EvaluationAnswers, sampling_of_passes, score_passes
 from ..modeling_siasamrea import check_weights
 from .arguments import VideoQuestionTrainingArguments, refuse_what_is_not_used
 from .checkpoints import (
@@ -407,12 +401,8 @@ class VideoQuestionTrainer(Trainer):
         Answers all questions of a data set and scores them; with several `eval_offsets` in one pass from each of them.
 
         Returns:
-            [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` is one dictionary per row of the data set, in
-            its order, see [`prediction_lines`]; `label_ids` the right answers (`None` where a row has
-            none); `metrics` are the scores of [`score_predictions`] and [`score_consistency`], the mean ground-truth
-            loss (of rows that were read and whose answer the model knows; no key if there are none), the number of
-            rows whose video could not be read and of texts cut, and what `compute_metrics` makes of `predictions` and
-            `label_ids`.
+            [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` and `metrics` are those of [`score_passes`],
+            with what `compute_metrics` makes of `predictions` and `label_ids`, the right answers.
 
         Raises:
             [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
@@ -434,11 +424,11 @@ class VideoQuestionTrainer(Trainer):
                 passes.append(self.answers)
         dataset.eval_sampling = {}
         self.is_fsdp_enabled |= unsharded
-        predictions = prediction_lines(passes, dataset.questions)
+        predictions, metrics = score_passes(passes, dataset.questions, self.vocabulary())
         answers = [question.answer for question in dataset.questions]
-        metrics = evaluation_metrics(passes, dataset.questions, self.vocabulary())
         if self.compute_metrics is not None:
-            metrics |= metrics_of_user(self.compute_metrics, predictions, answers)
+            of_user = self.compute_metrics(EvalPrediction(predictions=predictions, label_ids=answers))
+            metrics |= denumpify_detensorize(of_user)
         for name, value in metrics.items():
             output.metrics[f"{metric_key_prefix}_{name.removeprefix(f'{metric_key_prefix}_')}"] = value
         return output._replace(predictions=predictions, label_ids=answers)

@@ -7,6 +7,7 @@ import pytest
 
 from modeling_siasamrea.data.questions import load_video_questions
 from modeling_siasamrea.evaluation.baselines import majority_baseline, question_only_baseline
+from modeling_siasamrea.evaluation.confusion import answer_texts, confusion_table
 from modeling_siasamrea.evaluation.scores import (
     count_scores,
     multiple_choice_scores,
@@ -80,7 +81,11 @@ def test_counts_of_a_benchmark_are_clipped_and_own_counts_are_not():
     for question, accuracy in zip(questions, (1, 1)):
         assert score_predictions([question], [12.0])["count_accuracy"] == accuracy
         assert prediction_row(question, 12.0, None, None)["correct"] is True
-    assert [prediction_row(question, 10.0, None, None)["correct"] for question in questions] == [False, True]
+    lines = [prediction_row(question, count, None, None) for question in questions for count in (10.0, -1.0)]
+    assert [line["correct"] for line in lines] == [False, False, True, False]
+    # What is shown is what is scored: rounded, and within the range.
+    assert [answer_texts(line) for line in lines] == [(["12"], count) for count in ("10", "0", "10", "1")]
+    assert confusion_table(lines) == (["0", "1", "10", "12"], [[0] * 4, [0] * 4, [0, 0, 1, 0], [1, 1, 1, 0]])
 
 
 def test_an_unreadable_count_is_as_wrong_as_can_be():

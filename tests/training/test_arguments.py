@@ -21,6 +21,7 @@ NAN, INF = float("nan"), float("inf")
         ({"image_encoder_learning_rate": INF}, "image_encoder_learning_rate must be a finite number"),
         ({"image_encoder_learning_rate": -1.0}, "image_encoder_learning_rate must be 0 or more"),
         ({"questions_per_video": 0}, "questions_per_video must be 1 or more"),
+        ({"eval_offsets": 0}, "eval_offsets must be 1 or more"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be 1 or more"),
         ({"num_train_epochs": NAN}, "num_train_epochs must be a finite number"),
     ],
