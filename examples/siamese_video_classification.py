@@ -17,15 +17,14 @@ from modeling_siasamrea.data.questions import load_video_questions
 from modeling_siasamrea.loss_siasamrea import ground_truth_loss, siamese_loss
 from modeling_siasamrea.processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from modeling_siasamrea.siamese_reasoning import SiameseReasoning
-from modeling_siasamrea.video_language.data import read_clips
-from modeling_siasamrea.video_language.shared_prompts import before
 
 
 def score_clip(model: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of one clip a video `(videos, frames, 3, height, width)` what feeds the classifier, and the logits."""
+    """Returns what the classifier gets, and the logits, for a clip per video `(videos, frames, 3, height, width)`."""
     features = []
-    with before(model.classifier, lambda layer, pooled: features.append(pooled)):
-        logits = model(**{model.main_input_name: pixel_values}).logits
+    handle = model.classifier.register_forward_pre_hook(lambda layer, pooled: features.append(pooled[0]))
+    logits = model(**{model.main_input_name: pixel_values}).logits
+    handle.remove()
     return features[0], logits
 
 
@@ -82,11 +81,10 @@ def main() -> None:
     for epoch in range(options.epochs):
         for step, batch in enumerate(torch.randperm(len(rows)).split(options.batch_size)):
             chosen = [rows[index] for index in batch]
-            clips = [
-                clip
-                for index, row in zip(batch.tolist(), chosen)
-                for clip, *_ in read_clips(sampler, row.video, training=True, seed=epoch * len(rows) + index)
-            ]
+            clips = []
+            for index, row in zip(batch.tolist(), chosen):
+                sampled = sampler.sample_clips_of(row.video, training=True, seed=epoch * len(rows) + index)
+                clips += [sampled.frames[of_clip] for of_clip in sampled.positions]
             pixels = video_processor(clips, return_tensors="pt")[model.main_input_name]
             labels = torch.tensor([classes.index(row.answer) for row in chosen])
             loss = siamese_step(model, reasoning, pixels.unflatten(0, (len(batch), -1)), labels)

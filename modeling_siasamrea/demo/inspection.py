@@ -17,7 +17,7 @@ from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..processors.video_decoding import decode_frames
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from ..siamese_reasoning import SiameseReasoning
-from ..video_language.data import VideoLanguageDataCollator, read_fitting_clips
+from ..video_language.data import VideoLanguageDataCollator, read_clips
 from ..video_language.pipeline import VideoLanguagePipeline
 
 
@@ -194,7 +194,7 @@ def answers_from_other_starts(
     def anchors(metadata: "VideoMetadata") -> list[np.ndarray]:
         return [sampler.sample_indices(metadata, eval_offset=k)[0] for k in offsets]
 
-    clips = read_fitting_clips(answerer.processor, video, start, end, choose=anchors)
+    clips = read_clips(answerer.processor, video, start, end, choose=anchors)
     clips = list({tuple(clip[1]): clip for clip in clips}.values())  # each of other frames
     choices = None if candidates is None else tuple(candidates)
     task = task or ("open_ended" if candidates is None else "multiple_choice")

@@ -9,14 +9,13 @@ import torch
 from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
 from ..processors.video_decoding import FrameTimes
-from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from ..processors.video_source import VideoDecodingError, is_source, source_name
 from .processing import Clip, VideoLanguageProcessor
 from .teacher import spans_of, teacher_clips
 
 
 def read_clips(
-    sampler: SiaSamReaVideoProcessor,
+    processor: VideoLanguageProcessor,
     video: Any,
     start: float | None = None,
     end: float | None = None,
@@ -27,61 +26,45 @@ def read_clips(
     Samples the clips of a video and decodes them in one pass.
 
     Args:
-        sampler ([`SiaSamReaVideoProcessor`]): Says which frames.
+        processor ([`VideoLanguageProcessor`]): Samples the frames.
         video: Anything that [`~SiaSamReaVideoProcessor.sample_clips_of`] takes.
         start (`float`, *optional*): Start of the span, in seconds.
         end (`float`, *optional*): End of the span, in seconds.
         choose (`Callable`, *optional*):
-            Chooses the clips in the sampler's place: from the times of the frames to the indices of each clip.
+            Chooses the clips instead: from the times of all frames to the indices of each clip.
         sampling: Further arguments of [`~SiaSamReaVideoProcessor.sample_clips_of`], such as `training` and `seed`.
 
     Returns:
         `list`: for each clip, the anchor first, its frames `(frames, 3, height, width)` as uint8, the time of each
-        frame in the video and the length of the span, in seconds. Times rise: frames that are shown in another order
-        on purpose have those of the order in which they are shown.
+        frame in the video and the length of the span, in seconds. Times rise, also if frames are shuffled: each frame
+        has the time of its place.
 
     Raises:
-        [`VideoDecodingError`]: If the video cannot be read.
+        [`VideoDecodingError`]: If the video cannot be read, or has a shape that the family's video processor refuses.
     """
     clips: list[np.ndarray] = []  # (frames,) each
 
     def sample(metadata: FrameTimes) -> np.ndarray:
-        clips[:] = sampler.sample_indices(metadata, **sampling) if choose is None else choose(metadata)
+        chosen = processor.video_processor.sample_indices(metadata, **sampling) if choose is None else choose(metadata)
+        clips.extend(chosen)
         return np.concatenate(clips)
 
-    frames, metadata = sampler.decode(video, sample, start, end, **sampling)
-    times = times_of(metadata, start)
+    frames, metadata = processor.video_processor.decode(video, sample, start, end, **sampling)
+    try:
+        processor.check_size(frames[:1])
+    except Exception as error:  # each family raises its own
+        name = source_name(video) if is_source(video) else "in memory"
+        height, width = frames.shape[-2:]
+        raise VideoDecodingError(name, f"the model takes no frames of {width} x {height} pixels ({error})") from error
     duration = metadata.total_num_frames if metadata.times is None else metadata.duration
-    return [
-        (of_clip, seconds, max(float(duration), seconds[-1] - (start or 0.0)))
-        for of_clip, seconds in zip(
-            frames.split([len(clip) for clip in clips]), [np.sort(times[clip]).tolist() for clip in clips]
-        )
-    ]
+    seconds = [np.sort(times_of(metadata, start)[clip]).tolist() for clip in clips]
+    lengths = [max(float(duration), of_clip[-1] - (start or 0.0)) for of_clip in seconds]
+    return list(zip(frames.split([len(clip) for clip in clips]), seconds, lengths))
 
 
 def times_of(metadata: FrameTimes, start: float | None) -> np.ndarray:
     """Returns the time of every frame of a span; frames without times count as one per second, as in sampling."""
     return (start or 0.0) + np.arange(metadata.total_num_frames) if metadata.times is None else metadata.times
-
-
-def read_fitting_clips(
-    processor: VideoLanguageProcessor, video: Any, *span: float | None, **sampling: Any
-) -> list[Clip]:
-    """
-    Reads clips as [`read_clips`] does, for a model.
-
-    Raises:
-        [`VideoDecodingError`]: If the video cannot be read, or has a shape that the family's video processor refuses.
-    """
-    clips = read_clips(processor.video_processor, video, *span, **sampling)
-    try:
-        processor.check_size(clips[0])
-    except Exception as error:  # each family raises its own
-        name = source_name(video) if is_source(video) else "in memory"
-        width, height = clips[0][0].shape[:1:-1]
-        raise VideoDecodingError(name, f"the model takes no frames of {width} x {height} pixels ({error})") from error
-    return clips
 
 
 class VideoClipDataset(VideoQuestionDataset):
@@ -110,7 +93,7 @@ class VideoClipDataset(VideoQuestionDataset):
 
         choose = with_teachers if sampling["training"] and settings.teacher_frames is not None else None
         span = (question.start, question.end)
-        return {"clips": read_fitting_clips(self.processor, question.video_source, *span, choose=choose, **sampling)}
+        return {"clips": read_clips(self.processor, question.video_source, *span, choose=choose, **sampling)}
 
 
 class VideoLanguageDataCollator:
@@ -129,8 +112,8 @@ class VideoLanguageDataCollator:
 
         ```
         questions  the part's rows
-        clips      the model's inputs of each clip, anchor first: prompts with the right answers; `tails` besides,
-                   where the inputs are what all prompts begin with, see [`run_shared`]
+        clips      the model's inputs of each clip, anchor first: prompts with the right answers; or what all of them
+                   begin with, and `tails`, the tokens that follow
         labels     (rows, positions)  -100 114 101 100 260 -100   the token that each of the last positions predicts
         ```
         A part of evaluation is about one video:
@@ -184,14 +167,14 @@ class VideoLanguageDataCollator:
             for clip in items[0]["clips"]:
                 shared = self.processor.share(clip, texts, [[answer] for answer in answers])
                 tails = [tail for (tail,) in shared["answers"]]
-                labels = _labels(tails, [length for (length,) in shared["lengths"]])
+                labels = token_labels(tails, [length for (length,) in shared["lengths"]])
                 padded = torch.nn.utils.rnn.pad_sequence(tails, batch_first=True)
                 clips.append(shared["inputs"] | {"tails": padded})
         else:
             of_rows = [item["clips"] for item in items for _ in item["rows"]]
             clips = [self.processor(texts, of_clip, answers) for of_clip in zip(*of_rows)]
             lengths = [self.processor.answer_length(*pair) for pair in zip(texts, answers)]
-            labels = _labels(list(clips[0]["input_ids"]), lengths)
+            labels = token_labels(list(clips[0]["input_ids"]), lengths)
         return {"questions": questions, "clips": clips, "labels": labels}
 
     def to_answer(self, questions: list[VideoQuestion], clip: Clip) -> dict[str, Any]:
@@ -202,23 +185,22 @@ class VideoLanguageDataCollator:
         return {"questions": questions, "shared": self.processor.share(clip, texts, answers) | {"writes": writes}}
 
 
-def _labels(tails: list[torch.Tensor], lengths: list[int]) -> torch.Tensor:
+def token_labels(tails: Sequence[torch.Tensor], lengths: Sequence[int]) -> torch.Tensor:
+    r"""
+    Makes the labels of rows of tokens that are padded at the right.
+
+    Args:
+        tails (`Sequence[torch.LongTensor]` of shape `(length,)`): The tokens of each row, which an answer ends.
+        lengths (`Sequence[int]`): Number of tokens of each answer.
+
+    Returns:
+        `torch.LongTensor` of shape `(rows, positions)`: the token that each of the last positions predicts, from the
+        first that predicts any; -100 outside of answers.
     """
-    Returns the token that each position of rows predicts, from the first that predicts any; -100 outside of answers,
-    which end the rows.
-    """
-    labels = torch.full((len(tails), max(map(len, tails))), -100)  # (rows, positions)
+    labels = torch.full((len(tails), max(map(len, tails))), -100, device=tails[0].device)  # (rows, positions)
     for row, tail, length in zip(labels, tails, lengths):
         row[len(tail) - length - 1 : len(tail) - 1] = tail[-length:]
     return labels[:, min(len(tail) - length for tail, length in zip(tails, lengths)) - 1 :]
 
 
-def in_precision(part: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """Casts the pixels of a part to the model's precision."""
-    for inputs in part["clips"] if "clips" in part else [part["shared"]["inputs"]]:
-        pixels = {name: value.to(dtype) for name, value in inputs.items() if name.startswith("pixel_values")}
-        inputs.update(pixels)
-    return part
-
-
-__all__ = ["VideoClipDataset", "VideoLanguageDataCollator", "in_precision", "read_clips", "read_fitting_clips"]
+__all__ = ["VideoClipDataset", "VideoLanguageDataCollator", "read_clips", "token_labels"]

@@ -2,12 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
+from .data import token_labels
 from .processing import VideoLanguageProcessor
 from .shared_prompts import Prompt, plain_model
 
@@ -47,8 +49,8 @@ def answer_questions(
     model: nn.Module, processor: VideoLanguageProcessor, asked: dict[str, Any], rows_at_a_time: int = ROWS_AT_A_TIME
 ) -> list[tuple[torch.Tensor, str | None, float | None]]:
     r"""
-    Scores answers to questions about one clip, and writes the model's own: greedily, so that the same question has the
-    same answer again. The clip and what all questions begin with go through the model once.
+    Scores answers to questions about one clip, and writes the model's own, greedily. The clip and what all questions
+    begin with go through the model once.
 
     Args:
         model (`nn.Module`): The model, or a `PeftModel`; not wrapped by DDP.
@@ -63,58 +65,64 @@ def answer_questions(
         answer with the token that ends it, not divided by its length (decision: so it is the logarithm of a
         probability); the text that the model writes, and its probability, or `None`.
     """
-    prompts, answers, lengths = (asked[name] for name in ("prompts", "answers", "lengths"))
-    # An only question's prompt is read as a whole, and nothing of it is left.
-    example = prompts[0] if len(prompts[0]) else asked["inputs"]["input_ids"][0, -4:]
-    shared = Prompt(model, asked["inputs"], example)
-    answered: list[tuple] = [()] * len(prompts)
-    for places in _together(asked, rows_at_a_time):
-        first = places[0]
-        kept = shared.then(torch.stack([prompts[place] for place in places])) if len(prompts[first]) else shared
-        # A choice has several answers, other questions have one at most.
-        pairs = [pair for place in places for pair in zip(answers[place], lengths[place])]
-        starts = [prompts[place] for place in places for _ in answers[place]]
-        scores = [
-            score
-            for begin in range(0, len(pairs), rows_at_a_time)
-            for score in _score(shared, kept, *(of[begin : begin + rows_at_a_time] for of in (starts, pairs)))
-        ]
-        of_each = torch.tensor(scores).view(len(places), len(answers[first]))  # (questions, answers)
-        written = [(None, None)] * len(places)
-        if asked["writes"][first]:
-            rows = kept.write(processor.settings.max_new_tokens, _end_tokens(model, processor))
-            written = [
-                (processor.tokenizer.decode(tokens, skip_special_tokens=True), math.exp(log_p))
-                for tokens, log_p in rows
-            ]
-        for place, log_p, text in zip(places, of_each, written):
-            answered[place] = (log_p, *text)
-    return answered
+    prompts = asked["prompts"]
+    beginning = Prompt(model, asked["inputs"], prompts[0])
+    tails = [tail for answers in asked["answers"] for tail in answers]
+    lengths = [length for answers in asked["lengths"] for length in answers]
+    scores: list[float] = []
+    for first in range(0, len(tails), rows_at_a_time):
+        rows = tails[first : first + rows_at_a_time]
+        labels = token_labels(rows, lengths[first : first + rows_at_a_time])  # (rows, positions)
+        logits, _ = beginning.copy().repeat(len(rows)).read(pad_sequence(rows, batch_first=True), labels.shape[1])
+        losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
+        scores += (-losses.sum(dim=1)).tolist()
+    written: list[tuple[str | None, float | None]] = [(None, None)] * len(prompts)
+    by_length: dict[int, list[int]] = {}
+    for place, writes in enumerate(asked["writes"]):
+        if writes:
+            by_length.setdefault(len(prompts[place]), []).append(place)
+    ends = _end_tokens(model, processor)
+    for places in by_length.values():
+        for first in range(0, len(places), rows_at_a_time):
+            some = places[first : first + rows_at_a_time]
+            prompt = beginning.copy().repeat(len(some))
+            rows = torch.stack([prompts[place] for place in some])
+            for place, (tokens, log_p) in zip(some, write(prompt, rows, processor.settings.max_new_tokens, ends)):
+                written[place] = (processor.tokenizer.decode(tokens, skip_special_tokens=True), math.exp(log_p))
+    of_questions = torch.tensor(scores).split([len(answers) for answers in asked["answers"]])
+    return [(log_p, *of_one) for log_p, of_one in zip(of_questions, written)]
 
 
-def _together(asked: dict[str, Any], most: int) -> Iterator[list[int]]:
-    """Yields the places of the questions that go on together: those that are written to, with prompts as long."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for place, (prompt, answers, writes) in enumerate(zip(asked["prompts"], asked["answers"], asked["writes"])):
-        key = (len(prompt), len(answers)) if writes else (len(prompt), len(answers), place)
-        groups.setdefault(key, []).append(place)
-    for places in groups.values():
-        yield from (places[begin : begin + most] for begin in range(0, len(places), most))
+def write(
+    prompt: Prompt, tails: torch.Tensor, max_new_tokens: int, ends: Sequence[int]
+) -> list[tuple[list[int], float]]:
+    r"""
+    Writes the most likely token again and again.
 
+    Args:
+        prompt ([`Prompt`]): What the rows begin with.
+        tails (`torch.LongTensor` of shape `(rows, length)`): What follows in each row, before the answer.
+        max_new_tokens (`int`): Most tokens of an answer.
+        ends (`Sequence[int]`): The tokens that end one.
 
-def _score(
-    shared: Prompt, kept: Prompt, prompts: list[torch.Tensor], pairs: list[tuple[torch.Tensor, int]]
-) -> list[float]:
-    """Returns the log-likelihoods of answers, whose tokens begin with those of their prompts."""
-    start = len(prompts[0])
-    if not all(torch.equal(tail[:start], prompt) for (tail, _), prompt in zip(pairs, prompts)):
-        start, kept = 0, shared  # the first token of an answer took some of the prompt in
-    tails = [tail[start:] for tail, _ in pairs]
-    scores = []
-    for logits, tail, (_, length) in zip(kept.logits_of(tails), tails, pairs):
-        log_p = logits[-length:].float().log_softmax(dim=-1)
-        scores.append(log_p.gather(1, tail[-length:, None]).sum().item())
-    return scores
+    Returns:
+        `list[tuple[list[int], float]]`: for each row the tokens, without the one that ends them, and the logarithm of
+        their probability.
+    """
+    written: list[list[int]] = [[] for _ in tails]
+    log_p, ended = [0.0] * len(written), [False] * len(written)
+    for _ in range(max_new_tokens):
+        logits, _ = prompt.read(tails, 1)  # (rows, 1, vocabulary)
+        best = logits[:, -1].float().log_softmax(dim=-1).max(dim=-1)
+        for row, (token, value) in enumerate(zip(best.indices.tolist(), best.values.tolist())):
+            if not ended[row]:
+                log_p[row] += value
+                ended[row] = token in ends
+                written[row] += [] if ended[row] else [token]
+        if all(ended):
+            break
+        tails = best.indices[:, None]
+    return list(zip(written, log_p))
 
 
 def _end_tokens(model: nn.Module, processor: VideoLanguageProcessor) -> list[int]:

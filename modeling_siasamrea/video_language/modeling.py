@@ -10,7 +10,7 @@ from transformers import BatchFeature
 from ..loss_siasamrea import siamese_loss
 from ..siamese_reasoning import SiameseReasoning, clip_weights
 from .settings import VideoLanguageSettings
-from .shared_prompts import run_model, run_shared
+from .shared_prompts import Prompt, run_model
 
 
 class AnswerTokens:
@@ -81,7 +81,7 @@ def run_clip(model: nn.Module, inputs: BatchFeature, tokens: AnswerTokens) -> tu
 
     Args:
         model (`nn.Module`): The model, wrapped by LoRA, DDP or FSDP, or not.
-        inputs ([`BatchFeature`]): Its inputs; those of the common beginning if they have `tails`, see [`run_shared`].
+        inputs ([`BatchFeature`]): Its inputs; those of the common beginning, where `tails` follow it.
         tokens ([`AnswerTokens`]): Where the answers are.
 
     Returns:
@@ -90,8 +90,8 @@ def run_clip(model: nn.Module, inputs: BatchFeature, tokens: AnswerTokens) -> tu
     """
     kept = tokens.is_answer.shape[1]
     if "tails" in inputs:
-        beginning = BatchFeature({name: value for name, value in inputs.items() if name != "tails"})
-        logits, states = run_shared(model, beginning, inputs["tails"], kept)
+        tails, beginning = inputs["tails"], {name: value for name, value in inputs.items() if name != "tails"}
+        logits, states = Prompt(model, beginning, tails[0]).repeat(len(tails)).read(tails, kept)
     else:
         logits, states, _ = run_model(model, inputs, kept)
     return tokens.predicting(logits), tokens.last_of_prompt(states)

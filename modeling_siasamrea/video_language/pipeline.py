@@ -13,7 +13,7 @@ from ..configuration_siasamrea import TASKS, round_count
 from ..data.questions import VideoQuestion
 from ..pipeline_siasamrea import VideoQuestionAnsweringPipeline, one_at_a_time
 from ..requests_siasamrea import Batch, Question
-from .data import VideoLanguageDataCollator, in_precision, read_fitting_clips
+from .data import VideoLanguageDataCollator, read_clips
 from .generation import answer_questions, normalize_answer, parse_count
 from .processing import VideoLanguageProcessor
 from .settings import VideoLanguageSettings
@@ -81,7 +81,7 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
         for asked in batch:
             video, start, end = asked[0].video, asked[0].start, asked[0].end
             video = list(video) if isinstance(video, tuple) else video
-            clips = read_fitting_clips(self.processor, video, start, end, download_limits=download_limits)
+            clips = read_clips(self.processor, video, start, end, download_limits=download_limits)
             asked = [replace(question, video=None) for question in asked]  # a worker sends no videos back
             questions = [
                 VideoQuestion("", one.text, None, one.task, repr(one.text), one.candidates and tuple(one.candidates))
@@ -92,11 +92,11 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
         return features
 
     def _run(self, features: list[dict[str, Any]]) -> list[tuple[Question, tuple]]:
-        outputs = []
-        for part in features:
-            shared = in_precision(part, self.model.dtype)["shared"]
-            outputs += zip(part["asked"], answer_questions(self.model, self.processor, shared))
-        return outputs
+        return [
+            pair
+            for part in features
+            for pair in zip(part["asked"], answer_questions(self.model, self.processor, part["shared"]))
+        ]
 
     def postprocess(
         self, outputs: list[tuple[Question, tuple]], top_k: int = 5

@@ -267,10 +267,9 @@ class VideoLanguageProcessor:
             "frames_indices": [round(second * TICKS) for second in seconds],
         }
 
-    def check_size(self, clip: Clip) -> None:
-        """Lets the family's video processor resize one frame; it raises its own error for a shape that it refuses."""
-        frames, seconds, duration = clip
-        video, metadata = self._video(frames[:1], seconds[:1], duration)
+    def check_size(self, frames: torch.Tensor) -> None:
+        """Lets the family's video processor resize frames; it raises its own error for a shape that it refuses."""
+        video, metadata = self._video(frames, [0.0] * len(frames), 1.0)
         self.processor.video_processor([video], do_sample_frames=False, video_metadata=[metadata])
 
     def share(self, clip: Clip, texts: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -295,15 +294,13 @@ class VideoLanguageProcessor:
         inputs = self._inputs([chats[0][0]], [clip])
         whole = inputs["input_ids"][0].tolist()
         ids = [[self.token_ids(chat) for chat in of_question] for of_question in chats]
-        start = self._start_of_rest(ids)
-        rest = ids[0][0][start:]
-        if rest != whole[len(whole) - len(rest) :]:  # the processor changes more than the video's place
+        start = _start_of_rest(ids)
+        if whole[start - len(ids[0][0]) :] != ids[0][0][start:]:  # the processor changes more than the video's place
             ids = [[self._inputs([chat], [clip])["input_ids"][0].tolist() for chat in part] for part in chats]
-            start = self._start_of_rest(ids)
-            rest = ids[0][0][start:]
+            start = _start_of_rest(ids)
         for name, value in inputs.items():
             if isinstance(value, torch.Tensor) and value.shape == (1, len(whole)):
-                inputs[name] = value[:, : len(whole) - len(rest)]
+                inputs[name] = value[:, : start - len(ids[0][0])]
         tails = [[torch.tensor(chat[start:]) for chat in of_question] for of_question in ids]
         return {
             "inputs": inputs,
@@ -311,12 +308,6 @@ class VideoLanguageProcessor:
             "answers": [rows for _, *rows in tails],
             "lengths": [[len(chat) - _common_length([prompt, chat]) for chat in rows] for prompt, *rows in ids],
         }
-
-    @staticmethod
-    def _start_of_rest(ids: list[list[list[int]]]) -> int:
-        """Returns where chats begin to differ; of several questions each keeps one token at least."""
-        every = [chat for of_question in ids for chat in of_question]
-        return min(_common_length(every), min(map(len, every)) - (len(ids) > 1))
 
     # Files
 
@@ -352,6 +343,12 @@ class VideoLanguageProcessor:
 def _common_length(ids: list[list[int]]) -> int:
     """Returns the number of tokens that all begin with."""
     return next((place for place, pair in enumerate(zip(*ids)) if len(set(pair)) > 1), min(map(len, ids)))
+
+
+def _start_of_rest(ids: list[list[list[int]]]) -> int:
+    """Returns where the chats of questions begin to differ; one token at least is left of each."""
+    every = [chat for of_question in ids for chat in of_question]
+    return min(_common_length(every), min(map(len, every)) - 1)
 
 
 def _switches(template: str | dict[str, str] | None) -> list[str]:

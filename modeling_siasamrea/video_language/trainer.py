@@ -16,7 +16,7 @@ from ..evaluation.answers import Noted, digest_frames
 from ..siamese_reasoning import average_affinity
 from ..training.arguments import VideoQuestionTrainingArguments
 from ..training.base_trainer import VideoQuestionTrainer
-from .data import VideoLanguageDataCollator, in_precision
+from .data import VideoLanguageDataCollator
 from .generation import ROWS_AT_A_TIME, answer_questions, normalize_answer, parse_count
 from .modeling import AnswerReasoningOutput, reason_over_clips
 from .processing import VideoLanguageProcessor
@@ -100,18 +100,6 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         """Counts the rows of a training batch, twice: there is no vocabulary, so each answer is known."""
         return torch.tensor([len(batch["rows"])] * 2)
 
-    def _parts(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
-        """Returns the parts of a batch, with pixels in the model's precision."""
-        dtype = self.accelerator.unwrap_model(self.model).dtype
-        return [in_precision(part, dtype) for part in inputs["parts"]]
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Estimates the operations of a step from the tokens of all clips, as Transformers does."""
-        model = self.accelerator.unwrap_model(self.model)
-        clips = [clip for part in inputs["parts"] for clip in part["clips"]]
-        tokens = sum(clip[name].numel() for clip in clips for name in ("input_ids", "tails") if name in clip)
-        return 6 * tokens * model.num_parameters(exclude_embeddings=True)
-
     # Training
 
     def get_train_dataloader(self) -> DataLoader:
@@ -145,7 +133,7 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         """
         (_, counted), (_, share) = self.shares(inputs, num_items_in_batch)
         loss, outputs = 0.0, []
-        for part in self._parts(inputs):
+        for part in inputs["parts"]:
             output = reason_over_clips(
                 model,
                 part["clips"],
@@ -170,7 +158,7 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
     def answer(self, model: nn.Module, inputs: dict[str, Any]) -> None:
         """Notes the answers of an evaluation batch."""
         rows = iter(inputs["rows"].tolist())
-        for part in self._parts(inputs):
+        for part in inputs["parts"]:
             for noted in self._answer(self.accelerator.unwrap_model(model), part):
                 self.answers.answers[next(rows)] = noted
 

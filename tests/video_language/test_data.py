@@ -17,9 +17,12 @@ from modeling_siasamrea.video_language.data import (
     VideoClipDataset,
     VideoLanguageDataCollator,
     read_clips,
-    read_fitting_clips,
 )
 from modeling_siasamrea.video_language.trainer import VideoLanguageTrainer, VideoLanguageTrainingArguments
+
+
+def sampler_of(**settings) -> VideoLanguageProcessor:
+    return VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings(**settings))
 
 
 def index_of(frame: torch.Tensor) -> int:
@@ -28,7 +31,7 @@ def index_of(frame: torch.Tensor) -> int:
 
 def test_clips_are_siamese_and_their_times_true(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", frames=40, fps=8)
-    sampler = VideoLanguageSettings(frames_per_clip=5).video_sampler()
+    sampler = sampler_of(frames_per_clip=5)
     clips = read_clips(sampler, str(path), training=True, seed=3, num_clips=4)
     assert len(clips) == 4
     for frames, seconds, duration in clips:
@@ -43,11 +46,11 @@ def test_clips_are_siamese_and_their_times_true(tmp_path, write_video):
 
 def test_frames_per_second_of_adaptive_clips(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", frames=40, fps=8)
-    sampler = VideoLanguageSettings(fps=2, max_frames=768).video_sampler()
+    sampler = sampler_of(fps=2, max_frames=768)
     clips = read_clips(sampler, str(path), training=True, seed=3, num_clips=3)
     assert [len(seconds) for _, seconds, _ in clips] == [10] * 3  # of five seconds
     assert all(np.allclose(np.diff(seconds), 0.5) for _, seconds, _ in clips)
-    ((_, seconds, _),) = read_clips(VideoLanguageSettings(fps=2, max_frames=7).video_sampler(), str(path))
+    ((_, seconds, _),) = read_clips(sampler_of(fps=2, max_frames=7), str(path))
     assert len(seconds) == 7
 
 
@@ -64,9 +67,7 @@ def test_training_evaluation_and_pipeline_see_the_same_frames(tmp_path, write_vi
     trainer = VideoLanguageTrainer(model, args, eval_dataset=dataset, processing_class=processor)
     (line,) = trainer.predict(dataset).predictions
     seen = []
-    monkeypatch.setattr(
-        pipeline_file, "read_fitting_clips", lambda *of, **how: seen.extend(read_fitting_clips(*of, **how)) or seen
-    )
+    monkeypatch.setattr(pipeline_file, "read_clips", lambda *of, **how: seen.extend(read_clips(*of, **how)) or seen)
     answer = pipeline("video-question-answering", model=model, processor=processor)
     answer(video=path, question="what ?", start=2.0, end=8.0)
     trained = [seconds for _, seconds, _ in dataset[VideoRequest((0,), epoch=0, num_clips=2)]["clips"]]
@@ -77,14 +78,14 @@ def test_training_evaluation_and_pipeline_see_the_same_frames(tmp_path, write_vi
 
 def test_times_of_a_span_are_those_of_the_video(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", frames=40, fps=8)
-    sampler = VideoLanguageSettings(frames_per_clip=2).video_sampler()
+    sampler = sampler_of(frames_per_clip=2)
     ((frames, seconds, duration),) = read_clips(sampler, str(path), 2.0, 4.0)
     assert all(2 <= second < 4 for second in seconds) and seconds == [index_of(frame) / 8 for frame in frames]
     assert duration == pytest.approx(2.0)  # the span's own length
 
 
 def test_frames_in_memory_count_as_one_a_second():
-    sampler = VideoLanguageSettings(frames_per_clip=3).video_sampler()
+    sampler = sampler_of(frames_per_clip=3)
     video = np.zeros((9, 24, 32, 3), dtype=np.uint8)
     ((frames, seconds, duration),) = read_clips(sampler, video)
     assert frames.shape == (3, 3, 24, 32) and (seconds, duration) == ([1.0, 4.0, 7.0], 9.0)
@@ -103,7 +104,7 @@ def test_times_of_a_varying_rate_are_true(tmp_path):
             frame.pts, frame.time_base = round(1000 * second), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    sampler = VideoLanguageSettings(frames_per_clip=4).video_sampler()
+    sampler = sampler_of(frames_per_clip=4)
     for source in (str(path), {"path": "v.mkv", "bytes": path.read_bytes()}):
         ((frames, seconds, duration),) = read_clips(sampler, source)
         assert seconds == pytest.approx([shown[index_of(frame)] for frame in frames]) and duration >= 4.2

@@ -1,7 +1,5 @@
 """Answers about one video that share its prompt, beside the model's forward over each whole prompt."""
 
-import math
-
 import pytest
 import torch
 from tiny_video_language_models import FAMILIES, tiny
@@ -9,7 +7,7 @@ from tiny_video_language_models import FAMILIES, tiny
 from modeling_siasamrea.data.questions import VideoQuestion
 from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings, shared_prompts
 from modeling_siasamrea.video_language.data import VideoLanguageDataCollator
-from modeling_siasamrea.video_language.generation import answer_questions, normalize_answer, parse_count
+from modeling_siasamrea.video_language.generation import answer_questions, normalize_answer, parse_count, write
 
 
 CLIP = (torch.full((4, 3, 32, 32), 90, dtype=torch.uint8), [0.0, 1.0, 2.0, 3.0], 4.0)
@@ -95,9 +93,9 @@ def test_answers_that_share_a_prompt_are_those_of_whole_prompts(family, shared, 
     head.data[256:] = 0.0  # and of no special token, such as a video's
     asked = asked_of(processor)
     with torch.no_grad():
-        assert shared_prompts.goes_on(model, asked["inputs"], asked["prompts"][0])
+        assert shared_prompts.continues(model, asked["inputs"], asked["prompts"][0])
     if not shared:
-        monkeypatch.setitem(shared_prompts._GOES_ON, model, {False: False})
+        monkeypatch.setitem(shared_prompts._CONTINUES, model, {False: False})
     model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0, no_repeat_ngram_size=1)
     answered = answer_questions(model, processor, asked, rows_at_a_time=2)
     scored = [(*QUESTIONS[0].candidates,), ("red",), (), ("blue",)]
@@ -121,51 +119,24 @@ def test_letters_and_a_probability_with_its_end():
     assert scores.tolist() == pytest.approx([in_full(model, processor, text, letter) for letter in "ABC"], rel=1e-5)
 
 
-def test_an_answer_ends_with_its_end():
-    model, processor = tiny("qwen3_vl")
-    processor = VideoLanguageProcessor(processor, VideoLanguageSettings(max_new_tokens=4))
-    asked = asked_of(processor, QUESTIONS[1:2])
-    answer_questions(model, processor, asked)
-    letter, end = processor.tokenizer("x")["input_ids"][0], processor.tokenizer.eos_token_id
-    steps = iter([letter, letter, letter, end])
-    runs = []
+class Scripted:
+    """Stands in for a prompt: each step finds the tokens of its script sure, one for each row."""
 
-    def forced(module, inputs, logits):
-        runs.append(logits.shape[1])
-        if len(runs) == 2:  # the right answer behind the prompt
-            return logits
-        scores = torch.full_like(logits, -20.0)
-        scores[0, -1, next(steps)] = 0.0
-        return scores
+    def __init__(self, *steps: tuple[int, int]):
+        self.steps, self.tails = iter(steps), []
 
-    handle = model.get_output_embeddings().register_forward_hook(forced)
-    ((_, text, probability),) = answer_questions(model, processor, asked)
-    handle.remove()
-    assert text == "xxx" and probability == pytest.approx(1.0, abs=1e-3) and len(runs) == 5
-    assert math.isfinite(probability)
+    def read(self, tails, kept):
+        self.tails.append(tails.tolist())
+        return 50.0 * torch.nn.functional.one_hot(torch.tensor(next(self.steps)), 10)[:, None].float(), None
 
 
-@torch.no_grad()
 def test_answers_that_are_written_together_end_each_on_its_own():
-    model, processor = tiny("qwen3_vl")
-    asked = asked_of(VideoLanguageProcessor(processor, VideoLanguageSettings()), [QUESTIONS[1], QUESTIONS[3]])
-    prompt = shared_prompts.Prompt(model, asked["inputs"], asked["prompts"][0]).then(torch.stack(asked["prompts"]))
-    letter, end = 7, 9
-
-    def sure_of(*tokens: int | None) -> torch.Tensor:
-        scores = torch.zeros(len(tokens), 1, model.get_output_embeddings().weight.shape[0])
-        for row, token in enumerate(tokens):
-            scores[row, 0, letter] = 30.0 if token == letter else 0.0
-            scores[row, 0, end] = 30.0 if token == end else 0.0
-        return scores
-
-    prompt.logits = sure_of(letter, end)
-    steps = iter([sure_of(letter, None), sure_of(end, None)])
-    handle = model.get_output_embeddings().register_forward_hook(lambda *_: next(steps))
-    (first, log_p), (second, other) = prompt.write(5, [end])
-    handle.remove()
-    assert (first, second) == ([letter, letter], []) and not list(steps)
+    prompt = Scripted((7, 9), (7, 4), (9, 4))
+    (first, log_p), (second, other) = write(prompt, torch.tensor([[1, 2], [3, 4]]), 5, [9])
+    assert (first, second) == ([7, 7], []) and prompt.tails == [[[1, 2], [3, 4]], [[7], [9]], [[7], [4]]]
     assert log_p == pytest.approx(0.0, abs=1e-3) and other == pytest.approx(0.0, abs=1e-3)
+    ((written, _),) = write(Scripted((7,), (7,)), torch.tensor([[1]]), 2, [9])
+    assert written == [7, 7]
 
 
 @pytest.mark.parametrize("fault", ["raises", "differs"])
@@ -174,18 +145,18 @@ def test_a_family_whose_cache_cannot_be_copied_answers_from_whole_prompts(fault,
     processor = VideoLanguageProcessor(processor, VideoLanguageSettings(max_new_tokens=2))
     asked = asked_of(processor)
     before = answer_questions(model, processor, asked)
-    del shared_prompts._GOES_ON[model]
+    del shared_prompts._CONTINUES[model]
 
-    def repeated(cache, rows, repeat=shared_prompts.repeated):
-        if fault == "raises":
-            raise AttributeError("no reorder_cache")
-        cache = repeat(cache, rows)
-        cache.layers[0].keys.mul_(1.5)
-        return cache
+    def repeat(prompt, number, repeat=shared_prompts.Prompt.repeat):
+        if prompt.cache is not None:
+            if fault == "raises":
+                raise AttributeError("no reorder_cache")
+            prompt.cache.layers[0].keys.mul_(1.5)
+        return repeat(prompt, number)
 
-    monkeypatch.setattr(shared_prompts, "repeated", repeated)
+    monkeypatch.setattr(shared_prompts.Prompt, "repeat", repeat)
     answered = answer_questions(model, processor, asked)
-    assert shared_prompts._GOES_ON[model] == {False: False}
+    assert shared_prompts._CONTINUES[model] == {False: False}
     for (scores, text, _), (expected, other, _) in zip(answered, before):
         torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
         assert text == other
