@@ -3,36 +3,23 @@
 import hashlib
 import json
 import os
-import sqlite3
 import zlib
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..processors.video_decoding import FrameTimes, VideoDecodingError, decode_frames, span_of
+from ..processors.disk_cache import new_file
+from ..processors.video_decoding import VideoDecodingError, decode_frames, span_of
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from ..processors.video_source import absolute_path
 from .questions import VideoQuestion
 
 
-FILE_NAME = "frame_features.sqlite"
-APPLICATION_ID = 0x53534652  # "SSFR", in the file's head
 VERSION = 2  # to be raised where the same settings give other frames or features
-BUSY_SECONDS = 300  # that a process waits for another's transaction
-SCHEMA = (
-    "CREATE TABLE features (source TEXT, frame INTEGER, features BLOB, checksum INTEGER, PRIMARY KEY (source, frame))",
-    "CREATE TABLE spans (span TEXT PRIMARY KEY, first INTEGER, frames INTEGER, fps REAL, duration REAL)",
-    "CREATE TABLE contents (file TEXT PRIMARY KEY, content TEXT)",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-)
 # Settings of a video processor that choose frames, but change none.
 SAMPLING = (
     *("training", "seed", "start", "end", "eval_offset", "shuffle_frames", "num_clips", "num_eval_clips"),
@@ -41,107 +28,61 @@ SAMPLING = (
 )
 
 
-class FrameFeaturesError(ValueError):
-    """Raised when the file of stored features is damaged, another program's, or cannot be read or written."""
-
-
 class FrameFeatureStore:
     r"""
-    One SQLite file of frames' features, which processes and runs share. What is written is there whole or not at all,
-    whenever a process is killed. Each call opens the file anew, so a store can be forked and pickled.
+    A folder with the features of each frame in a file of its own, which processes and runs share. Files appear whole,
+    even if a process is killed; a damaged one counts as missing, so its features are computed again.
 
     Args:
-        folder (`str` or `Path`): The folder of the file; made if it is not there. SQLite needs a disk with locks.
-
-    Raises:
-        [`FrameFeaturesError`]: If the file is damaged, another program's, or cannot be read or written.
+        folder (`str` or `Path`): The folder; made if it is not there.
     """
 
     def __init__(self, folder: str | Path):
-        self.path = Path(folder) / FILE_NAME
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FrameFeaturesError(
-                f"The folder {folder} of frame features cannot be made: {error.strerror}."
-            ) from None
-        with self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            if application != APPLICATION_ID:
-                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise sqlite3.DatabaseError("it is the file of another program")
-                for statement in SCHEMA:
-                    connection.execute(statement)
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Opens a transaction whose errors are all [`FrameFeaturesError`]."""
-        try:
-            with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as connection, connection:
-                yield connection
-        except (sqlite3.Error, SafetensorError) as error:
-            raise FrameFeaturesError(
-                f"{self.path} cannot be used as a store of frame features ({error}). If it is damaged or another "
-                "program's, delete or move it, and features are computed again; otherwise see that the folder can be "
-                "written and the disk has room."
-            ) from None
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def content(self, video: str | dict[str, Any]) -> str | None:
         """
-        Returns a digest of a video's content, the same wherever the video lies; `None` for an address, and for what
-        is no file. The digest of a file is noted by its path, size and time of change, so that it is read once.
+        Returns a digest of a video's content, wherever the video lies; `None` for an address and for a path that is no
+        file. The digest of a file is kept by its path, size and time of change, so that the file is read once.
         """
         if isinstance(video, dict):
-            return hashlib.blake2b(video["bytes"], digest_size=16).hexdigest()
+            return hashlib.blake2b(video["bytes"]).hexdigest()
         path = absolute_path(video)
         if not os.path.isfile(path):
             return None
         status = os.stat(path)
-        file = _digest(path, status.st_size, status.st_mtime_ns)
-        with self._connection() as connection:
-            noted = connection.execute("SELECT content FROM contents WHERE file = ?", (file,)).fetchone()
-            content = noted[0] if noted else _digest_file(path)
-            if content is not None and not noted:
-                connection.execute("INSERT OR IGNORE INTO contents VALUES (?, ?)", (file, content))
-        return content
-
-    def features(self, source: str, frames: list[int]) -> list[torch.Tensor | None]:
-        """Reads features `(channels, rows, columns)` of a video's frames; `None` for those that are not there."""
-        query = "SELECT features, checksum FROM features WHERE source = ? AND frame = ?"
-        with self._connection() as connection:
-            return [self._read(connection.execute(query, (source, frame)).fetchone()) for frame in frames]
-
-    @staticmethod
-    def _read(row: tuple[bytes, int] | None) -> torch.Tensor | None:
-        if row is None:
+        note = self.folder / "contents" / digest(path, status.st_size, status.st_mtime_ns)
+        if note.exists():
+            return note.read_text()
+        try:
+            with open(path, "rb") as file:
+                content = hashlib.blake2b()
+                while part := file.read(1 << 20):
+                    content.update(part)
+        except OSError:  # decoding says what is wrong with the file
             return None
-        if zlib.crc32(row[0]) != row[1]:
-            raise sqlite3.DatabaseError("the features of a frame are not as they were written")
-        return load(row[0])["features"]
+        with new_file(note) as file:
+            file.write(content.hexdigest().encode())
+        return content.hexdigest()
 
-    def add_features(self, features: dict[tuple[str, int], torch.Tensor]) -> None:
-        """Writes features by source and frame, in one transaction; those that are there already stay."""
-        blobs = ((*key, save({"features": value})) for key, value in features.items())
-        with self._connection() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO features VALUES (?, ?, ?, ?)",
-                ((source, frame, blob, zlib.crc32(blob)) for source, frame, blob in blobs),
-            )
+    def read(self, source: str, frame: int) -> torch.Tensor | None:
+        """Reads the features `(channels, rows, columns)` of a frame; `None` if they are missing or damaged."""
+        try:
+            content = self._file(source, frame).read_bytes()
+        except FileNotFoundError:
+            return None
+        checksum, features = content[:4], content[4:]
+        return load(features)["features"] if checksum == _checksum(features) else None
 
-    def span(self, span: str) -> tuple[int, FrameTimes] | None:
-        """Reads a span's first frame and its metadata without times, see [`span_of`]; `None` if it is not there."""
-        with self._connection() as connection:
-            row = connection.execute(
-                "SELECT first, frames, fps, duration FROM spans WHERE span = ?", (span,)
-            ).fetchone()
-        return row and (row[0], FrameTimes(row[1], fps=row[2], duration=row[3]))
+    def write(self, source: str, frame: int, features: torch.Tensor) -> None:
+        """Writes the features of a frame."""
+        content = save({"features": features})
+        with new_file(self._file(source, frame)) as file:
+            file.write(_checksum(content) + content)
 
-    def add_span(self, span: str, first: int, metadata: FrameTimes) -> None:
-        """Writes what [`~FrameFeatureStore.span`] reads."""
-        row = (span, first, metadata.total_num_frames, float(metadata.fps), float(metadata.duration))
-        with self._connection() as connection:
-            connection.execute("INSERT OR IGNORE INTO spans VALUES (?, ?, ?, ?, ?)", row)
+    def _file(self, source: str, frame: int) -> Path:
+        return self.folder / source / str(frame)
 
 
 @dataclass
@@ -207,15 +148,11 @@ class FrameFeatureReader:
     def _read_stored(self, video: str, question: VideoQuestion, sampling: dict[str, Any]) -> ClipFrames | None:
         """Reads stored frames and decodes the others; returns `None` if the decoder met damage."""
         span = {"start": question.start, "end": question.end}
-        name = _digest(video, VERSION, av.__version__, *span.values())
-        first, metadata = self.store.span(name) or (None, None)
-        if metadata is None:
-            first, metadata = span_of(question.video_source, **span)
-            self.store.add_span(name, first, metadata)
+        first, metadata = span_of(question.video_source, **span)
         indices = self.video_processor.sample_indices(metadata, **sampling)  # (clips, frames)
         unique, positions = np.unique(indices, return_inverse=True)
-        source, frames = _digest(video, self.encoder), (first + unique).tolist()
-        features = self.store.features(source, frames)
+        source, frames = digest(video, self.encoder), (first + unique).tolist()
+        features = [self.store.read(source, frame) for frame in frames]
         is_stored = [of_frame is not None for of_frame in features]
         stored = [of_frame for of_frame in features if of_frame is not None]
         pixels = torch.empty(0)
@@ -243,25 +180,19 @@ class FrameFeatureReader:
         return ClipFrames(None, unique, is_stored, torch.empty(0), sampled.frames, sampled.positions)
 
 
-def _settings(video_processor: SiaSamReaVideoProcessor) -> str:
+def frame_settings(video_processor: SiaSamReaVideoProcessor) -> str:
     """Returns the settings of a video processor that change a frame's pixels, as text."""
     names = sorted(set(video_processor.valid_kwargs.__annotations__) - set(SAMPLING))
     return json.dumps({name: getattr(video_processor, name, None) for name in names}, default=dict)
 
 
-def _digest_file(path: str) -> str | None:
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        with open(path, "rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-    except OSError:  # decoding says what is wrong with it
-        return None
-    return digest.hexdigest()
-
-
-def _digest(*parts: Any) -> str:
+def digest(*parts: Any) -> str:
+    """Returns a short name for values that are told apart by their representation."""
     return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-__all__ = ["FrameFeatureStore", "FrameFeaturesError"]
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(4, "little")
+
+
+__all__ = ["ClipFrames", "FrameFeatureReader", "FrameFeatureStore", "digest", "frame_settings"]

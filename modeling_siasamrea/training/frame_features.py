@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from ..data.dataset import VideoQuestionDataset
-from ..data.frame_features import VERSION, ClipFrames, FrameFeatureReader, FrameFeatureStore, _digest, _settings
+from ..data.frame_features import VERSION, ClipFrames, FrameFeatureReader, FrameFeatureStore, digest, frame_settings
 from ..image_encoder_siasamrea import SiaSamReaImageEncoder
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor, stack_padded
 from .arguments import SiaSamReaTrainingArguments
@@ -30,7 +30,6 @@ class FrameFeatures:
 
     Raises:
         `ValueError`: If features could not stand in for the encoder, see [`check_frame_features`].
-        [`FrameFeaturesError`]: If the store cannot be used.
     """
 
     def __init__(
@@ -56,8 +55,8 @@ class FrameFeatures:
             of_encoder = digest_encoder(self.image_encoder)
             numbers = (VERSION, torch.__version__, transformers.__version__, av.__version__)
             numbers += (self.args.device.type, self.args.tf32, self.accelerator.mixed_precision)
-            settings = (_settings(dataset.video_processor), _settings(self.video_processor))
-            encoder = _digest(of_encoder, *numbers, *settings)
+            settings = (frame_settings(dataset.video_processor), frame_settings(self.video_processor))
+            encoder = digest(of_encoder, *numbers, *settings)
             dataset.frame_features = FrameFeatureReader(self.store, encoder, dataset.video_processor)
 
     def fill(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -74,29 +73,24 @@ class FrameFeatures:
         """
         if not isinstance(batch.get("frame_features"), list):
             return batch
-        new: dict[tuple[str, int], torch.Tensor] = {}
         videos = []
         for clips in batch["frame_features"]:
-            stored, others = iter(clips.features), iter(self._features_of_pixels(clips, new))
+            stored, others = iter(clips.features), self._features_of_pixels(clips)
             features = torch.stack([next(stored if is_stored else others) for is_stored in clips.is_stored])
             videos.append(features[clips.positions])  # (clips, frames, channels, rows, columns)
-        self.store.add_features(new)
         return batch | {"frame_features": stack_padded(videos)}
 
-    def _features_of_pixels(
-        self, clips: ClipFrames, new: dict[tuple[str, int], torch.Tensor]
-    ) -> Iterator[torch.Tensor]:
-        """Encodes the frames that came as pixels; those that are to be stored are noted in `new`."""
-        if clips.source is None:
-            yield from map(self._encode, clips.pixels)
-            return
+    def _features_of_pixels(self, clips: ClipFrames) -> Iterator[torch.Tensor]:
+        """Encodes the frames that came as pixels, and stores their features."""
         frames = [frame for frame, is_stored in zip(clips.frames, clips.is_stored) if not is_stored]
-        # A batch is read before the one ahead of it is encoded, so they may be there by now.
-        for frame, pixels, features in zip(frames, clips.pixels, self.store.features(clips.source, frames)):
-            key = (clips.source, frame)
-            if features is None and key not in new:
-                new[key] = self._encode(pixels)
-            yield new[key] if features is None else features
+        for frame, pixels in zip(frames, clips.pixels):
+            # A batch is read before the one ahead of it is encoded, so the features may be there by now.
+            features = None if clips.source is None else self.store.read(clips.source, frame)
+            if features is None:
+                features = self._encode(pixels)
+                if clips.source is not None:
+                    self.store.write(clips.source, frame, features)
+            yield features
 
     @torch.no_grad()
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:

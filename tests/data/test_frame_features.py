@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +16,6 @@ from train_small_data import train
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.data.dataset import VideoQuestionDataset
-from modeling_siasamrea.data.frame_features import FILE_NAME, FrameFeaturesError, FrameFeatureStore
 from modeling_siasamrea.image_encoder_siasamrea import SiaSamReaImageEncoder
 from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
 
@@ -50,9 +48,9 @@ def losses(trainer) -> list[float]:
     return [line["loss"] for line in trainer.state.log_history if "loss" in line]
 
 
-def stored(store: Path) -> dict:
-    with sqlite3.connect(store / FILE_NAME) as connection:
-        return {row[:2]: row[2] for row in connection.execute("SELECT source, frame, features FROM features")}
+def stored(store: Path) -> dict[Path, bytes]:
+    """The files of features: one for each frame, named by its number."""
+    return {path: path.read_bytes() for path in store.rglob("*") if path.name.isdigit()}
 
 
 def test_a_run_with_features_of_disk_is_one_without(make_trainer, store, encoded):
@@ -183,32 +181,15 @@ def test_frames_of_several_sizes_and_evaluation_in_half_precision_are_refused(ma
         make_trainer(config=FROZEN, frame_features_dir=str(store)).evaluate()
 
 
-def test_a_file_that_is_no_store_gets_a_sentence(make_trainer, store):
-    def use() -> None:
-        trainer = make_trainer(config=FROZEN, frame_features_dir=str(store))
-        trainer.evaluate()
+def test_a_damaged_feature_is_computed_again(make_trainer, store):
+    def loss() -> float:
+        return make_trainer(config=FROZEN, frame_features_dir=str(store)).evaluate()["eval_loss"]
 
-    use()
-    file = store / FILE_NAME
-    content = file.read_bytes()
-    feature = next(iter(stored(store).values()))
-    place = content.index(feature[-64:])
-    file.write_bytes(content[:place] + bytes(64) + content[place + 64 :])
-    with pytest.raises(FrameFeaturesError, match="not as they were written"):
-        use()
-    file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(FrameFeaturesError, match="delete or move it"):
-        use()
-    file.write_bytes(b"no database" * 1000)
-    with pytest.raises(FrameFeaturesError, match="not a database"):
-        use()
-    file.unlink()
-    with sqlite3.connect(file) as connection:
-        connection.execute("CREATE TABLE songs (title TEXT)")
-    with pytest.raises(FrameFeaturesError, match="another program"):
-        use()
-    with pytest.raises(FrameFeaturesError, match="cannot be made"):
-        FrameFeatureStore(file)
+    expected, kept = loss(), stored(store)
+    for place, damaged in ((-1, lambda content: content[:-8] + bytes(8)), (0, lambda content: content[:20])):
+        file = list(kept)[place]
+        file.write_bytes(damaged(kept[file]))
+        assert loss() == expected and stored(store) == kept
 
 
 def test_bytes_are_kept_by_content_and_addresses_not_at_all(
@@ -307,13 +288,7 @@ def test_two_processes_share_a_store(settings, tmp_path, store):
 @pytest.mark.end_to_end
 def test_a_killed_run_leaves_a_store_that_another_goes_on_with(settings, tmp_path, store):
     process = start(settings, tmp_path / "killed", max_steps=400)
-    while (
-        not (store / FILE_NAME).exists()
-        or not sqlite3.connect(store / FILE_NAME)
-        .execute("SELECT count(*) FROM sqlite_master WHERE name = 'features'")
-        .fetchone()[0]
-        or not stored(store)
-    ):
+    while not stored(store):
         time.sleep(0.02)
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
