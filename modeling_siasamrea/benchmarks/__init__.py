@@ -1,69 +1,36 @@
 """The benchmarks' own annotation files as rows."""
 
-from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
-
-from . import (
-    activitynet_qa,
-    egoschema,
-    how2qa,
-    intentqa,
-    longvideobench,
-    mlvu,
-    mmvu,
-    msrvtt_qa,
-    msvd_qa,
-    mvbench,
-    nextgqa,
-    nextqa_mc,
-    tempcompass,
-    tgif_qa,
-    tomato,
-    video_mme,
-)
 from .official_files import VideoFolder
 
 
-LOADERS = {
-    "msvd_qa": msvd_qa.load_rows,
-    "msrvtt_qa": msrvtt_qa.load_rows,
-    "activitynet_qa": activitynet_qa.load_rows,
-    "how2qa": how2qa.load_rows,
-    "tgif_action": partial(tgif_qa.load_rows, "action"),
-    "tgif_transition": partial(tgif_qa.load_rows, "transition"),
-    "tgif_frameqa": partial(tgif_qa.load_rows, "frameqa"),
-    "tgif_count": partial(tgif_qa.load_rows, "count"),
-    "nextqa_mc": nextqa_mc.load_rows,
-    "nextgqa": nextgqa.load_rows,
-    "intentqa": intentqa.load_rows,
-    "tempcompass": tempcompass.load_rows,
-    "tomato": tomato.load_rows,
-    "mmvu": mmvu.load_rows,
-    "egoschema": egoschema.load_rows,
-    "mvbench": mvbench.load_rows,
-    "longvideobench": longvideobench.load_rows,
-    "mlvu": mlvu.load_rows,
-    "video_mme": video_mme.load_rows,
+if TYPE_CHECKING:
+    import datasets
+
+# The benchmarks, each in the module of its name (TGIF-QA's four in one), and the splits that their authors publish.
+SPLITS = {
+    **dict.fromkeys(("msvd_qa", "msrvtt_qa", "activitynet_qa", "how2qa"), ("train", "validation", "test")),
+    **dict.fromkeys(("tgif_action", "tgif_transition", "tgif_frameqa", "tgif_count"), ("train", "validation", "test")),
+    **dict.fromkeys(("nextqa_mc", "intentqa"), ("train", "validation", "test")),
+    **dict.fromkeys(("nextgqa", "egoschema", "longvideobench"), ("validation", "test")),
+    **dict.fromkeys(("mmvu", "mlvu"), ("validation",)),
+    **dict.fromkeys(("tempcompass", "tomato", "mvbench", "video_mme"), ("test",)),
 }
-# The splits that authors publish, where they are not all three.
-SPLITS = dict.fromkeys(LOADERS, ("train", "validation", "test"))
-SPLITS |= dict.fromkeys(("mmvu", "mlvu"), ("validation",))
-SPLITS |= dict.fromkeys(("tempcompass", "tomato", "mvbench", "video_mme"), ("test",))
-SPLITS |= dict.fromkeys(("nextgqa", "egoschema", "longvideobench"), ("validation", "test"))
 
 
 def load_benchmark(
     name: str, annotations: str | Path, videos: str | Path | None = None, split: str = "train"
-) -> datasets.Dataset:
+) -> "datasets.Dataset":
     r"""
-    Reads a split of a benchmark from the files that its authors publish. Every question is a row; MMVU's open-ended
+    Reads a split of a benchmark from the files that its authors publish. Each question is a row; MMVU's open-ended
     questions, which need a judge, are left out and counted.
 
     Args:
         name (`str`):
-            A key of `LOADERS`, such as `msvd_qa` or `nextgqa`. The module of each states its source, its splits with
+            A key of `SPLITS`, such as `msvd_qa` or `nextgqa`. The module of each states its source, its splits with
             their sizes, which of them results are reported on, and the metric.
         annotations (`str` or `Path`):
             The folder of its annotation files, or the file of this split.
@@ -83,21 +50,28 @@ def load_benchmark(
     Example:
 
     ```python
-    >>> from modeling_siasamrea.benchmarks import load_benchmark
+    >>> from modeling_siasamrea import load_benchmark
 
     >>> load_benchmark("msvd_qa", "annotations/msvd_qa", "videos/msvd", split="validation")[0]["question"]
     ```"""
-    if name not in LOADERS:
-        raise ValueError(f"There is no benchmark {name!r}; choose from {', '.join(LOADERS)}.")
+    import datasets  # here, because it is slow to import
+
+    if name not in SPLITS:
+        raise ValueError(f"There is no benchmark {name!r}; choose from {', '.join(SPLITS)}.")
     if split not in SPLITS[name]:
         raise ValueError(f"The benchmark {name} has no split {split!r}; choose from {', '.join(SPLITS[name])}.")
     if not Path(annotations).exists():
         raise ValueError(f"The annotations {annotations} do not exist.")
+    module, arguments = name, (Path(annotations), VideoFolder(None if videos is None else Path(videos)), split)
+    if name.startswith("tgif_"):
+        module, arguments = "tgif_qa", (*arguments, name.removeprefix("tgif_"))
     try:
-        rows = LOADERS[name](Path(annotations), VideoFolder(None if videos is None else Path(videos)), split)
+        rows = list(import_module(f".{module}", __name__).load_rows(*arguments))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"The annotations {annotations} must have the layout of {name}; {error!r}.") from error
+    if not rows:
+        raise ValueError(f"The annotations {annotations} have no rows of the split {split}.")
     return datasets.Dataset.from_list(rows)
 
 
-__all__ = ["LOADERS", "SPLITS", "load_benchmark"]
+__all__ = ["SPLITS", "load_benchmark"]

@@ -10,6 +10,7 @@ ActivityNet-QA: open-ended questions about 5 800 long videos (180 s on average).
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from .official_files import VideoFolder, annotation_file, read_rows, short_name, whole_number
@@ -18,30 +19,27 @@ from .official_files import VideoFolder, annotation_file, read_rows, short_name,
 TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location", "number", "other")
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     path = annotation_file(annotations, f"{short}_q.json")
     answer_path = path.with_name(re.sub(r"(?i)_q(?=\.json$)", "_a", path.name))
     if not answer_path.is_file() or answer_path == path:
         raise ValueError(f"The questions {path} need their answers in {short}_a.json beside them.")
-    answer_rows = read_rows(answer_path, "question_id", "answer", "type")
-    answers = {row["question_id"]: (where, row) for where, row in answer_rows}
-    if len(answers) < len(answer_rows):
-        raise ValueError(f"{answer_path}: question_id must differ; {len(answers)} of {len(answer_rows)} do.")
-    rows = []
+    answers: dict[str, tuple[str, dict]] = {}
+    for where, row in read_rows(answer_path, "question_id", "answer", "type"):
+        if row["question_id"] in answers:
+            raise ValueError(f"{where}: question_id must differ; {row['question_id']!r} is there twice.")
+        answers[row["question_id"]] = where, row
     for _, row in read_rows(path, "question", "video_name", "question_id"):
         if row["question_id"] not in answers:
             raise ValueError(f"{answer_path} has no answer to the question {row['question_id']}.")
         where, answer = answers[row["question_id"]]
-        rows.append(
-            {
-                "video": folder.find(f"v_{row['video_name']}.mp4", row["video_name"]),
-                "question": row["question"],
-                "answer": str(answer["answer"]),
-                "task": "open_ended",
-                "question_id": row["question_id"],
-                "question_type": TYPES[whole_number(answer["type"], len(TYPES) - 1, "type", where)],
-            }
-        )
-    return rows
+        yield {
+            "video": folder.find(f"v_{row['video_name']}.mp4", row["video_name"]),
+            "question": row["question"],
+            "answer": str(answer["answer"]),
+            "task": "open_ended",
+            "question_id": row["question_id"],
+            "question_type": TYPES[whole_number(answer["type"], len(TYPES) - 1, "type", where)],
+        }

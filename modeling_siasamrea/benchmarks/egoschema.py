@@ -12,31 +12,28 @@ EgoSchema, the subset with public answers: long-term questions about three minut
 - Videos: `{q_uid}.mp4`.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, choice_row, read_object, read_rows
+from ..data.tables import read_json
+from .official_files import VideoFolder, annotation_file, choice_row, read_rows
 
 
 OPTIONS = tuple(f"option {place}" for place in range(5))
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, "questions.json")
-    official = read_rows(path, "q_uid", "question", *OPTIONS)
-    answers = {}
-    if split == "validation":
-        answer_path = annotation_file(path.parent, "subset_answers.json")
-        answers = read_object(answer_path)
-        missing = answers.keys() - {row["q_uid"] for _, row in official}
-        if missing:
-            raise ValueError(f"{path} has no question {min(missing)}, which {answer_path.name} answers.")
-    return [
-        {
-            "video": folder.find(f"{row['q_uid']}.mp4"),
-            "question_id": row["q_uid"],
-            **choice_row(row["question"], [row[name] for name in OPTIONS], answers.get(row["q_uid"]), where),
-        }
-        for where, row in official
-        if split == "test" or row["q_uid"] in answers
-    ]
+    answers = read_json(annotation_file(path.parent, "subset_answers.json"), dict) if split == "validation" else {}
+    official = list(read_rows(path, "q_uid", "question", *OPTIONS))
+    missing = answers.keys() - {row["q_uid"] for _, row in official}
+    if missing:
+        raise ValueError(f"{path} has no question {min(missing)}, which subset_answers.json answers.")
+    for where, row in official:
+        if split == "test" or row["q_uid"] in answers:
+            yield {
+                "video": folder.find(f"{row['q_uid']}.mp4"),
+                "question_id": row["q_uid"],
+                **choice_row(row["question"], [row[name] for name in OPTIONS], answers.get(row["q_uid"]), where),
+            }

@@ -17,55 +17,55 @@ How2QA: multiple-choice questions about spans of instructional videos.
 import hashlib
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from ..data.tables import read_cells
-from .official_files import VideoFolder, annotation_file, choice_row, read_rows, short_name, whole_number
+from ..data.tables import read_csv
+from .official_files import VideoFolder, annotation_file, check_rows, choice_row, read_rows, short_name, whole_number
 
 
 SECONDS = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
-SPAN, CLIP_SPAN = re.compile(rf"\[{SECONDS}:{SECONDS}\]"), re.compile(rf"{SECONDS}-{SECONDS}")
+SPAN = re.compile(rf"\[?{SECONDS}[-:,]{SECONDS}\]?")
+FIRST_RELEASE = ("video", "span", "wrong 1", "wrong 2", "wrong 3", "question", "correct")
+CHOICES = ("a0", "a1", "a2", "a3")
 
 
-def span_cells(span: str, form: re.Pattern, where: str) -> dict[str, float]:
+def span_cells(span: object, where: str) -> dict[str, float]:
     """Reads a span such as [7.2:18.0] or 7.2-18.0; raises a `ValueError` if it is none."""
-    times = form.fullmatch(span.strip())
+    times = SPAN.fullmatch(str(span).strip())
     if times is None:
         raise ValueError(f"{where}: {span!r} is no span such as [7.2:18.0] or 7.2-18.0.")
     return {"start": float(times[1]), "end": float(times[2])}
 
 
-def read_first_release(path: Path, folder: VideoFolder, split: str) -> list[dict]:
+def read_first_release(path: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the comma-separated files."""
-    rows = []
-    for number, columns in enumerate(read_cells(path)):
-        where, question_id = f"{path}, row {number + 1}", f"{split}_{number}"
-        if len(columns) != 7:
-            raise ValueError(f"{where}: seven columns are expected; it has {len(columns)}.")
-        video, span, *wrong, question, correct = columns
-        order = [0, 1, 2, 3]
+    for number, (where, row) in enumerate(check_rows(path, read_csv(path, columns=FIRST_RELEASE))):
+        order, question_id = [0, 1, 2, 3], f"{split}_{number}"
         key = hashlib.blake2b(f"how2qa/{question_id}".encode(), digest_size=8).digest()
         random.Random(key).shuffle(order)
-        candidates = [[*wrong, correct][place] for place in order]
-        row = {"video": folder.find(f"{video}.mp4"), "question_id": question_id, **span_cells(span, SPAN, where)}
-        rows.append(row | choice_row(question, candidates, order.index(3), where))
-    return rows
+        choices = (row["wrong 1"], row["wrong 2"], row["wrong 3"], row["correct"])
+        yield {
+            "video": folder.find(f"{row['video']}.mp4"),
+            "question_id": question_id,
+            **span_cells(row["span"], where),
+            **choice_row(row["question"], [choices[place] for place in order], order.index(3), where),
+        }
 
 
-def read_second_release(path: Path, folder: VideoFolder) -> list[dict]:
+def read_second_release(path: Path, folder: VideoFolder) -> Iterator[dict]:
     """Reads VALUE's files, whose candidates are in random order already."""
-    rows = []
-    choices = ("a0", "a1", "a2", "a3")
-    for where, row in read_rows(path, *choices, "answer_idx", "q", "qid", "ts", "vid_name"):
-        span = "-".join(map(str, row["ts"])) if isinstance(row["ts"], list) else str(row["ts"])
-        cells = {"video": folder.find(f"{row['vid_name']}.mp4"), "question_id": str(row["qid"])}
+    for where, row in read_rows(path, *CHOICES, "answer_idx", "q", "qid", "ts", "vid_name"):
         answer = whole_number(row["answer_idx"], 3, "answer_idx", where)
-        cells |= choice_row(row["q"], [row[choice] for choice in choices], answer, where)
-        rows.append(cells | span_cells(span, CLIP_SPAN, where))
-    return rows
+        yield {
+            "video": folder.find(f"{row['vid_name']}.mp4"),
+            "question_id": str(row["qid"]),
+            **span_cells(row["ts"], where),
+            **choice_row(row["q"], [row[choice] for choice in CHOICES], answer, where),
+        }
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     official = "test_public" if split == "test" else short

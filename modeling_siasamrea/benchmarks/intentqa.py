@@ -11,12 +11,13 @@ IntentQA: multiple-choice questions about the intent of actions in everyday vide
 - Videos: those of NExT-QA, `{video_id}.mp4`, in one folder or under VidOR's folders.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from .nextqa_mc import read_choices
 from .official_files import VideoFolder, annotation_file, short_name
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     return read_choices(annotation_file(annotations, f"{short_name(split)}.csv"), folder, "video_id")

@@ -12,6 +12,7 @@ LongVideoBench: questions that refer to a moment of a long video.
 - Videos: `videos/{video_path}`.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from .official_files import VideoFolder, annotation_file, choice_row, read_rows
@@ -20,15 +21,13 @@ from .official_files import VideoFolder, annotation_file, choice_row, read_rows
 FILES = {"validation": "lvb_val.json", "test": "lvb_test_wo_gt.json"}
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, FILES[split])
-    return [
-        {
+    for where, row in read_rows(path, "id", "video_path", "question", "candidates", "duration_group"):
+        yield {
             "video": folder.find(row["video_path"]),
             "question_id": str(row["id"]),
             "question_type": str(row["duration_group"]),
             **choice_row(row["question"], row["candidates"], row.get("correct_choice"), where),
         }
-        for where, row in read_rows(path, "id", "video_path", "question", "candidates", "duration_group")
-    ]

@@ -13,22 +13,24 @@ MLVU, multiple choice: seven tasks about videos of three minutes to two hours.
 - Videos: `video/{file}/{video}`; the same names are in several folders.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_files, choice_row, published_folder, read_rows
+from .official_files import VideoFolder, annotation_files, choice_row, read_rows
 
 
 FILES = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    rows = []
-    for path in annotation_files(published_folder(annotations, "json"), FILES):
+    for path in annotation_files(annotations, "json", FILES):
+        task = path.stem.split("_", 1)[1]
         official = read_rows(path, "video", "question", "candidates", "answer", "question_type")
         for number, (where, row) in enumerate(official):
-            video, task = row["video"], path.stem.split("_", 1)[1]
-            cells = {"video": folder.find(f"{path.stem}/{video}", f"{task}/{video}", video)}
-            cells |= {"question_id": f"{path.stem}_{number}", "question_type": row["question_type"]}
-            rows.append(cells | choice_row(row["question"], row["candidates"], row["answer"], where))
-    return rows
+            yield {
+                "video": folder.find(f"{path.stem}/{row['video']}", f"{task}/{row['video']}", row["video"]),
+                "question_id": f"{path.stem}_{number}",
+                "question_type": row["question_type"],
+                **choice_row(row["question"], row["candidates"], row["answer"], where),
+            }

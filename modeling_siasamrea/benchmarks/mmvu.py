@@ -11,32 +11,26 @@ MMVU, multiple choice: questions of experts in 27 subjects, which need knowledge
 - Videos: `{subject}/{number}.mp4`, the end of the published address; without a folder of videos, the address itself.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import (
-    VideoFolder,
-    annotation_file,
-    choice_row,
-    letter_index,
-    logger,
-    published_folder,
-    read_rows,
-)
+from .official_files import VideoFolder, annotation_file, choice_row, letter_index, logger, read_rows
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    path = annotation_file(published_folder(annotations, "data"), "validation.json")
+    path = annotation_file(annotations, "data/validation.json")
     official = read_rows(path, "id", "video", "question_type", "question", "choices", "answer", "metadata")
-    rows = [
-        {
+    left_out = 0
+    for where, row in official:
+        if row["question_type"] != "multiple-choice":
+            left_out += 1
+            continue
+        answer = letter_index(row["answer"], where)
+        yield {
             "video": folder.find("/".join(row["video"].split("/")[-2:])) if folder.folder else row["video"],
             "question_id": row["id"],
             "question_type": row["metadata"]["subject"],
-            **choice_row(row["question"], list(row["choices"].values()), letter_index(row["answer"], where), where),
+            **choice_row(row["question"], list(row["choices"].values()), answer, where),
         }
-        for where, row in official
-        if row["question_type"] == "multiple-choice"
-    ]
-    logger.warning(f"MMVU: {len(official) - len(rows)} open-ended questions of {len(official)} are left out.")
-    return rows
+    logger.warning(f"MMVU: {left_out} open-ended questions are left out.")

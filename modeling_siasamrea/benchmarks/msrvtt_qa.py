@@ -10,15 +10,13 @@ MSRVTT-QA: open-ended questions about 10 000 web videos.
 - Videos: `video{n}.mp4`, in one folder or in TrainValVideo and TestVideo.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, clipbert_rows, open_ended_rows, short_name
+from .official_files import VideoFolder, annotation_file, open_ended_rows, short_name
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    short = short_name(split)
-    path = annotation_file(annotations, f"{short}_qa.json", f"{short}.jsonl")
-    if path.suffix.lower() == ".jsonl":
-        return clipbert_rows(path, folder, "open_ended", ".mp4")
-    return open_ended_rows(path, lambda number: folder.find(f"video{number}.mp4"))
+    path = annotation_file(annotations, f"{short_name(split)}_qa.json", f"{short_name(split)}.jsonl")
+    return open_ended_rows(path, lambda name: folder.find(f"video{str(name).removeprefix('video')}.mp4"))

@@ -11,6 +11,7 @@ MSVD-QA: open-ended questions about 1 970 short YouTube clips.
 - Videos: `vid{n}.avi`, or by their YouTube names, which `youtube_mapping.txt` beside the annotations lists.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..data.tables import read_text
@@ -29,7 +30,7 @@ def read_mapping(folder: Path) -> dict[str, str]:
     return {name: youtube for youtube, name in pairs}
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, f"{short_name(split)}_qa.json")
     mapping = read_mapping(path.parent)

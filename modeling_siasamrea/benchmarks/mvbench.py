@@ -14,9 +14,10 @@ MVBench: 20 temporal tasks made from other data sets.
   name.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_files, choice_row, published_folder, read_rows
+from .official_files import VideoFolder, annotation_files, choice_row, read_rows
 
 
 STAR, CLEVRER, PERCEPTION = "star/Charades_v1_480", "clevrer/video_validation", "perception/videos"
@@ -45,16 +46,17 @@ FOLDERS = {
 IN_A_PART = ("action_sequence", "action_prediction", "object_interaction", "action_localization", "episodic_reasoning")
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    rows = []
-    for path in annotation_files(published_folder(annotations, "json"), FOLDERS):
+    for path in annotation_files(annotations, "json", FOLDERS):
         task = path.stem
         times = ("start", "end") if task in IN_A_PART else ()
         official = read_rows(path, "video", "question", "candidates", "answer", *times)
         for number, (where, row) in enumerate(official):
-            cells = {"video": folder.find(f"{FOLDERS[task]}/{row['video']}", row["video"])}
-            cells |= {"question_id": f"{task}_{number}", "question_type": task}
-            cells |= {time: row[time] if times else None for time in ("start", "end")}
-            rows.append(cells | choice_row(row["question"], row["candidates"], row["answer"], where))
-    return rows
+            yield {
+                "video": folder.find(f"{FOLDERS[task]}/{row['video']}", row["video"]),
+                "question_id": f"{task}_{number}",
+                "question_type": task,
+                **{time: row[time] if times else None for time in ("start", "end")},
+                **choice_row(row["question"], row["candidates"], row["answer"], where),
+            }

@@ -13,22 +13,23 @@ NExT-GQA: NExT-QA's causal and temporal questions with the spans of the video th
 - Videos: those of NExT-QA, `{video_id}.mp4`, in one folder or under VidOR's folders.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.tables import read_json
 from .nextqa_mc import read_choices
-from .official_files import VideoFolder, annotation_file, logger, read_object, short_name
+from .official_files import VideoFolder, annotation_file, logger, short_name
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    short = short_name(split)
-    path = annotation_file(annotations, f"{short}.csv")
-    span_path = annotation_file(path.parent, f"gsub_{short}.json")
-    spans, rows = read_object(span_path), read_choices(path, folder, "video_id", by_index=False)
-    for row in rows:
+    path = annotation_file(annotations, f"{short_name(split)}.csv")
+    span_path = annotation_file(path.parent, f"gsub_{short_name(split)}.json")
+    spans, without = read_json(span_path, dict), 0
+    for row in read_choices(path, folder, "video_id", by_index=False):
         video, _, question = row["question_id"].partition("_")
-        row["evidence"] = spans.get(video, {}).get("location", {}).get(question, [])
-    without = sum(not row["evidence"] for row in rows)
+        evidence = spans.get(video, {}).get("location", {}).get(question, [])
+        without += not evidence
+        yield row | {"evidence": evidence}
     if without:
-        logger.warning(f"NExT-GQA: {without} of {len(rows)} questions have no span in {span_path}.")
-    return rows
+        logger.warning(f"NExT-GQA: {without} questions have no span in {span_path}.")

@@ -10,6 +10,7 @@ NExT-QA, multiple choice: causal and temporal questions about everyday videos.
 - Videos: `{video}.mp4`, in one folder or under VidOR's folders (`map_vid_vidorID.json` names them).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from .official_files import VideoFolder, annotation_file, choice_row, read_rows, short_name, whole_number
@@ -18,7 +19,7 @@ from .official_files import VideoFolder, annotation_file, choice_row, read_rows,
 CHOICES = ("a0", "a1", "a2", "a3", "a4")
 
 
-def read_choices(path: Path, folder: VideoFolder, video: str, by_index: bool = True) -> list[dict]:
+def read_choices(path: Path, folder: VideoFolder, video: str, by_index: bool = True) -> Iterator[dict]:
     r"""
     Reads the files of NExT-QA and of NExT-GQA and IntentQA, which are made from it.
 
@@ -28,16 +29,17 @@ def read_choices(path: Path, folder: VideoFolder, video: str, by_index: bool = T
         video (`str`): The column of the video's number.
         by_index (`bool`, *optional*, defaults to `True`): Whether an answer is an index, or else a text.
     """
-    rows = []
     for where, row in read_rows(path, video, "question", "answer", "qid", "type", *CHOICES):
         answer = whole_number(row["answer"], 4, "answer", where) if by_index else row["answer"]
-        cells = {"video": folder.find(f"{row[video]}.mp4"), "question_id": f"{row[video]}_{row['qid']}"}
-        cells |= {"question_type": row["type"]}
-        rows.append(cells | choice_row(row["question"], [row[choice] for choice in CHOICES], answer, where))
-    return rows
+        yield {
+            "video": folder.find(f"{row[video]}.mp4"),
+            "question_id": f"{row[video]}_{row['qid']}",
+            "question_type": row["type"],
+            **choice_row(row["question"], [row[choice] for choice in CHOICES], answer, where),
+        }
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     short = short_name(split)
     return read_choices(annotation_file(annotations, f"{short}.csv", f"mc_{short}.csv"), folder, "video")

@@ -3,14 +3,13 @@
 import os
 import re
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from transformers.utils import logging
 
 from ..data.folder_files import FolderFiles
-from ..data.tables import parse_json, read_table, read_text
+from ..data.tables import read_table
 from ..processors.video_decoding import VIDEO_SUFFIXES
 
 
@@ -22,17 +21,16 @@ logger = logging.get_logger(__name__)
 
 def annotation_file(annotations: Path, *names: str) -> Path:
     """
-    Finds the first of `names` in a folder, ignoring case, hyphens and underscores; a file is returned as it is. Raises
-    a `ValueError` if none is there.
+    Finds the first of `names` in a folder, ignoring case and taking hyphens for underscores. `data/rows.json` may also
+    lie in the folder itself. A file is returned as it is. Raises a `ValueError` if none is there.
     """
     if annotations.is_file():
         return annotations
-    files = {_plain_name(file.name): file for file in sorted(annotations.iterdir()) if file.is_file()}
-    for name in names:
-        if (annotations / name).is_file():
-            return annotations / name
-        if _plain_name(name) in files:
-            return files[_plain_name(name)]
+    for name in map(Path, names):
+        for folder in (annotations / name.parent, annotations):
+            files = {_plain_name(file.name): file for file in sorted(folder.glob("*")) if file.is_file()}
+            if _plain_name(name.name) in files:
+                return files[_plain_name(name.name)]
     raise ValueError(f"The folder {annotations} has no {' and no '.join(names)}.")
 
 
@@ -40,14 +38,15 @@ def _plain_name(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def annotation_files(annotations: Path, names: Iterable[str]) -> list[Path]:
+def annotation_files(annotations: Path, subfolder: str, names: Iterable[str]) -> list[Path]:
     """
-    Finds the files `{name}.json` in a folder and warns of those that are not there; a file is returned as it is.
-    Raises a `ValueError` if none is there.
+    Finds the files `{name}.json` in the subfolder of a folder, or in the folder itself, and warns of missing ones. A
+    file is returned as it is. Raises a `ValueError` if none is there.
     """
     if annotations.is_file():
         return [annotations]
-    paths = [annotations / f"{name}.json" for name in names]
+    folder = annotations / subfolder if (annotations / subfolder).is_dir() else annotations
+    paths = [folder / f"{name}.json" for name in names]
     missing = ", ".join(path.name for path in paths if not path.is_file())
     found = [path for path in paths if path.is_file()]
     if not found:
@@ -55,11 +54,6 @@ def annotation_files(annotations: Path, names: Iterable[str]) -> list[Path]:
     if missing:
         logger.warning(f"The folder {annotations} has no {missing}; their questions are left out.")
     return found
-
-
-def published_folder(annotations: Path, name: str) -> Path:
-    """Returns the subfolder in which the authors publish their annotation files, or `annotations` if it has none."""
-    return annotations / name if (annotations / name).is_dir() else annotations
 
 
 class VideoFolder:
@@ -90,29 +84,19 @@ class VideoFolder:
 # Rows
 
 
-def read_rows(path: Path, *columns: str) -> list[tuple[str, dict]]:
+def read_rows(path: Path, *columns: str) -> Iterator[tuple[str, dict]]:
     """Reads the rows of a file with their places for errors, see [`check_rows`]."""
     return check_rows(path, read_table(path, "train"), *columns)
 
 
-def check_rows(path: Path, rows: Iterable[dict], *columns: str) -> list[tuple[str, dict]]:
-    """Pairs rows with their places; raises a `ValueError` if there are none, or one lacks one of `columns`."""
-    placed = [(f"{path}, row {number}", row) for number, row in enumerate(rows, start=1)]
-    if not placed:
-        raise ValueError(f"{path} has no rows.")
-    for where, row in placed:
+def check_rows(path: Path, rows: Iterable[dict], *columns: str) -> Iterator[tuple[str, dict]]:
+    """Yields rows with their places; raises a `ValueError` at one that lacks one of `columns`."""
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}, row {number}"
         missing = [column for column in columns if row.get(column) is None]
         if missing:
             raise ValueError(f"{where}: {' and '.join(missing)} is missing; there are {', '.join(row)}.")
-    return placed
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that is one object; raises a `ValueError` if it is something else."""
-    content = parse_json(read_text(path), str(path))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must be a JSON object; it is a {type(content).__name__}.")
-    return content
+        yield where, row
 
 
 def whole_number(value: object, last: int, name: str, where: str) -> int:
@@ -169,51 +153,21 @@ def short_name(split: str) -> str:
     return "val" if split == "validation" else split
 
 
-def open_ended_rows(path: Path, find_video: Callable[[int], str]) -> list[dict]:
+def open_ended_rows(path: Path, find_video: Callable[[int | str], str]) -> Iterator[dict]:
     r"""
-    Reads the files that MSVD-QA and MSRVTT-QA share: `question`, `answer`, `video_id` and `id`.
+    Reads the files that MSVD-QA and MSRVTT-QA share, with `question`, `answer`, `video_id` and `id`, and ClipBERT's
+    own, which have no `id`.
 
     Args:
         path (`Path`): The file.
-        find_video (`Callable`): Returns the path of a video from its number.
-
-    Returns:
-        `list[dict]`: rows in this package's columns.
+        find_video (`Callable`): Returns the path of a video from its `video_id`.
     """
-    return [
-        {
+    for place, (_, row) in enumerate(read_rows(path, "question", "answer", "video_id")):
+        yield {
             "video": find_video(row["video_id"]),
             "question": row["question"],
             "answer": row["answer"],
             "task": "open_ended",
-            "question_id": str(row["id"]),
+            "question_id": str(row.get("id", place)),
             "question_type": first_word(row["question"]),
         }
-        for _, row in read_rows(path, "question", "answer", "video_id", "id")
-    ]
-
-
-def clipbert_rows(path: Path, folder: VideoFolder, task: str, suffix: str) -> list[dict]:
-    r"""
-    Reads ClipBERT's own jsonl files: `video_id` or `gif_name`, `question`, `answer`, and optionally `options` and
-    `answer_type`.
-
-    Args:
-        path (`Path`): The file.
-        folder ([`VideoFolder`]): Its videos.
-        task (`str`): The task of its rows.
-        suffix (`str`): Suffix of an official video file.
-
-    Returns:
-        `list[dict]`: rows in this package's columns.
-    """
-    name = "gif_name" if suffix == ".gif" else "video_id"
-    rows = []
-    for place, (where, official) in enumerate(read_rows(path, name, "question", "answer")):
-        question, answer = official["question"], official["answer"]
-        row = {"video": folder.find(f"{official[name]}{suffix}"), "question": question, "task": task}
-        row |= {"answer": str(answer) if task == "open_ended" else answer}
-        row |= {"question_id": str(official.get("question_id", place))}
-        row |= {"question_type": official.get("answer_type") or first_word(question)}
-        rows.append(row | (choice_row(question, official["options"], answer, where) if "options" in official else {}))
-    return rows

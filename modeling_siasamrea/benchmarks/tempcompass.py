@@ -12,17 +12,18 @@ TempCompass, multiple choice: questions whose answer needs the order, speed or d
 - Videos: `{video}.mp4`; conflicting pairs are named `{video}_reverse.mp4`, `_concat_` and so on.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..data.conversations import option_index, options_of
-from .official_files import VideoFolder, annotation_file, choice_row, published_folder, read_object
+from ..data.tables import read_json
+from .official_files import VideoFolder, annotation_file, choice_row
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    path = annotation_file(published_folder(annotations, "questions"), "multi-choice.json")
-    rows = []
-    for video, aspects in read_object(path).items():
+    path = annotation_file(annotations, "questions/multi-choice.json")
+    for video, aspects in read_json(path, dict).items():
         for aspect, questions in aspects.items():
             for place, official in enumerate(questions):
                 where = f"{path}, {video}, {aspect}, question {place + 1}"
@@ -30,7 +31,9 @@ def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
                 if found is None:
                     raise ValueError(f"{where}: the question must have options A and B; got {official['question']!r}.")
                 question, options = found
-                cells = {"video": folder.find(f"{video}.mp4"), "question_id": f"{video}_{aspect}_{place}"}
-                answer = option_index(official["answer"], options, where)
-                rows.append(cells | {"question_type": aspect} | choice_row(question, options, answer, where))
-    return rows
+                yield {
+                    "video": folder.find(f"{video}.mp4"),
+                    "question_id": f"{video}_{aspect}_{place}",
+                    "question_type": aspect,
+                    **choice_row(question, options, option_index(official["answer"], options, where), where),
+                }

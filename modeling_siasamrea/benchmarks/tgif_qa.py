@@ -17,10 +17,11 @@ TGIF-QA: four tasks about animated GIFs.
 
 import csv
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..data.tables import read_csv
-from .official_files import VideoFolder, annotation_file, check_rows, choice_row, clipbert_rows, whole_number
+from .official_files import VideoFolder, annotation_file, check_rows, choice_row, read_rows, whole_number
 
 
 FRAMEQA_TYPES = ("object", "number", "color", "location")
@@ -34,36 +35,37 @@ def held_out(gif_name: str) -> bool:
     return int.from_bytes(hashlib.blake2b(f"tgif_qa/{gif_name}".encode(), digest_size=8).digest(), "big") % 10 == 0
 
 
-def read_official(path: Path, folder: VideoFolder, name: str) -> list[dict]:
-    """Reads the authors' tab-separated files."""
-    columns = CHOICES if name in ("action", "transition") else ("type",) if name == "frameqa" else ()
+def read_official(path: Path, name: str) -> Iterator[tuple[str, dict]]:
+    """Reads the authors' tab-separated files, with the names of ClipBERT's columns."""
+    columns = CHOICES if TASKS[name] == "multiple_choice" else ("type",) if name == "frameqa" else ()
     official = read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE)
-    rows = []
     for where, row in check_rows(path, official, "gif_name", "question", "answer", "vid_id", *columns):
-        answer, cells = row["answer"], {"video": folder.find(f"{row['gif_name']}.gif"), "question": row["question"]}
-        cells |= {"question_id": row["vid_id"], "task": TASKS[name]}
+        row["question_id"] = row["vid_id"]
         if name == "frameqa":
-            kind = whole_number(row["type"], len(FRAMEQA_TYPES) - 1, "type", where)
-            cells |= {"answer": answer, "question_type": FRAMEQA_TYPES[kind]}
+            row["answer_type"] = FRAMEQA_TYPES[whole_number(row["type"], len(FRAMEQA_TYPES) - 1, "type", where)]
         elif name == "count":
-            cells |= {"answer": whole_number(answer, 10, "answer", where)}  # 10 is "10 or more"
+            row["answer"] = whole_number(row["answer"], 10, "answer", where)  # 10 is "10 or more"
         else:
-            answer = whole_number(answer, len(CHOICES) - 1, "answer", where)
-            cells |= choice_row(row["question"], [row[choice] for choice in CHOICES], answer, where)
-            cells |= {"question_type": name}
-        rows.append(cells)
-    return rows
+            row["answer"] = whole_number(row["answer"], len(CHOICES) - 1, "answer", where)
+            row |= {"options": [row[choice] for choice in CHOICES], "answer_type": name}
+        yield where, row
 
 
-def load_rows(name: str, annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str, name: str) -> Iterator[dict]:
     """Reads the rows of a split of the task `name`, see [`load_benchmark`]."""
     short = "test" if split == "test" else "train"
     official = f"{short.capitalize()}_{name}_question.csv"
     path = annotation_file(annotations, official, f"{name}_{short}.jsonl", f"{short}_{name}.jsonl")
-    if path.suffix.lower() == ".jsonl":
-        rows = clipbert_rows(path, folder, TASKS[name], ".gif")
-    else:
-        rows = read_official(path, folder, name)
-    if split != "test":
-        rows = [row for row in rows if held_out(Path(row["video"]).stem) == (split == "validation")]
-    return [row | {"count_range": COUNT_RANGE} for row in rows] if name == "count" else rows
+    of_clipbert = path.suffix.lower() == ".jsonl"
+    rows = read_rows(path, "gif_name", "question", "answer") if of_clipbert else read_official(path, name)
+    for place, (where, row) in enumerate(rows):
+        if split != "test" and held_out(row["gif_name"]) != (split == "validation"):
+            continue
+        cells = {"video": folder.find(f"{row['gif_name']}.gif"), "question_id": str(row.get("question_id", place))}
+        cells |= {"question": row["question"], "answer": row["answer"], "task": TASKS[name]}
+        cells |= {"question_type": row.get("answer_type")}
+        if name == "count":
+            cells |= {"count_range": COUNT_RANGE}
+        if "options" in row:
+            cells |= choice_row(row["question"], row["options"], row["answer"], where)
+        yield cells

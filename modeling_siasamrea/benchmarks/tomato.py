@@ -11,23 +11,23 @@ TOMATO: questions that need several frames in their order, about people, objects
 - Videos: `{demonstration_type}/{key}.mp4`, where the type is human, object or simulated.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_files, choice_row, published_folder, read_object
+from ..data.tables import read_json
+from .official_files import VideoFolder, annotation_files, choice_row
 
 
 FILES = ("count", "direction", "rotation", "shape&trend", "velocity&frequency", "visual_cues")
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    return [
-        {
-            "video": folder.find(f"{row['demonstration_type']}/{row['key']}.mp4"),
-            "question_id": f"{path.stem}_{number}",
-            "question_type": path.stem,
-            **choice_row(row["question"], row["options"], row["answer"], f"{path}, row {number}"),
-        }
-        for path in annotation_files(published_folder(annotations, "data"), FILES)
-        for number, row in read_object(path).items()
-    ]
+    for path in annotation_files(annotations, "data", FILES):
+        for number, row in read_json(path, dict).items():
+            yield {
+                "video": folder.find(f"{row['demonstration_type']}/{row['key']}.mp4"),
+                "question_id": f"{path.stem}_{number}",
+                "question_type": path.stem,
+                **choice_row(row["question"], row["options"], row["answer"], f"{path}, row {number}"),
+            }

@@ -11,20 +11,19 @@ Video-MME: questions about short, medium and long web videos.
 - Videos: `{videoID}.mp4`.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, choice_row, letter_index, published_folder, read_rows
+from .official_files import VideoFolder, annotation_file, choice_row, letter_index, read_rows
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> list[dict]:
+def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    path = annotation_file(published_folder(annotations, "videomme"), "test-00000-of-00001.parquet")
-    return [
-        {
+    path = annotation_file(annotations, "videomme/test-00000-of-00001.parquet")
+    for where, row in read_rows(path, "videoID", "question_id", "duration", "question", "options", "answer"):
+        yield {
             "video": folder.find(f"{row['videoID']}.mp4"),
             "question_id": row["question_id"],
             "question_type": row["duration"],
             **choice_row(row["question"], row["options"], letter_index(row["answer"], where), where),
         }
-        for where, row in read_rows(path, "videoID", "question_id", "duration", "question", "options", "answer")
-    ]

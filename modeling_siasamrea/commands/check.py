@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..benchmarks import LOADERS, load_benchmark
+from ..benchmarks import SPLITS, load_benchmark
 from ..configuration_siasamrea import did_you_mean
 from ..data.questions import VideoQuestion, load_video_questions
 from ..data.unlabelled_rows import name_unlabelled
@@ -19,9 +19,9 @@ from .parser import add_work_arguments, parser_for, user_path
 
 def load_rows(name: str, annotations: str | None, videos: str | None, splits: list[str]) -> list[VideoQuestion]:
     """Loads the rows of a file, or of those splits of a benchmark that are there."""
-    if name not in LOADERS:
+    if name not in SPLITS:
         if not Path(name).exists():
-            did_you_mean("The list of benchmarks", [name], LOADERS, cutoff=0.6)
+            did_you_mean("The list of benchmarks", [name], SPLITS, cutoff=0.6)
         return load_video_questions(name, videos, require_answers=False)
     if annotations is None:
         raise ValueError(f"The benchmark {name} needs --annotations, the folder of its files.")
@@ -91,7 +91,7 @@ def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "name",
         type=os.path.expanduser,
-        help=f"a file of rows, or a benchmark: {', '.join(LOADERS)}",
+        help=f"a file of rows, or a benchmark: {', '.join(SPLITS)}",
     )
     parser.add_argument("--annotations", type=os.path.expanduser, help="folder of the benchmark's annotation files")
     parser.add_argument("--videos", type=os.path.expanduser, help="folder of the videos")

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from ..conversion.from_clipbert import clipbert_video_processor, convert_clipbert_state, read_checkpoint
-from ..data.tables import parse_json, read_text
+from ..data.tables import read_json
 from ..modeling_siasamrea import SiaSamReaPreTrainedModel
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..training.start import explained
@@ -37,18 +37,10 @@ def convert_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _read_object(path: Path) -> dict:
-    """The object in a JSON file; a `ValueError` if there is none."""
-    content = parse_json(read_text(path), str(path))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must be a JSON object; it is a {type(content).__name__}.")
-    return content
-
-
 def _convert(arguments: argparse.Namespace) -> tuple[SiaSamReaPreTrainedModel, dict[str, list[str]], Any]:
     """Converts the model; returns it with the names of used and unused weights, and the tokenizer if there is one."""
-    bert = _read_object(arguments.config) if arguments.config else {}
-    answers = _read_object(arguments.answers) if arguments.answers else None
+    bert = read_json(arguments.config, dict) if arguments.config else {}
+    answers = read_json(arguments.answers, dict) if arguments.answers else None
     model, names = convert_clipbert_state(read_checkpoint(arguments.checkpoint), bert, arguments.num_attention_heads)
     if answers is not None:
         if sorted(map(str, answers.values())) != sorted(map(str, range(model.config.num_labels))):

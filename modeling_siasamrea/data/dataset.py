@@ -1,7 +1,6 @@
 """The data set of video questions: it decodes the clips that a sampler requests."""
 
 import hashlib
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from torch.utils.data import Dataset
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..processors.video_decoding import VideoDecodingError
 from .questions import VideoQuestion
-from .workers import note_video
+from .workers import note_row
 
 
 SUBSTITUTES = 100  # videos that are tried where no video of a batch can be read
@@ -69,7 +68,7 @@ class VideoQuestionDataset(Dataset):
         self._unreadable_groups: set[tuple] = set()
         self.eval_sampling: dict[str, Any] = {}  # how evaluation's clips are sampled, beside the processor's settings
         self.frame_features: Any | None = None  # a FrameFeatureReader, where a Trainer keeps features
-        self.video_notes: Path | None = None  # where loader workers note the video that they read
+        self.notes: torch.Tensor | None = None  # where loader workers note the rows that they read
 
     def __len__(self) -> int:
         """The number of questions."""
@@ -111,7 +110,7 @@ class VideoQuestionDataset(Dataset):
             sampling |= self.eval_sampling
         if request.num_clips is not None:
             sampling["num_clips"] = request.num_clips
-        note_video(self.video_notes, first.video)
+        note_row(self.notes, request.rows[0])
         try:
             return item | self._read(questions, sampling)
         except VideoDecodingError as error:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,14 +51,14 @@ def parse_json(text: str, where: str) -> Any:
         raise ValueError(f"{where} is not JSON: {error}.") from None
 
 
-def read_json(path: Path) -> list[dict]:
-    """Reads a JSON file that is one list of objects; raises a `ValueError` if it is something else."""
-    rows = parse_json(read_text(path), str(path))
-    if not isinstance(rows, list):
-        raise ValueError(
-            f"{path} must be a list of rows; it is a {type(rows).__name__}. Name a file with one row per line .jsonl."
-        )
-    return list(check_objects(rows, str(path)))
+def read_json(path: Path, form: type[list | dict] = list) -> Any:
+    """Reads a JSON file that is one list, or one object; raises a `ValueError` if it is something else."""
+    content = parse_json(read_text(path), str(path))
+    if not isinstance(content, form):
+        keys = f" with the keys {', '.join(list(content)[:10])}" if isinstance(content, dict) else ""
+        wanted = "list" if form is list else "object"
+        raise ValueError(f"{path} must be a JSON {wanted}; it is a {type(content).__name__}{keys}.")
+    return content
 
 
 def check_objects(rows: Iterable[Any], name: str) -> Iterator[Mapping]:
@@ -100,35 +100,43 @@ def read_jsonl(path: Path, unfinished_end: bool = False) -> Iterator[dict]:
             yield row
 
 
-def read_cells(path: Path, delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL) -> Iterator[list[str]]:
-    """Yields the cells of each line of a CSV file that is not blank; raises a `ValueError` at an unpaired quote."""
+def read_csv(
+    path: Path, delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, str]]:
+    r"""
+    Yields the rows of a CSV file that are not blank.
+
+    Args:
+        path (`Path`): The file.
+        delimiter (`str`, *optional*, defaults to a comma): What stands between cells.
+        quoting (`int`, *optional*): How cells are quoted, see the module `csv`.
+        columns (`Sequence[str]`, *optional*): The columns of a file without a header.
+
+    Raises:
+        `ValueError`: At an unpaired quote, a column that is there twice, and a row of another number of cells.
+    """
     read_text(path)  # is it UTF-8?
     with open(path, encoding="utf-8-sig", newline="") as file:
         # Not strict where nothing is quoted: a quotation mark is a character like any other there.
         reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=quoting != csv.QUOTE_NONE)
+        lines = (cells for cells in reader if len(cells) > 1 or (cells and cells[0].strip()))
         try:
-            yield from (cells for cells in reader if len(cells) > 1 or (cells and cells[0].strip()))
+            columns = columns or [name.strip() for name in next(lines, [])]
+            twice = [name for name in columns if name and columns.count(name) > 1]
+            if twice:
+                raise ValueError(f"{path}: the column {twice[0]} is there twice.")
+            for number, cells in enumerate(lines, start=1):
+                if len(cells) != len(columns):
+                    raise ValueError(
+                        f"{path}, row {number}: there are {len(cells)} cells for {len(columns)} columns "
+                        f"({', '.join(columns)}). Quote a cell that has {delimiter!r} in it."
+                    )
+                yield dict(zip(columns, cells))
         except csv.Error as error:
             raise ValueError(
                 f"{path}, line {reader.line_num}: {error}. Quote a cell that has a comma, a line break or a quotation "
                 "mark, and double the quotation marks in it."
             ) from None
-
-
-def read_csv(path: Path, delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL) -> Iterator[dict[str, str]]:
-    """Yields the rows of a CSV file with a header; raises a `ValueError` at a row of another number of cells."""
-    lines = read_cells(path, delimiter, quoting)
-    columns = [name.strip() for name in next(lines, [])]
-    twice = [name for name in columns if name and columns.count(name) > 1]
-    if twice:
-        raise ValueError(f"{path}: the column {twice[0]} is there twice.")
-    for number, cells in enumerate(lines, start=1):
-        if len(cells) != len(columns):
-            raise ValueError(
-                f"{path}, row {number}: there are {len(cells)} cells for {len(columns)} columns "
-                f"({', '.join(columns)}). Quote a cell that has {delimiter!r} in it."
-            )
-        yield dict(zip(columns, cells))
 
 
 def read_table(source: str | Path, split: str) -> Iterable[dict]:
@@ -138,7 +146,7 @@ def read_table(source: str | Path, split: str) -> Iterable[dict]:
     if suffix == ".jsonl":
         return read_jsonl(path)
     if suffix == ".json":
-        return read_json(path)
+        return check_objects(read_json(path), str(path))
     if suffix in (".csv", ".tsv"):
         return read_csv(path, delimiter="\t" if suffix == ".tsv" else ",")
     return rows_of_dataset(load_dataset(source, split))
@@ -223,4 +231,13 @@ def rows_of(source: Any, split: str) -> Iterable[Mapping]:
     return check_objects(source, "The rows")
 
 
-__all__ = ["parse_json", "read_cells", "read_csv", "read_json", "read_jsonl", "read_table", "read_text", "rows_of"]
+__all__ = [
+    "check_objects",
+    "load_dataset",
+    "parse_json",
+    "read_csv",
+    "read_json",
+    "read_jsonl",
+    "read_table",
+    "rows_of",
+]

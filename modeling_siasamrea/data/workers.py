@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-PREFIX = "siasamrea-workers-"  # of the folder of notes, before the number of the process
+MOST_WORKERS = 1024  # of one loader
 SHARED_MEMORY = Path("/dev/shm")
 LITTLE_SHARED_MEMORY = 2**28  # bytes
 PR_SET_PDEATHSIG = 1  # of prctl, from linux/prctl.h
@@ -87,10 +86,11 @@ def _share(value: Any) -> None:
         _share(vars(value))
 
 
-def note_video(folder: Path | None, video: str) -> None:
-    """Notes in `folder` the video that this worker process reads next. If it dies, the note stays."""
-    if folder is not None and get_worker_info() is not None:
-        (folder / str(os.getpid())).write_bytes(os.fsencode(video))
+def note_row(notes: torch.Tensor | None, row: int) -> None:
+    """Notes the row whose video this worker process reads next, so that it is known if the process dies."""
+    worker = get_worker_info()
+    if notes is not None and worker is not None:
+        notes[worker.id] = torch.tensor([os.getpid(), row])
 
 
 @contextmanager
@@ -102,52 +102,34 @@ def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
         dataset ([`VideoQuestionDataset`], *optional*): The data set that the workers read.
 
     Raises:
-        [`LoaderWorkerError`]: Instead of PyTorch's error, which names a process number only.
+        [`LoaderWorkerError`]: Instead of PyTorch's error, which gives only the number of the process.
     """
     if dataset is None:
         yield
         return
-    before = dataset.video_notes  # an evaluation within training may read the same data set
-    _remove_left_folders()
-    prefix = f"{PREFIX}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
-        dataset.video_notes = Path(folder)
-        try:
-            yield
-        except RuntimeError as error:
-            if "shared memory" in str(error) or "/dev/shm" in str(error):
-                raise LoaderWorkerError(
-                    f"{SHARED_MEMORY}, in which workers pass batches of frames on, is full: give the container more "
-                    "(docker run --shm-size=8g), or use --dataloader_num_workers 0."
-                ) from error
-            if "DataLoader worker" not in str(error) or isinstance(error, LoaderWorkerError):
-                raise
-            raise LoaderWorkerError(_sentence(Path(folder), str(error))) from error
-        finally:
-            dataset.video_notes = before
-
-
-def _remove_left_folders() -> None:
-    """Removes the notes of runs that were killed. Those of other users stay, because they cannot be removed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        process = folder.name.removeprefix(PREFIX).split("-")[0]
-        if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sentence(folder: Path, error: str) -> str:
-    """Says which worker died, which video it read, and what to do."""
-    processes = [
-        number for numbers in re.findall(r"pid(?:\(s\))?:? ([\d, ]+)", error) for number in numbers.split(",")
-    ]
-    notes = [folder / number.strip() for number in processes]
-    videos = [os.fsdecode(note.read_bytes()) for note in notes if note.is_file()]
-    when = f"while it read {' and '.join(videos)}" if videos else "before its first video"
-    return (
-        f"A worker process of the data loader died {when} ({error}). If a decoder crashed on the video, "
-        "`siasamrea check` finds such files and writes a list for --skip_list; if memory ran out, use fewer "
-        "workers (--dataloader_num_workers) or 0 to read in the main process."
-    )
+    before = dataset.notes  # an evaluation within training may read the same data set
+    try:
+        dataset.notes = torch.full((MOST_WORKERS, 2), -1).share_memory_()  # process and row
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if "shared memory" in said or "/dev/shm" in said:
+            raise LoaderWorkerError(
+                f"{SHARED_MEMORY}, in which workers pass batches of frames on, is full: give the container more "
+                "(docker run --shm-size=8g), or use --dataloader_num_workers 0."
+            ) from error
+        if "DataLoader worker" not in said or isinstance(error, LoaderWorkerError):
+            raise
+        processes = set(map(int, re.findall(r"\d+", said)))
+        videos = [dataset.questions[row].video for process, row in dataset.notes.tolist() if process in processes]
+        when = f"while it read {' and '.join(videos)}" if videos else "before its first video"
+        raise LoaderWorkerError(
+            f"A worker process of the data loader died {when} ({said}). If a decoder crashed on the video, "
+            "`siasamrea check` finds such files and writes a list for --skip_list; if memory ran out, use fewer "
+            "workers (--dataloader_num_workers) or 0 to read in the main process."
+        ) from error
+    finally:
+        dataset.notes = before
 
 
 def end_with_parent(*_: int) -> None:
@@ -175,6 +157,6 @@ __all__ = [
     "end_with_launcher",
     "end_with_parent",
     "naming_dead_workers",
-    "note_video",
+    "note_row",
     "worker_settings",
 ]

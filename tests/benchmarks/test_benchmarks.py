@@ -10,7 +10,7 @@ from official_files import GIFS, OFFICIAL, write_json, write_tgif
 from tiny_video_language_models import tiny
 
 from modeling_siasamrea import SiaSamReaConfig, SiaSamReaForPreTraining, SiaSamReaProcessor, SiaSamReaVideoProcessor
-from modeling_siasamrea.benchmarks import LOADERS, load_benchmark
+from modeling_siasamrea.benchmarks import SPLITS, load_benchmark
 from modeling_siasamrea.commands import train, train_vlm
 from modeling_siasamrea.data.questions import load_video_questions
 
@@ -41,7 +41,7 @@ def benchmark(tmp_path, write_video):
 REPORTED = dict.fromkeys(("how2qa", "mmvu", "egoschema", "longvideobench", "mlvu"), "validation")
 
 
-@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("name", SPLITS)
 def test_each_question_of_an_official_file_is_a_row_about_a_video_that_is_found(benchmark, name):
     annotations, videos = benchmark(name)
     rows = load_benchmark(name, annotations, videos, REPORTED.get(name, "test"))

@@ -92,7 +92,7 @@ def test_a_row_without_a_caption_is_named(pictures):
         ("a.json", b'{"images": [{"id": 7, "file_name": "a"}, {"id": 7}], "annotations": []}', "id 7"),
         ("a.json", b'[{"id": 1, "regions": [{"phrase": "a"}, "b"]}]', "image 1, region 2: "),
         ("a.json", b'[{"id": 1, "regions": []}, 3]', "row 2: "),
-        ("a.json", b'{"info": 1}', "must be a list of rows"),
+        ("a.json", b'{"info": 1}', "must be a JSON list"),
         ("a.json", b"[{", "is not JSON"),
         ("none.json", None, "does not exist"),
         ("a.txt", b"a cat", "must be one of"),

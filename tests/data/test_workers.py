@@ -11,7 +11,7 @@ import pytest
 from other_processes import lives, wait_for
 
 from modeling_siasamrea.data import workers
-from modeling_siasamrea.data.workers import LoaderWorkerError, naming_dead_workers
+from modeling_siasamrea.data.workers import LoaderWorkerError
 from modeling_siasamrea.processors import video_processing_siasamrea
 
 
@@ -56,20 +56,6 @@ def test_little_shared_memory_is_said_before_workers_start_and_a_full_one_ends_t
     monkeypatch.setattr(workers, "_share", full)
     with pytest.raises(LoaderWorkerError, match="/dev/shm.* is full"):
         trainer.train()
-
-
-@pytest.mark.end_to_end
-def test_the_scratch_folder_of_a_killed_run_is_removed_at_the_next_start(make_trainer, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    killed, running = (tmp_path / f"{workers.PREFIX}{process}-x" for process in (ended.pid, os.getppid()))
-    for folder in (killed, running):
-        folder.mkdir()
-        (folder / "1").write_text("v.mp4")
-    with naming_dead_workers(make_trainer().train_dataset):
-        assert not killed.exists() and running.exists()
-    assert [folder.name for folder in tmp_path.glob(f"{workers.PREFIX}*")] == [running.name]
 
 
 SLEEPER = """
