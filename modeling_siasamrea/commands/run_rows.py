@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from ..data.questions import VideoQuestion, load_video_questions, read_skip_list
 from ..preparation.sample_data import make_sample_data
+from ..processors.video_source import absolute_path
 from .arguments import DataArguments
 
 
@@ -92,7 +93,7 @@ def training_rows(data: DataArguments) -> Rows:
     if data.skip_list is None:
         return rows
     skipped = read_skip_list(data.skip_list, data.video_folder)
-    kept = [row for row in rows if row.video not in skipped]
+    kept = [row for row in rows if absolute_path(row.video) not in skipped]
     logger.warning(f"{len(rows) - len(kept)} training rows are left out: {data.skip_list} names their videos.")
     if not kept:
         raise ValueError(f"No training row is left: the skip list {data.skip_list} names the videos of all of them.")

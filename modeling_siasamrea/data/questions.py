@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 import math
 import os
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers.utils import logging
 
-from ..configuration_siasamrea import TASKS
+from ..configuration_siasamrea import TASKS, did_you_mean
+from ..processors.video_source import absolute_path
 from .conversations import is_conversation, rows_of_conversation, split_options
 from .tables import parse_json, read_jsonl, read_table, rows_of
 
@@ -31,7 +31,7 @@ COLUMNS = (
     *("video", "question", "answer", "candidates", "task", "start", "end", "evidence"),
     *("question_type", "question_id", "as_published", "count_range"),
 )
-LARGEST_COUNT = 1_000_000  # its square is far from the end of float32
+LARGEST_NUMBER = 1_000_000  # a count's square is far from the end of float32
 NUMPY = (np.generic, np.ndarray)
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"  # characters that show nothing, beside white space
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -148,8 +148,8 @@ def text_cell(value: Any, name: str, where: str) -> str | None:
     raise ValueError(f"{where}: {name} must be a text in valid Unicode or a finite number; got {_shown(value)}.")
 
 
-def number_cell(value: Any, name: str, where: str, rule: str, largest: float = math.inf) -> float | None:
-    """Reads a cell that holds a number from 0 to `largest`, also as text; `None` if it is empty or blank."""
+def number_cell(value: Any, name: str, where: str) -> float | None:
+    """Reads a cell that holds a number from 0 to a million, also as text; `None` if it is empty or blank."""
     value = _plain(value)
     if value is None:
         return None
@@ -157,8 +157,8 @@ def number_cell(value: Any, name: str, where: str, rule: str, largest: float = m
     if _is_number(value) or (isinstance(value, str) and "_" not in value):
         with contextlib.suppress(ValueError, OverflowError):
             number = float(value)
-    if not (math.isfinite(number) and 0 <= number <= largest):
-        raise ValueError(f"{where}: {name} must be {rule}; got {_shown(value)}.")
+    if not 0 <= number <= LARGEST_NUMBER:
+        raise ValueError(f"{where}: {name} must be a number from 0 to a million; got {_shown(value)}.")
     return number
 
 
@@ -242,7 +242,7 @@ def _answers(
     if isinstance(answer, list | tuple):
         raise ValueError(f"{where}: answer must be one value, because its task is {task}; got {_shown(answer)}.")
     if task == "count":
-        return (number_cell(answer, "answer", where, "a number from 0 to a million", LARGEST_COUNT),)
+        return (number_cell(answer, "answer", where),)
     return (_candidate_index(answer, candidates, from_csv, where),)
 
 
@@ -265,10 +265,7 @@ def _video(value: Any, where: str, folder: Path | None) -> tuple[str, bytes | No
 
 
 def _span(start: Any, end: Any, where: str) -> tuple[float | None, float | None]:
-    start, end = (
-        number_cell(value, name, where, "a time in seconds, 0 or more")
-        for name, value in (("start", start), ("end", end))
-    )
+    start, end = number_cell(start, "start", where), number_cell(end, "end", where)
     if end is not None and end <= (start or 0):
         raise ValueError(f"{where}: end must be after start; got start={start} and end={end} seconds.")
     return start, end
@@ -288,20 +285,17 @@ def _check_columns(columns: Collection[str], required: Iterable[str], where: str
     """Raises a `ValueError` if columns are missing, misspelt, or those of another kind of file."""
     if {"prediction", "question_id", "task"} <= set(columns):
         raise ValueError(f"{where}: this is a predictions file; give the rows that were answered instead.")
-    missing = [name for name in required if name not in columns]
-    if "a0" in columns and "candidates" not in columns:
-        raise ValueError(f"{where}: the columns a0, a1, ... are a benchmark's own; read it by --benchmarks.")
-    absent = [name for name in COLUMNS if name not in columns]
-    for name in columns:
-        likeness = str(name).strip().lower().replace(" ", "_").replace("-", "_")
-        nearest = difflib.get_close_matches(likeness, absent, n=1, cutoff=0.8) if name not in COLUMNS else []
-        if nearest:
-            raise ValueError(f"{where}: there is a column {name!r} but none named {nearest[0]!r}; rename it.")
+    wanted = [*required, "candidates"] if "a0" in columns else required  # a0, a1, ... are NExT-QA's and How2QA's
+    missing = [name for name in wanted if name not in columns]
     if missing:
         raise ValueError(
             f"{where}: the column {missing[0]} is missing; there are {', '.join(map(str, columns))}. The files of "
             "benchmarks are read by --benchmarks."
         )
+    others = (str(name) for name in columns if name not in COLUMNS)
+    did_you_mean(
+        f"{where}: the list of columns", others, [name for name in COLUMNS if name not in columns], cutoff=0.75
+    )
 
 
 def _video_question(
@@ -351,47 +345,37 @@ def _video_question(
     )
 
 
-class _NumbersAsAnswers:
-    """
-    Notes numbers that could be meant otherwise than they are read: as indices of candidates that are numbers too, and
-    as counts in rows that name no task.
-    """
+def _reading_of_number(row: Mapping, question: VideoQuestion, task: str | None, from_csv: bool) -> str | None:
+    """Says how an answer was read that is a number and could be meant otherwise: as a text or as an index."""
+    answer = _whole_number(_plain(row.get("answer")), from_csv)
+    if answer is None or _as_published(row):
+        return None
+    if question.candidates is None:
+        return "open-ended" if question.task == "open_ended" and not task and _plain(row.get("task")) is None else None
+    if answer != question.answer:
+        return "text"
+    return "index" if str(answer) in question.candidates and question.candidates[answer] != str(answer) else None
 
-    def __init__(self):
-        self.unclear: list[tuple[int, Any]] = []
-        self.texts: list[int] = []
-        self.without_task: list[int] = []
 
-    def note(self, row: Mapping, question: VideoQuestion, number: int, task: str | None, from_csv: bool) -> None:
-        """Notes a row."""
-        answer = _whole_number(_plain(row.get("answer")), from_csv)
-        if answer is None or _as_published(row):
-            return
-        if question.candidates is None:
-            if question.task == "open_ended" and task is None and _plain(row.get("task")) is None:
-                self.without_task.append(number)
-        elif answer != question.answer:
-            self.texts.append(number)
-        elif str(answer) in question.candidates and question.candidates[answer] != str(answer):
-            self.unclear.append((number, answer))
-
-    def tell(self, name: str) -> None:
-        """Raises a `ValueError` if some numbers can only be texts and others only indices; else warns."""
-        if self.without_task:
-            logger.warning(
-                f"{name}: {len(self.without_task)} rows without a task (the first: row {self.without_task[0]}) have a "
-                'number as answer, which is read as a text; give them the task "count" to learn it as a number.'
-            )
-        if not self.unclear:
-            return
-        number, answer = self.unclear[0]
-        said = f"the answer {answer} of row {number} is an index and also the text of another candidate"
-        if self.texts:
-            raise ValueError(
-                f"{name}: {said}, and that of row {self.texts[0]} can only be a text; write all answers as indices "
-                "from 0, or in JSON all as texts in quotation marks."
-            )
-        logger.warning(f"{name}: {said}, as in {len(self.unclear)} rows. It is read as an index, which starts from 0.")
+def _tell_readings(readings: dict[str, list[int]], name: str) -> None:
+    """Warns of rows whose answer could be meant otherwise; raises a `ValueError` if it was read in both ways."""
+    unclear = readings["index"]
+    if unclear and readings["text"]:
+        raise ValueError(
+            f"{name}: the answer of row {unclear[0]} is an index and also the text of another candidate, and that of "
+            f"row {readings['text'][0]} can only be a text; write all answers as indices from 0, or in JSON all as "
+            "texts in quotation marks."
+        )
+    if unclear:
+        logger.warning(
+            f"{name}: the answers of {len(unclear)} rows (the first: row {unclear[0]}) are an index and also the text "
+            "of another candidate. They are read as indices, which start from 0."
+        )
+    if readings["open-ended"]:
+        logger.warning(
+            f"{name}: {len(readings['open-ended'])} rows without a task (the first: row {readings['open-ended'][0]}) "
+            'have a number as answer, which is read as a text; give them the task "count" to learn it as a number.'
+        )
 
 
 def load_video_questions(
@@ -450,13 +434,13 @@ def load_video_questions(
     from_csv = named and Path(source).suffix.lower() in (".csv", ".tsv")
     folder = None if video_folder is None else Path(video_folder)
     required = ("video", "question", "answer") if require_answers else ("video", "question")
-    numbers, checked, seen, follow_ups = _NumbersAsAnswers(), set(), {}, []
+    readings: dict[str, list[int]] = {"text": [], "index": [], "open-ended": []}
     shared: dict[Any, Any] = {}  # equal texts, and the bytes of a video, are kept once
-    questions = []
+    checked, seen, follow_ups, questions = set(), {}, [], []
     for number, row in enumerate(rows_of(source, split), start=1):
-        where = f"{name}, row {number}"
-        of_row = [row]
-        if is_conversation(row):
+        where, of_row = f"{name}, row {number}", [row]
+        in_turns = is_conversation(row)
+        if in_turns:
             try:
                 of_row = rows_of_conversation(row, where)
             except ValueError as error:
@@ -473,7 +457,7 @@ def load_video_questions(
             question = _video_question(one, where, task, number, folder, from_csv, shared)
             if require_answers and question.answer is None:
                 raise ValueError(f"{where}: answer is empty.")
-            if question.question_id in seen and is_conversation(row):  # whose id is often its video's
+            if question.question_id in seen and in_turns:  # the id of a conversation is often its video's
                 question = dataclasses.replace(question, question_id=f"{question.question_id} (row {number})")
             if question.question_id in seen:
                 raise ValueError(
@@ -481,11 +465,13 @@ def load_video_questions(
                     f"{seen[question.question_id]} too."
                 )
             seen[question.question_id] = number
-            numbers.note(one, question, number, task, from_csv)
+            reading = _reading_of_number(one, question, task, from_csv)
+            if reading is not None:
+                readings[reading].append(number)
             questions.append(question)
     if not questions:
         raise ValueError(f"{name}: there are no rows; a data file needs one row per question.")
-    numbers.tell(name)
+    _tell_readings(readings, name)
     if follow_ups:
         logger.warning(
             f"{name}: {len(follow_ups)} conversations (the first: row {follow_ups[0]}) have several questions. Each "
@@ -496,33 +482,25 @@ def load_video_questions(
 
 def read_skip_list(path: str | Path, video_folder: str | Path | None = None) -> set[str]:
     r"""
-    Reads the videos that a skip list names in its column `video`, as [`load_video_questions`] would name them.
+    Reads the absolute paths of the videos that a skip list names in its column `video`.
 
     Args:
         path (`str` or `Path`):
-            The `skip_list.jsonl` of `siasamrea check`, a run's `skipped_videos.jsonl` (also if its last line was cut),
-            or any file of rows. Its paths start from the video folder, those of a run are what the run loaded.
-        video_folder (`str` or `Path`, *optional*): The folder that the rows' relative video paths start from.
+            The `skip_list.jsonl` of `siasamrea check` or any file of rows, whose paths start from the video folder; or
+            a run's `skipped_videos.jsonl` (also if its last line was cut), whose rows have a `question_id` and paths
+            as the run loaded them.
+        video_folder (`str` or `Path`, *optional*): The folder that relative video paths start from.
 
     Raises:
         `ValueError`: If there is no such file, or a row names no video.
     """
-    path = Path(path)
+    path, folder = Path(path), None if video_folder is None else Path(video_folder)
     rows = read_jsonl(path, unfinished_end=True) if path.suffix.lower() == ".jsonl" else read_table(path, "train")
     videos = set()
     for number, row in enumerate(rows, start=1):
-        video, _ = _video(row.get("video"), f"{path}, row {number}", None)
-        videos.add(_as_loaded(video, "question_id" in row, None if video_folder is None else Path(video_folder)))
+        video, _ = _video(row.get("video"), f"{path}, row {number}", None if "question_id" in row else folder)
+        videos.add(absolute_path(video))
     return videos
-
-
-def _as_loaded(video: str, of_run: bool, folder: Path | None) -> str:
-    """Names a skip list's video as rows of `folder` do: relative to the folder, or as a run had loaded it."""
-    if folder is None or "://" in video:
-        return video
-    inside = os.path.relpath(os.path.abspath(video), os.path.abspath(folder))
-    loaded = of_run or not (folder / video).exists()
-    return str(folder / inside) if loaded and not inside.startswith("..") else str(folder / video)
 
 
 __all__ = ["VideoQuestion", "load_video_questions", "read_skip_list"]

@@ -1,12 +1,10 @@
 """Annotation rows, vocabularies, batches: what is read, refused, grouped and sampled."""
 
-import json
 import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -14,7 +12,7 @@ from torch.utils.data import DataLoader
 from modeling_siasamrea import SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.data.batches import EvaluationBatchSampler, SiaSamReaDataCollator, TrainingBatchSampler
 from modeling_siasamrea.data.dataset import UnreadableVideoError, VideoQuestionDataset, VideoRequest, frame_seed
-from modeling_siasamrea.data.questions import load_video_questions, read_skip_list
+from modeling_siasamrea.data.questions import load_video_questions
 from modeling_siasamrea.data.vocabulary import answer_vocabulary, build_tokenizer, vocabulary_coverage
 
 
@@ -32,88 +30,6 @@ def processor(tokenizer) -> SiaSamReaProcessor:
 @pytest.fixture
 def dataset(small_data: Path, processor: SiaSamReaProcessor) -> VideoQuestionDataset:
     return VideoQuestionDataset(load_video_questions(small_data / "rows.jsonl", small_data), processor)
-
-
-# Rows
-
-
-def test_csv_jsonl_and_datasets_give_the_same_rows(tmp_path):
-    rows = [
-        {**ROW, "candidates": None, "start": None, "end": None},
-        {
-            "video": "b.mp4",
-            "question": "which?",
-            "answer": "None",
-            "candidates": ["cat", "None"],
-            "start": 1,
-            "end": 2.5,
-        },
-    ]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    (tmp_path / "rows.csv").write_text(
-        "video,question,answer,candidates,start,end\n"
-        'a.mp4,what?,cat,,,\nb.mp4,which?,None,"[""cat"", ""None""]",1,2.5\n'
-    )
-    from_jsonl = load_video_questions(tmp_path / "rows.jsonl", "videos")
-    assert load_video_questions(tmp_path / "rows.csv", "videos") == from_jsonl
-    assert load_video_questions(datasets.Dataset.from_list(rows), "videos") == from_jsonl
-    assert from_jsonl[0].video == "videos/a.mp4"
-    assert [row.task for row in from_jsonl] == ["open_ended", "multiple_choice"]
-    assert from_jsonl[1].answer == 1 and from_jsonl[1].candidates == ("cat", "None") and from_jsonl[1].end == 2.5
-    assert [row.question_id for row in from_jsonl] == ["0", "1"]
-
-
-def test_addresses_and_absolute_paths_are_kept():
-    rows = load_video_questions([{**ROW, "video": "https://host/a.mp4"}, {**ROW, "video": "/x/a.mp4"}], "videos")
-    assert [row.video for row in rows] == ["https://host/a.mp4", "/x/a.mp4"]
-
-
-def test_a_number_is_a_candidate_index_and_a_text_is_a_candidate():
-    candidates = ["2", "0", "1"]
-    rows = [{**ROW, "candidates": candidates, "answer": answer} for answer in (2, "2")]
-    assert [row.answer for row in load_video_questions(rows)] == [2, 0]
-
-
-@pytest.mark.parametrize(
-    ("rows", "sentence"),
-    [
-        ([], "no rows"),
-        ([{"video": "a", "answer": "b"}], "column question is missing"),
-        ([{**ROW, "question": ""}], "row 1: question is empty"),
-        ([{**ROW, "answer": None}, ROW], "row 1: answer"),
-        ([ROW, {**ROW, "candidates": ["dog", "cow"]}], "row 2: answer .*'cat'"),
-        ([{**ROW, "candidates": ["cat", "cow"], "answer": 2}], "answer .*got 2"),
-        ([{**ROW, "candidates": ["cat"]}], "two or more"),
-        ([{**ROW, "candidates": "cat, dog"}], "candidates .*cat, dog"),
-        ([{**ROW, "task": "riddle"}], "task must be one of"),
-        ([{**ROW, "task": "multiple_choice"}], "candidates .*none"),
-        ([{**ROW, "task": "count"}], "must be a number"),
-        ([{**ROW, "start": 3, "end": 2}], "end must be after start"),
-        ([{**ROW, "start": "soon"}], "start must be a time in seconds"),
-        ([{**ROW, "question_id": 7}, {**ROW, "question_id": "7"}], "question_id .*'7'"),
-    ],
-)
-def test_bad_rows_are_refused_with_a_sentence(rows, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        load_video_questions(rows)
-
-
-def test_a_missing_file_and_a_broken_line_are_named(tmp_path):
-    with pytest.raises(ValueError, match="does not exist"):
-        load_video_questions(tmp_path / "none.jsonl")
-    (tmp_path / "rows.jsonl").write_text(json.dumps(ROW) + "\n{broken\n")
-    with pytest.raises(ValueError, match="line 2"):
-        load_video_questions(tmp_path / "rows.jsonl")
-
-
-def test_prediction_needs_no_answers():
-    rows = load_video_questions([{"video": "a", "question": "b"}], require_answers=False)
-    assert rows[0].answer is None
-
-
-def test_a_skip_list_names_videos_as_the_rows_do(tmp_path):
-    (tmp_path / "skip.jsonl").write_text('{"video": "a.mp4", "error": "empty"}\n')
-    assert read_skip_list(tmp_path / "skip.jsonl", "videos") == {load_video_questions([ROW], "videos")[0].video}
 
 
 # Vocabularies

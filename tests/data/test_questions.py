@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from modeling_siasamrea.data.questions import load_video_questions, read_skip_list
+from modeling_siasamrea.processors.video_source import absolute_path
 
 
 ROW = {"video": "a.mp4", "question": "what?", "answer": "cat"}
@@ -65,6 +66,16 @@ BAD_CELLS = {
         ({**CHOICE, "candidates": ["no", " no "], "answer": 0}, "candidates"),
         ({**CHOICE, "candidates": ["caf\u00e9", "cafe\u0301"], "answer": 0}, "candidates"),
     ],
+    "cells that do not fit each other": [
+        ({**ROW, "start": 3, "end": 2}, "end"),
+        ({**ROW, "task": "riddle"}, "task"),
+        ({**ROW, "task": "multiple_choice"}, "candidates"),
+        ({**CHOICE, "task": "count"}, "candidates"),
+        ({**CHOICE, "answer": "cow"}, "answer"),
+        ({**CHOICE, "answer": 2}, "answer"),
+        ({**CHOICE, "candidates": ["no"]}, "candidates"),
+        ({**CHOICE, "candidates": "yes, no"}, "candidates"),
+    ],
     "half a character": [({**ROW, "question": "what \ud83d?"}, "question")],
 }
 
@@ -93,7 +104,7 @@ def test_texts_that_look_equal_are_equal():
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([{"answer": "cat", "id": 0, "question": "what?", "video_id": 1}], "--benchmarks"),
+        ([{"answer": "cat", "id": 0, "question": "what?", "video_id": 1}], "column video .*--benchmarks"),
         ([{"video": 1, "question": "what?", "answer": 0, **{f"a{n}": "b" for n in range(5)}}], "--benchmarks"),
         ([{**ROW, "question_id": "1", "task": "open_ended", "prediction": "dog"}], "predictions"),
         ([{**ROW, "question_id": "1"}, {**ROW, "question_id": "1"}], "row 2: question_id .* row 1"),
@@ -118,15 +129,7 @@ def test_a_number_without_a_task_is_a_text_and_that_is_said(caplog):
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [
-        ("anwser", "answer"),
-        ("Answer", "answer"),
-        ("answers", "answer"),
-        ("candidate", "candidates"),
-        ("Question Type", "question_type"),
-        ("question-id", "question_id"),
-        ("strat", "start"),
-    ],
+    [("anwser", "answer"), ("Answer", "answer"), ("Question Type", "question_type"), ("strat", "start")],
 )
 def test_a_column_that_looks_misspelt_is_refused_with_the_right_name(name, nearest):
     row = {key: value for key, value in ROW.items() if key != nearest}
@@ -156,20 +159,15 @@ def test_an_index_is_the_same_in_csv_and_json(tmp_path, answer, candidates):
     assert rows[0][0].answer == (candidates.index("cat") if answer == "cat" else answer)
 
 
-def test_numbers_that_may_be_indices_or_texts_are_not_guessed_silently(tmp_path, caplog):
-    candidates = ["1", "2", "3"]
-    rows = [{**CHOICE, "candidates": candidates, "answer": answer} for answer in (1, 2)]
+def test_numbers_that_may_be_indices_or_texts_are_not_guessed_silently(caplog):
+    rows = [{**CHOICE, "candidates": ["1", "2", "3"], "answer": answer} for answer in (1, 2)]
     with caplog.at_level("WARNING"):
         assert [row.answer for row in load_video_questions(rows)] == [1, 2]
-    assert "answer 1 of row 1 is an index and also the text of another candidate, as in 2 rows" in caplog.text
-    with pytest.raises(
-        ValueError, match="answer 1 of row 1 is an index and also the text of another candidate.*row 3"
-    ):
+    assert "2 rows (the first: row 1) are an index and also the text of another candidate" in caplog.text
+    with pytest.raises(ValueError, match="row 1 is an index and also the text of another candidate.*row 3"):
         load_video_questions([*rows, {**rows[0], "answer": 3}])
-    assert [row.answer for row in load_video_questions([{**row, "answer": str(row["answer"])} for row in rows])] == [
-        0,
-        1,
-    ]
+    texts = [{**row, "answer": str(row["answer"])} for row in rows]
+    assert [row.answer for row in load_video_questions(texts)] == [0, 1]
 
 
 def test_several_right_answers(tmp_path):
@@ -221,33 +219,48 @@ def test_videos_come_as_paths_and_as_bytes(tmp_path):
             load_video_questions([{**ROW, "video": empty}])
 
 
+def test_csv_jsonl_and_datasets_give_the_same_rows(tmp_path):
+    spans = {"candidates": ["cat", "None"], "answer": "None", "start": 1, "end": 2.5}
+    rows = [{**ROW, "candidates": None, "start": None, "end": None}, {**ROW, **spans}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    (tmp_path / "rows.csv").write_text(
+        "video,question,answer,candidates,start,end\n"
+        'a.mp4,what?,cat,,,\na.mp4,what?,None,"[""cat"", ""None""]",1,2.5\n'
+    )
+    from_jsonl = load_video_questions(tmp_path / "rows.jsonl", "videos")
+    assert load_video_questions(tmp_path / "rows.csv", "videos") == from_jsonl
+    assert load_video_questions(datasets.Dataset.from_list(rows), "videos") == from_jsonl
+    assert [row.task for row in from_jsonl] == ["open_ended", "multiple_choice"]
+    assert from_jsonl[1].answer == 1 and from_jsonl[1].candidates == ("cat", "None") and from_jsonl[1].end == 2.5
+    assert [row.question_id for row in from_jsonl] == ["0", "1"]
+
+
+def test_relative_paths_start_from_the_folder_and_others_stay():
+    names = ["a.mp4", "https://host/a.mp4", "/x/a.mp4"]
+    rows = load_video_questions([{**ROW, "video": name} for name in names], "videos")
+    assert [row.video for row in rows] == ["videos/a.mp4", "https://host/a.mp4", "/x/a.mp4"]
+
+
 @pytest.mark.parametrize("folder", ["videos", "./videos", "absolute", None])
-def test_a_skip_list_is_a_run_s_own_or_one_of_check_data(tmp_path, monkeypatch, folder):
+def test_a_skip_list_is_a_run_s_own_or_one_of_check(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     folder = str(tmp_path / "videos") if folder == "absolute" else folder
-    names = ["a.mp4", "deep/b.mp4", "line\u2028break \u00e9.mp4", "https://host/c.mp4"]
+    names = ["a.mp4", "videos/a.mp4", "line\u2028break \u00e9.mp4", "https://host/c.mp4"]
     rows = load_video_questions([{**ROW, "video": name} for name in names], folder)
     of_run = [{"question_id": row.question_id, "video": row.video, "error": "empty"} for row in rows]
-    relative = [{"video": name, "error": "empty"} for name in names]
-    for lines in (of_run, relative):
+    of_check = [{"video": name, "error": "empty"} for name in names]
+    for lines in (of_run, of_check):
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (tmp_path / "skip.jsonl").write_text(text + '{"question_id": "9", "vid', encoding="utf-8")
-        assert read_skip_list(tmp_path / "skip.jsonl", folder) == {row.video for row in rows}
+        assert read_skip_list("skip.jsonl", folder) == {absolute_path(row.video) for row in rows}
+    # Another run may have named the same folder otherwise.
+    skipped = read_skip_list("skip.jsonl", tmp_path / "videos")
+    assert len(skipped) == 4 and str(tmp_path / "videos" / "a.mp4") in skipped
 
 
-def test_a_skip_list_of_a_run_that_named_its_folder_otherwise(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "skip.jsonl").write_text('{"question_id": "0", "video": "videos/a.mp4", "error": "empty"}\n')
-    assert read_skip_list("skip.jsonl", tmp_path / "videos") == {str(tmp_path / "videos" / "a.mp4")}
-    (tmp_path / "skip.jsonl").write_text(json.dumps({"question_id": "0", "video": str(tmp_path / "videos" / "a.mp4")}))
-    assert read_skip_list("skip.jsonl", "videos") == {"videos/a.mp4"}
-    # A folder of the same name inside: check_data's paths start from the outer one.
-    (tmp_path / "videos" / "videos").mkdir(parents=True)
-    (tmp_path / "videos" / "videos" / "a.mp4").touch()
-    (tmp_path / "skip.jsonl").write_text('{"video": "videos/a.mp4", "error": "empty"}\n')
-    assert read_skip_list("skip.jsonl", "videos") == {"videos/videos/a.mp4"}
+def test_a_skip_list_that_names_no_video_is_refused_and_an_empty_one_is_empty(tmp_path):
     (tmp_path / "skip.jsonl").write_text('{"error": "empty"}\n')
     with pytest.raises(ValueError, match="row 1: video is empty"):
-        read_skip_list("skip.jsonl")
+        read_skip_list(tmp_path / "skip.jsonl")
     (tmp_path / "skip.jsonl").write_text("")
-    assert read_skip_list("skip.jsonl") == set()
+    assert read_skip_list(tmp_path / "skip.jsonl") == set()
