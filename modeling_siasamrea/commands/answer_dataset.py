@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyarrow import fs, parquet, table
 
-from ..training.start import explained, refuse_missing_folder
+from ..training.start import explained
 from ..video_language.loading import is_video_language_model
 from .answer_requests import answer_requests, parse_line, span_of, together, without_answers
 
@@ -98,8 +98,7 @@ def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, ac
     """
     import ray
 
-    with explained(f"The checkpoint {model} cannot be loaded"):  # before it is sent to the actors
-        refuse_missing_folder(model)
+    with explained(f"The checkpoint {model} cannot be loaded", model):  # before it is sent to the actors
         is_video_language_model(model)
     if Path(model).exists():
         model = str(Path(model).resolve())

@@ -5,8 +5,8 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,9 @@ from transformers import HfArgumentParser
 from ..configuration_siasamrea import did_you_mean
 from .packaged_files import CONFIGS
 from .parser import ArgumentParser
+
+
+ALIASES = {"model_name_or_path": "model", "video_folder": "videos", "output_dir": "output"}  # as other commands say
 
 
 class JsonObject(argparse.Action):
@@ -63,7 +66,7 @@ class DataArguments:
     dataset_name: str | None = None
     benchmarks: list[str] | None = None
     annotations: str | None = None
-    video_folder: str | None = field(default=None, metadata={"aliases": ["--videos"]})
+    video_folder: str | None = None
     task: Literal["open_ended", "multiple_choice", "count"] | None = None
     options_in_question: bool = False
     skip_list: str | None = None
@@ -77,12 +80,15 @@ class DataArguments:
             raise ValueError("--sample_data needs --train_file, in whose folder the data is made.")
 
 
-def read_config(name: str) -> dict[str, Any]:
+def read_config(name: str) -> tuple[str, dict[str, Any]]:
     r"""
     Reads the arguments in a JSON file.
 
     Args:
         name (`str`): The file, or the name of a recipe in `examples/configs`, such as `quickstart`.
+
+    Returns:
+        `tuple`: The path of the file and its content.
 
     Raises:
         `ValueError`: If it cannot be read or is not a JSON object.
@@ -98,21 +104,14 @@ def read_config(name: str) -> dict[str, Any]:
         raise ValueError(f"The configuration {name} cannot be read: {error}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"The configuration {name} must be a JSON object of arguments; it is {content!r:.60}.")
-    return content
+    return str(path), content
 
 
-def as_words(content: dict[str, Any]) -> Iterator[str]:
-    """Writes a JSON object of arguments as the words of a command line; null leaves an argument at its default."""
-    for name, value in content.items():
-        if isinstance(value, list):
-            yield from (f"--{name}", *map(str, value))
-        elif value is not None:
-            yield f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"
-
-
-def names_in(words: Sequence[str]) -> set[str]:
-    """Returns the names of the arguments on a command line."""
-    return {word.split("=")[0].strip("-").replace("-", "_") for word in words if word.startswith("--")}
+def as_words(name: str, value: Any) -> list[str]:
+    """Writes a setting of a JSON file as words of a command line; null leaves an argument at its default."""
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    return [] if value is None else [f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"]
 
 
 def help_of(of_class: type) -> dict[str, str]:
@@ -127,7 +126,7 @@ def help_of(of_class: type) -> dict[str, str]:
 
 
 class RunArgumentParser(HfArgumentParser, ArgumentParser):
-    """Transformers' parser for dataclasses, with the help of their docstrings; refuses bad usage in one sentence."""
+    """Transformers' parser for dataclasses, with the help of their docstrings and the names of other commands."""
 
     def __init__(self, classes: Sequence[type], **kwargs: Any):
         self.help = {name: text for of_class in classes for name, text in help_of(of_class).items()}
@@ -135,20 +134,17 @@ class RunArgumentParser(HfArgumentParser, ArgumentParser):
 
     def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
         """Adds an argument."""
-        kwargs.setdefault("help", self.help.get(names[0].lstrip("-"), "").replace("%", "%%"))
-        return super().add_argument(*names, **kwargs)
+        name = names[0].lstrip("-")
+        kwargs.setdefault("help", self.help.get(name, "").replace("%", "%%"))
+        return super().add_argument(*names, *([f"--{ALIASES[name]}"] if name in ALIASES else []), **kwargs)
 
-
-def short_help(classes: Sequence[type], help_texts: dict[str, str], description: str, common: Sequence[str]) -> str:
-    """Writes the help of a command with its most used arguments only."""
-    aliases = {item.name: item.metadata.get("aliases", []) for of_class in classes for item in fields(of_class)}
-    lines = ["usage: " + Path(sys.argv[0]).name + " [--ARGUMENT VALUE ...]", "", description.strip(), ""]
-    for name in common:
-        title, *_ = *aliases[name], f"--{name}"
-        lines.append(f"  {title:30s}{help_texts[name].split('. ')[0].rstrip('.')}")
-    return "\n".join(
-        [*lines, "", "A JSON file of arguments, or a packaged recipe, may come first. --help-all lists all arguments."]
-    )
+    def short_help(self, description: str, common: Sequence[str]) -> str:
+        """Writes the help with the most used arguments only."""
+        lines = [f"usage: {self.prog} [--ARGUMENT VALUE ...]", "", description.strip(), ""]
+        lines += [f"  --{ALIASES.get(name, name):30s}{self.help[name].split('. ')[0].rstrip('.')}" for name in common]
+        return "\n".join(
+            [*lines, "", "A JSON file or packaged recipe may come first. --help-all lists all arguments."]
+        )
 
 
 def read_arguments(
@@ -156,7 +152,7 @@ def read_arguments(
     classes: tuple[type, ...],
     description: str,
     common: Sequence[str] = (),
-    complete: Callable[[set[str]], Sequence[str]] = lambda given: (),
+    defaults: Callable[[set[str]], dict[str, Any]] = lambda given: {},
 ) -> tuple[Any, ...]:
     r"""
     Reads the arguments of a JSON file, where one comes first, and of the command line over it.
@@ -166,8 +162,7 @@ def read_arguments(
         classes (`tuple[type, ...]`): Dataclasses of arguments.
         description (`str`): The command's docstring, with which its help begins.
         common (`Sequence[str]`, *optional*): The arguments that `--help` lists; `--help-all` lists all.
-        complete (`Callable`, *optional*): Gets the names that are given, and returns words of the command line that
-            come before all others.
+        defaults (`Callable`, *optional*): Gets the names that are given and returns defaults of other arguments.
 
     Returns:
         `tuple`: An instance of each class.
@@ -176,25 +171,20 @@ def read_arguments(
         `SystemExit`: With code 2 and a sentence, if an argument does not exist or has a value that it cannot have.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = RunArgumentParser(classes, description=description.split("\n\n")[0].strip(), allow_abbrev=False)
+    parser = RunArgumentParser(classes, description=description.split("\n\n")[0].strip())
     parser.add_argument("--help-all", action="help", help="Lists all arguments.")
     if common and {"-h", "--help"} & set(argv):
-        print(short_help(classes, parser.help, description, common))
+        print(parser.short_help(description, common))
         parser.exit()
     try:
-        words = argv
-        if argv and not argv[0].startswith("-"):
-            words = [*as_words(read_config(argv[0])), *argv[1:]]
-        words = [*complete(names_in(words)), *words]
-        *parsed, rest = parser.parse_args_into_dataclasses(
-            words, return_remaining_strings=True, look_for_args_file=False
-        )
-        items = [item for of_class in classes for item in fields(of_class)]
-        known = [name.strip("-") for item in items for name in (item.name, *item.metadata.get("aliases", []))]
-        did_you_mean("The command line or configuration", names_in(rest), known)
-        if rest:
-            raise ValueError(f"The command line has {rest[0]!r}, which belongs to no argument.")
-        return tuple(parsed)
+        file, content = read_config(argv.pop(0)) if argv and not argv[0].startswith("-") else (None, {})
+        given = {word.split("=")[0].strip("-").replace("-", "_") for word in argv if word.startswith("--")}
+        parser.set_defaults(**defaults(given | content.keys()))
+        parser.file, read = file, argparse.Namespace()
+        for setting in content.items():
+            parser.parse_args(as_words(*setting), read)
+        parser.file = None
+        return parser.parse_dict(vars(parser.parse_args(argv, read)), allow_extra_keys=True)
     except ValueError as error:
         parser.error(str(error))
 

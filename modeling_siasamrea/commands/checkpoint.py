@@ -7,7 +7,7 @@ from transformers import Pipeline, PreTrainedModel, pipeline
 from ..conversion.for_cpus import speed_up_on_cpu
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from ..processors.processing_siasamrea import SiaSamReaProcessor
-from ..training.start import explained, refuse_missing_folder
+from ..training.start import explained
 from ..video_language.loading import is_video_language_model, load_video_language_model
 from ..video_language.processing import VideoLanguageProcessor
 from .parser import ArgumentParser
@@ -39,8 +39,7 @@ def load_model(
     Raises:
         `ValueError`: If it cannot be loaded.
     """
-    with explained(f"The checkpoint {checkpoint} cannot be loaded"):
-        refuse_missing_folder(checkpoint)
+    with explained(f"The checkpoint {checkpoint} cannot be loaded", checkpoint):
         if is_video_language_model(checkpoint):
             return load_video_language_model(checkpoint, base_model=base_model, settings_file=settings)
         if settings is not None:

@@ -10,18 +10,16 @@ or --test_file are evaluated when training ends. A run that is started again goe
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from torch import nn
 
-from ..configuration_siasamrea import SiaSamReaConfig
 from ..conversion.for_cpus import speed_up_on_cpu
 from ..data.dataset import VideoQuestionDataset
 from ..data.unlabelled_rows import leave_out_unlabelled
-from ..data.vocabulary import vocabulary_coverage
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 from ..training.arguments import SiaSamReaTrainingArguments
 from ..training.lora import add_lora
@@ -29,7 +27,7 @@ from ..training.start import build_model, known_answers, load_model
 from ..training.trainer import SiaSamReaTrainer
 from .arguments import DataArguments, JsonObject, read_arguments
 from .run import Report, run, start_run
-from .run_rows import Rows, RunRows
+from .run_rows import Rows
 
 
 logger = logging.getLogger(__name__)
@@ -60,7 +58,7 @@ class ModelArguments:
             Endings of the names of linear layers that get one. Default: query value.
     """
 
-    model_name_or_path: str | None = field(default=None, metadata={"aliases": ["--model"]})
+    model_name_or_path: str | None = None
     base_model: str | None = None
     vision_model: str | None = None
     text_model: str | None = None
@@ -121,15 +119,6 @@ def prepare_model(
     return model, processor
 
 
-def log_coverage(rows: RunRows, config: SiaSamReaConfig) -> None:
-    """Logs the share of each split's open-ended answers that the model can give."""
-    for name, of_split in (("train", {"": rows.train}), ("validation", rows.validation), ("test", rows.test)):
-        answered = [row for of_source in of_split.values() for row in of_source if row.answer is not None]
-        if any(row.task == "open_ended" for row in answered):
-            coverage = vocabulary_coverage(answered, config.label2id)
-            logger.info(f"The vocabulary of {config.num_labels} answers covers {coverage:.1%} of {name} answers.")
-
-
 def train(arguments: ModelArguments, data: VocabularyDataArguments, training: SiaSamReaTrainingArguments) -> Report:
     r"""
     Runs what the arguments ask for.
@@ -149,7 +138,6 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
     model, processor = prepare_model(
         arguments, rows.train if training.do_train else [], data.vocabulary_size, training.output_dir
     )
-    log_coverage(rows, model.config)
     make_dataset = partial(VideoQuestionDataset, processor=processor)
     train_dataset = None
     if training.do_train:
@@ -166,22 +154,19 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
     return run(trainer, rows, make_dataset, data, started_from)
 
 
-def what_to_do(given: set[str]) -> list[str]:
-    """Returns the arguments to train and to evaluate the rows that are given, if no argument says what to do."""
+def what_to_do(given: set[str]) -> dict[str, bool]:
+    """Trains and evaluates the rows that are given, if no argument says what to do."""
     if given & {"do_train", "do_eval", "do_predict"}:
-        return []
-    evaluated = {"validation_file": "--do_eval", "test_file": "--do_predict"}
-    return ["--do_train", *(work for name, work in evaluated.items() if name in given)]
+        return {}
+    return {"do_train": True, "do_eval": "validation_file" in given, "do_predict": "test_file" in given}
 
 
-def parse_arguments(
-    argv: Sequence[str] | None = None,
-    description: str = __doc__,
-    complete: Callable[[set[str]], Sequence[str]] = what_to_do,
-) -> tuple[ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments]:
-    """Reads the arguments of a run, see [`read_arguments`]."""
-    classes = (ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments)
-    return read_arguments(argv, classes, description, COMMON, complete)
+CLASSES = (ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments)
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple:
+    """Reads the arguments of a run: an instance of each of `CLASSES`."""
+    return read_arguments(argv, CLASSES, __doc__, COMMON, what_to_do)
 
 
 def main(argv: Sequence[str] | None = None) -> Report:

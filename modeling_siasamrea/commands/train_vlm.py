@@ -8,7 +8,7 @@ Rows, benchmarks, skip lists, resuming and reports are those of `siasamrea train
 file; JSON objects are merged key by key.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ class VideoLanguageModelArguments:
             Endings of the names of linear layers that get one. Default: all of the language model.
     """
 
-    model_name_or_path: str | None = field(default=None, metadata={"aliases": ["--model"]})
+    model_name_or_path: str | None = None
     base_model: str | None = None
     settings: str | None = None
     method: dict | str | None = field(default=None, metadata={"action": JsonObject})
@@ -130,14 +130,12 @@ def train(
     return run(trainer, rows, make_dataset, data, [arguments.model_name_or_path])
 
 
-def parse_arguments(
-    argv: Sequence[str] | None = None,
-    description: str = __doc__,
-    complete: Callable[[set[str]], Sequence[str]] = what_to_do,
-) -> tuple[VideoLanguageModelArguments, DataArguments, VideoLanguageTrainingArguments]:
-    """Reads the arguments of a run, see [`read_arguments`]."""
-    classes = (VideoLanguageModelArguments, DataArguments, VideoLanguageTrainingArguments)
-    return read_arguments(argv, classes, description, COMMON, complete)
+CLASSES = (VideoLanguageModelArguments, DataArguments, VideoLanguageTrainingArguments)
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple:
+    """Reads the arguments of a run: an instance of each of `CLASSES`."""
+    return read_arguments(argv, CLASSES, __doc__, COMMON, what_to_do)
 
 
 def main(argv: Sequence[str] | None = None) -> Report:

@@ -52,16 +52,6 @@ def answer_vocabulary(questions: Iterable[VideoQuestion], size: int | None = 100
     )[:size]
 
 
-def vocabulary_coverage(questions: Iterable[VideoQuestion], vocabulary: Iterable[str]) -> float:
-    """
-    Computes the share of open-ended rows with a right answer in the vocabulary, among those whose answer is known: the
-    highest accuracy that a model can reach.
-    """
-    known = set(vocabulary)
-    rights = [question.right_answers for question in questions if question.task == "open_ended" and question.answer]
-    return sum(not known.isdisjoint(right) for right in rights) / len(rights) if rights else 0.0
-
-
 def build_tokenizer(
     questions: Iterable[VideoQuestion], size: int = 2000, max_length: int = 64
 ) -> PreTrainedTokenizerFast:
@@ -109,4 +99,4 @@ def build_tokenizer(
     )
 
 
-__all__ = ["answer_vocabulary", "build_tokenizer", "vocabulary_coverage"]
+__all__ = ["answer_vocabulary", "build_tokenizer"]

@@ -1,5 +1,6 @@
 """The model a run starts from: a checkpoint or adapter, two pretrained encoders, or random weights, with its heads."""
 
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -29,19 +30,30 @@ NOT_LOADED = (OSError, HFValidationError, ImportError, SafetensorError, StrictDa
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turns errors about files and fields of a configuration into a `ValueError` that says what could not be done."""
+def explained(what: str, name_or_path: str | Path | None = None) -> Iterator[None]:
+    r"""
+    Turns errors about files and fields of a configuration into a `ValueError` that says what could not be done.
+
+    Args:
+        what (`str`): What could not be done.
+        name_or_path (`str` or `Path`, *optional*): What is loaded. A path without a folder is not asked of the hub.
+    """
     try:
+        if name_or_path is not None:
+            refuse_missing_folder(Path(name_or_path))
         yield
     except NOT_LOADED as error:
         raise ValueError(f"{what}: {error}") from error
 
 
-def refuse_missing_folder(name_or_path: str | Path) -> None:
-    """Raises an `OSError` if a path does not exist and cannot be a hub name."""
-    path = Path(name_or_path)
-    if not path.exists() and (path.is_absolute() or str(name_or_path).startswith(".") or len(path.parts) > 2):
-        raise OSError("there is no such folder.")
+def refuse_missing_folder(path: Path) -> None:
+    """Raises an `OSError` if a path does not exist and cannot be a hub name, or the folder that it is in exists."""
+    folder = path.parent
+    is_local = path.is_absolute() or len(path.parts) > 2 or (len(path.parts) == 2 and folder.is_dir())
+    if is_local and not path.exists():
+        beside = [other.name for other in folder.iterdir()] if folder.is_dir() else []
+        nearest = difflib.get_close_matches(path.name, beside, n=1)
+        raise OSError("there is no such folder." + (f" Did you mean {folder / nearest[0]}?" if nearest else ""))
 
 
 def build_model(
@@ -133,8 +145,7 @@ def load_model(
         `ValueError`: If it cannot be loaded, there are training rows for an adapter, which only answers, or none of
             the rows that a new head is for has an answer.
     """
-    with explained(f"The checkpoint {name_or_path} cannot be loaded"):
-        refuse_missing_folder(name_or_path)
+    with explained(f"The checkpoint {name_or_path} cannot be loaded", name_or_path):
         model_type = SiaSamReaConfig.get_config_dict(name_or_path)[0].get("model_type")
         if model_type != SiaSamReaConfig.model_type:
             raise ValueError(
@@ -176,13 +187,19 @@ def load_model(
         logger.warning(
             f"The checkpoint reasons over {old.num_clips} clips, not {new.num_clips}: W1 and W2 start anew."
         )
-    with explained(f"The weights of {name_or_path} cannot be loaded"):
-        model = SiaSamReaForVideoQuestionAnswering.from_pretrained(
-            name_or_path,
-            config=new,
-            base_model=base_model,
-            ignore_mismatched_sizes=new_vocabulary or new_clips,
-        )
+    report = logging.get_logger("transformers.modeling_utils")  # of weights that start anew, here on purpose
+    level = report.level
+    report.setLevel(logging.ERROR if new_heads or new_vocabulary or new_clips else level)
+    try:
+        with explained(f"The weights of {name_or_path} cannot be loaded"):
+            model = SiaSamReaForVideoQuestionAnswering.from_pretrained(
+                name_or_path,
+                config=new,
+                base_model=base_model,
+                ignore_mismatched_sizes=new_vocabulary or new_clips,
+            )
+    finally:
+        report.setLevel(level)
     if "count" in new_heads:
         start_counts_at_mean(model, rows)
     processor.video_processor.num_clips = model.config.num_clips  # the configuration has the say
@@ -243,4 +260,4 @@ def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Sequen
         nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))
 
 
-__all__ = ["build_model", "explained", "known_answers", "load_model", "refuse_missing_folder"]
+__all__ = ["build_model", "explained", "known_answers", "load_model"]

@@ -50,7 +50,7 @@ def load_video_language_model(
     Raises:
         `ValueError`: If it cannot be loaded, takes no videos, or a setting does not exist.
     """
-    with explained(f"The video-language model {name_or_path} cannot be loaded"):
+    with explained(f"The video-language model {name_or_path} cannot be loaded", name_or_path):
         if not is_video_language_model(name_or_path):
             raise ValueError("it is a SiaSamRea checkpoint, which `siasamrea train` trains.")
         adapter = adapter_source(name_or_path) is not None

@@ -75,24 +75,24 @@ def test_training_trains_and_evaluates_the_rows_that_are_given():
 def test_a_model_and_a_file_of_rows_come_by_position_in_either_order(write):
     rows = write()
     for argv in (["my-model", rows, "--videos", "v"], [rows, "my-model", "--videos", "v"]):
-        assert as_named(argv) == ["--model_name_or_path=my-model", f"--test_file={rows}", "--videos", "v"]
+        assert sorted(as_named(argv)) == sorted(["--model=my-model", f"--test_file={rows}", "--videos", "v"])
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"lerning_rate": 1}, "'lerning_rate'. Did you mean 'learning_rate'?"),
+        ({"lerning_rate": 1}, "'--lerning_rate'. Did you mean '--learning_rate'?"),
         ({"vocabulary_size": -1}, "--vocabulary_size must be 0 (all answers) or more; got -1"),
-        ({"vocabulary_size": "many"}, "invalid int value: 'many'"),
+        ({"vocabulary_size": "many"}, "config.json: --vocabulary_size must be a whole number; "),
+        ({"learning_rate": [1, 2]}, "config.json: unrecognized arguments: 2"),
         ({"lora_rank": 0}, "--lora_rank must be 1 or more; got 0"),
-        ({"lora_rank": True}, "invalid int value: 'True'"),
+        ({"lora_rank": True}, "--lora_rank must be a whole number; got 'True'"),
         ({"task": "open-ended"}, "invalid choice: 'open-ended'"),
         ({"benchmarks": ["msvd_qa"]}, "--benchmarks needs --annotations"),
         ({"sample_data": {}}, "--sample_data needs --train_file"),
-        ({"train_file": ["a.jsonl", "b.jsonl"]}, "'b.jsonl', which belongs to no argument"),
-        ({"do_train": "perhaps"}, "do_train"),
+        ({"do_train": "perhaps"}, "--do_train must be true or false; got 'perhaps'"),
         ({"model_config": [1]}, "--model_config"),
-        ({"video_processor": 3}, "it must be a JSON object; got 3"),
+        ({"video_processor": 3}, "--video_processor must be a JSON object; got 3"),
         ({"model_name_or_path": "m", "vision_model": "v"}, "Give --model_name_or_path or two encoders, not both"),
     ],
 )
@@ -111,11 +111,10 @@ def test_files_that_hold_no_arguments_are_refused(tmp_path, refusal):
 
 
 def test_a_command_line_with_unknown_words_is_refused(refusal):
-    assert "'lerning_rate'. Did you mean 'learning_rate'?" in refusal("--lerning_rate", "1")
-    assert "'learning_rat'. Did you mean 'learning_rate'?" in refusal("--learning_rat", "1")  # no abbreviations
-    assert "Did you mean 'videos'?" in refusal("--video", "v")
+    assert "Did you mean '--learning_rate'?" in refusal("--learning_rat", "1")  # no abbreviations
+    assert "Did you mean '--videos'?" in refusal("--video", "v")
     assert "Did you mean 'own_videos'?" in refusal("own_vidoes")
-    assert "'else', which belongs to no argument" in refusal("quickstart", "else")
+    assert "unrecognized arguments: else" in refusal("quickstart", "else")
     assert "is not JSON" in refusal("--model_config", "{alpha}")
 
 
