@@ -18,12 +18,11 @@ from pathlib import Path
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from modeling_siasamrea.commands.checkpoint import load_answerer
-from modeling_siasamrea.demo.page import Demo, Page, launch_page, load_examples
+from modeling_siasamrea.demo.page import Page, load_examples
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -104,17 +103,13 @@ def draw_demo(checkpoint: str, examples: Path, output: Path) -> None:
         examples (`Path`): A file of questions; the first one is asked.
         output (`Path`): Folder of the pictures.
     """
-    demo = Demo(load_answerer(checkpoint), load_examples(examples))
-    page = Page(demo, Path(checkpoint).name)
-    _, address, _ = launch_page(page, prevent_thread_lock=True, quiet=True)
+    page = Page(load_answerer(checkpoint), Path(checkpoint).name, load_examples(examples))
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
     output.mkdir(parents=True, exist_ok=True)
     with open_browser(f"{address}?__theme=light") as browser:
-        pick = wait_for(browser, "#pick input")
-        pick.click()
-        pick.send_keys(next(iter(demo.examples)), Keys.ENTER)
-        wait_for(browser, "#span .film")
+        example = wait_for(browser, "#examples button")
         film = [photograph(browser, "h1")]
-        wait_for(browser, "#ask").click()
+        example.click()
         wait_for(browser, "#timeline svg")
         film += [photograph(browser, "h1"), photograph(browser, "#timeline")]
         wait_for(browser, "#look button").click()

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = demo_arguments(argv)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError('The page needs Gradio: pip install "siasamrea[demo]".')
-    from ..demo.page import Demo, Page, launch_page, load_examples
+    from ..demo.page import Page, load_examples
     from ..demo.review import draw_review
 
     examples = load_examples(given.examples)
@@ -69,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service cleans up like Ctrl+C
     with tempfile.TemporaryDirectory(prefix="siasamrea_demo_") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
-        page = Page(Demo(answerer, examples, review), Path(given.model).name)
         auth = given.auth and tuple(given.auth.split(":", 1))
-        launch_page(page, share=given.share, auth=auth, server_name=given.host, server_port=given.port)
+        page = Page(answerer, Path(given.model).name, examples, review)
+        page.launch(share=given.share, auth=auth, server_name=given.host, server_port=given.port)
 
 
 __all__ = ["main"]

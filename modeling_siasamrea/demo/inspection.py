@@ -75,6 +75,11 @@ class Inspection:
         return self.answer(self.scores[0])
 
     @property
+    def agreeing_clips(self) -> int:
+        """Counts the siamese clips that give the anchor's answer."""
+        return sum(self.answer(scores) == self.anchor_answer for scores in self.scores[1:])
+
+    @property
     def agreeing_starts(self) -> int:
         """Counts the anchors that start elsewhere and give the anchor's answer."""
         return sum(self.answer(scores) == self.anchor_answer for scores in self.start_scores)
@@ -122,24 +127,30 @@ def inspect_video(
     model.eval()
     reasoning = _reasoning(model)
     clips = reasoning.config.num_clips
-    indices = None
+    sampler, indices = processor.video_processor, None
 
     def sample(metadata: "VideoMetadata") -> np.ndarray:
         nonlocal indices
-        siamese = processor.video_processor.sample_indices(metadata, num_eval_clips=clips)  # (clips, frames)
+        siamese = sampler.sample_indices(metadata, num_eval_clips=clips)  # (clips, frames)
         offsets = [(k, 1 + num_starts) for k in range(1 + num_starts)]
-        anchors = np.concatenate(  # (starts, frames)
-            [processor.video_processor.sample_indices(metadata, eval_offset=k, num_eval_clips=1) for k in offsets]
-        )
-        others = np.unique(anchors[(anchors != siamese[0]).any(axis=1)], axis=0)
-        indices = np.concatenate([siamese, others])  # (clips + starts, frames)
+        anchors = [sampler.sample_indices(metadata, eval_offset=offset, num_eval_clips=1) for offset in offsets]
+        others = np.unique(np.concatenate(anchors), axis=0)  # (starts, frames)
+        indices = np.concatenate([siamese, others[(others != siamese[0]).any(axis=1)]])
         return np.unique(indices)
 
     frames, metadata = decode_frames(video, sample, start, end)
-    positions = np.unique(indices, return_inverse=True)[1].reshape(indices.shape)
-    times = metadata.times[indices]
+    positions, times = np.searchsorted(np.unique(indices), indices), metadata.times[indices]
 
-    features, logits = _run_clips(model, processor, frames, positions, questions, candidates, task)
+    text = processor(text=questions, candidates=candidates and [candidates] * len(questions), return_tensors="pt")
+    text = text.to(model.device)
+    video_index = torch.zeros(len(questions), dtype=torch.long, device=model.device)
+    outputs = []
+    for clip in positions:  # one at a time: the memory of one clip's pass, whatever their number
+        pixels = sampler([frames[clip]], do_sample_frames=False, return_tensors="pt")["pixel_values_videos"]
+        pixels = pixels.to(model.device, model.dtype)  # (1, 1, frames, 3, height, width)
+        outputs.append(model(pixel_values_videos=pixels, **text, video_index=video_index, task=task))
+    features = torch.cat([output.clip_features.float() for output in outputs], dim=1)  # (questions, clips, dim)
+    logits = torch.cat([output.clip_logits.float() for output in outputs], dim=1)  # (questions, clips, classes)
     soft_labels, affinity = reasoning(features[:, :clips], logits[:, :clips])
     task = task or next(iter(model.config.tasks))
     scores = logits if task == "count" else logits.softmax(dim=-1)
@@ -255,32 +266,6 @@ def _reasoning(model: "SiaSamReaForVideoQuestionAnswering | PeftModel") -> nn.Mo
     config.num_clips = max(2, config.num_clips)
     config.reasoning_weights = "uniform"
     return SiameseReasoning(config)
-
-
-def _run_clips(
-    model: nn.Module,
-    processor: SiaSamReaProcessor,
-    frames: torch.Tensor,
-    positions: np.ndarray,
-    questions: list[str],
-    candidates: list[str] | None,
-    task: str | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns features `(questions, clips, dim)` and logits `(questions, clips, classes)`; equal clips run once."""
-    text = processor(text=questions, candidates=candidates and [candidates] * len(questions), return_tensors="pt").to(
-        model.device
-    )
-    video_index = torch.zeros(len(questions), dtype=torch.long, device=model.device)
-    distinct, places = np.unique(positions, axis=0, return_inverse=True)
-    features, logits = [], []
-    for clip in distinct:  # one at a time: the memory of one clip's pass, whatever their number
-        video = processor.video_processor([frames[clip]], do_sample_frames=False, return_tensors="pt")
-        pixels = video["pixel_values_videos"].to(model.device, model.dtype)  # (1, 1, frames, 3, height, width)
-        output = model(pixel_values_videos=pixels, **text, video_index=video_index, task=task)
-        features.append(output.clip_features.float())
-        logits.append(output.clip_logits.float())
-    places = torch.as_tensor(places.ravel(), device=model.device)
-    return torch.cat(features, dim=1)[:, places], torch.cat(logits, dim=1)[:, places]
 
 
 def _thumbnails(frames: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import gradio as gr
@@ -21,15 +21,7 @@ from ..preparation.small_copies import prepare_video
 from ..processors.video_decoding import VIDEO_SUFFIXES
 from ..processors.video_source import VideoDecodingError
 from ..video_language.pipeline import VideoLanguagePipeline
-from .drawing import (
-    STYLE,
-    draw_answers,
-    draw_inspections,
-    draw_notice,
-    draw_other_starts,
-    draw_span,
-    draw_timeline,
-)
+from .drawing import STYLE, draw
 from .inspection import anchor_clip, answers_from_other_starts, inspect_video, video_film
 
 
@@ -51,12 +43,22 @@ document.addEventListener("keydown", (event) => {
 </script>"""
 OWN_VIDEOS = """For your own videos, `siasamrea demo Qwen/Qwen3-VL-2B-Instruct` (or another video-language model by its
 name) answers any question without training. To train on your own questions: `siasamrea train own_videos`."""
+# Its texts and buttons stand out from what is behind them by 4.5 to 1; no font is asked of the internet.
+THEME = gr.themes.Monochrome(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 # What a page without examples offers to begin with: the visitor brings the video.
 QUESTIONS = [
     VideoQuestion("", "what color is the cat?", None, "open_ended", ""),
     VideoQuestion("", "how many times does the cat jump?", None, "count", ""),
     VideoQuestion("", "what does the cat do?", None, "multiple_choice", "", ("it sleeps", "it jumps")),
 ]
+
+
+class Shown(NamedTuple):
+    """Holds the video that a session shows: its file, a few pictures of it, and its length in seconds."""
+
+    path: str
+    film: np.ndarray
+    duration: float
 
 
 class VideoFieldError(ValueError):
@@ -98,37 +100,35 @@ def load_examples(source: str | Path | None) -> dict[str, VideoQuestion]:
 
 
 def read_fields(
-    video: str | None, questions: str, candidates: str, kind: str | None, start: float, end: float, duration: float
+    shown: Shown | None, questions: str, candidates: str, kind: str | None, start: float, end: float
 ) -> dict[str, Any]:
     """
     Turns the page's fields into a request of the pipeline, which checks the rest.
 
     Args:
-        video (`str`, *optional*): The file.
+        shown ([`Shown`], *optional*): The video.
         questions (`str`): One per line.
         candidates (`str`): One per line, or several in one line with commas between them; they make every question
             multiple choice.
         kind (`str`, *optional*): The task without candidates, where the model has several.
         start (`float`): Start of the span, in seconds.
         end (`float`): End of the span, in seconds.
-        duration (`float`): Length of the video, in seconds.
 
     Raises:
         [`VideoFieldError`]: If there is no video, or the span does not fit it.
         `ValueError`: If there is no question, or too much is asked at a time.
     """
-    if not video:
+    if shown is None:
         raise VideoFieldError("There is no video to ask about: upload one or pick one first.")
-    if start is None or end is None or not 0 <= start < end or start >= duration:
+    if start is None or end is None or not 0 <= start < end or start >= shown.duration:
         raise VideoFieldError(
             f"The span from {start} s to {end} s does not fit: it must start before it ends, within the video's "
-            f"{duration:.2f} s."
+            f"{shown.duration:.2f} s."
         )
     lines = [line.strip() for line in questions.splitlines() if line.strip()]
-    choices = [line for line in candidates.splitlines() if line.strip()]
-    choices = [
-        choice.strip() for choice in (choices[0].split(",") if len(choices) == 1 else choices) if choice.strip()
-    ]
+    choices = candidates.strip().splitlines()
+    choices = choices[0].split(",") if len(choices) == 1 else choices
+    choices = [choice.strip() for choice in choices if choice.strip()]
     if not lines:
         raise ValueError("There is no question: write one, or several, one per line.")
     if len(lines) > MAX_QUESTIONS or len(lines) * len(choices) > MAX_TEXTS:
@@ -137,75 +137,13 @@ def read_fields(
             f"{len(lines)} questions with {len(choices)} candidates each."
         )
     return {
-        "video": video,
+        "video": shown.path,
         "question": lines,
         "candidates": choices or None,
         "task": "multiple_choice" if choices else kind,
         "start": None if start == 0 else start,
-        "end": None if end >= duration else end,
+        "end": None if end >= shown.duration else end,
     }
-
-
-class Demo:
-    """
-    What the page does, apart from its layout.
-
-    Args:
-        answerer ([`VideoQuestionAnsweringPipeline`]): Answers.
-        examples (`dict[str, VideoQuestion]`, *optional*): Videos that can be picked, see [`load_examples`].
-        review (`Callable`, *optional*): Returns an HTML page about the answers of an evaluation, which gets a tab.
-    """
-
-    def __init__(
-        self,
-        answerer: VideoQuestionAnsweringPipeline,
-        examples: dict[str, VideoQuestion] | None = None,
-        review: Callable[[], str] | None = None,
-    ):
-        self.answerer, self.examples, self.review = answerer, examples or {}, review
-        self.is_language_model = isinstance(answerer, VideoLanguagePipeline)
-        # How the model answers without candidates.
-        words = "in its own words" if self.is_language_model else "with one of the answers it knows"
-        words = {"open_ended": words, "count": "with a number"}
-        self.kinds = {task: words[task] for task in answerer.tasks if task in words}
-        # What a visitor begins with: three examples, or three questions that the model can answer.
-        questions = {one.question: one for one in QUESTIONS if one.task in answerer.tasks}
-        self.starters = dict(list(self.examples.items())[:3]) or questions
-
-    @property
-    def vocabulary(self) -> list[str]:
-        """Returns all answers that the model can give to a question without candidates, if they are a list."""
-        if self.is_language_model or "open_ended" not in self.answerer.tasks:
-            return []
-        return list(self.answerer.model.config.id2label.values())
-
-    def span(self, video: str, film: np.ndarray, start: float, end: float, duration: float) -> str:
-        """Marks the span on the film."""
-        ends, _ = video_film(video, 2, None if start <= 0 else start, None if end >= duration else end)
-        return draw_span(film, ends, start, end, duration)
-
-    def answer(self, request: dict[str, Any], duration: float) -> tuple[str, str, str]:
-        """Returns the answers, the anchor's frames on a timeline, and a sentence if a text was too long."""
-        processor, questions = self.answerer.processor, request["question"]
-        cut = processor.num_truncated
-        answers = self.answerer(request)
-        start, end = request["start"], request["end"]
-        frames, times = anchor_clip(processor.video_processor, request["video"], start, end)
-        warning = "A text is longer than the model reads: the answer is to the part before the limit."
-        unknown = [[] if self.is_language_model else processor.unknown_words(text) for text in questions]
-        return (
-            draw_answers(questions, answers, unknown),
-            draw_timeline(frames, times, start or 0.0, duration if end is None else end, duration),
-            warning if processor.num_truncated > cut else "",
-        )
-
-    def look_inside(self, request: dict[str, Any]) -> str:
-        """Returns the answers from other frames; of SiaSamRea's own network also affinity and soft label."""
-        asked = {name: value for name, value in request.items() if name != "question"}
-        asked["questions"] = request["question"]
-        if self.is_language_model:
-            return draw_other_starts(asked["questions"], *answers_from_other_starts(self.answerer, **asked))
-        return draw_inspections(inspect_video(self.answerer.model, self.answerer.processor, **asked))
 
 
 def sentence(error: Exception) -> str:
@@ -221,34 +159,61 @@ def sentence(error: Exception) -> str:
 
 class Page:
     """
-    The page: its parts, and what happens when they are used.
+    Lays the page out, and says what happens when its parts are used.
 
     Args:
-        demo ([`Demo`]): What it does.
+        answerer ([`VideoQuestionAnsweringPipeline`]): Answers.
         title (`str`): Name of the checkpoint.
+        examples (`dict[str, VideoQuestion]`, *optional*): Videos that can be picked, see [`load_examples`].
+        review (`Callable`, *optional*): Returns an HTML page about the answers of an evaluation, which gets a tab.
     """
 
-    def __init__(self, demo: Demo, title: str):
-        self.demo = demo
+    def __init__(
+        self,
+        answerer: VideoQuestionAnsweringPipeline,
+        title: str,
+        examples: dict[str, VideoQuestion] | None = None,
+        review: Callable[[], str] | None = None,
+    ):
+        self.answerer, self.review = answerer, review
+        self.is_language_model = isinstance(answerer, VideoLanguagePipeline)
+        # How the model answers without candidates.
+        words = "in its own words" if self.is_language_model else "with one of the answers it knows"
+        words = {"open_ended": words, "count": "with a number"}
+        self.kinds = {task: words[task] for task in answerer.tasks if task in words}
+        self.examples = examples or {one.question: one for one in QUESTIONS if one.task in answerer.tasks}
         with gr.Blocks(
             title="SiaSamRea", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
         ) as self.blocks:
-            # Of a session: the video shown, its film and length, and the request answered last.
-            self.video, self.film, self.duration = gr.State(), gr.State(), gr.State(0.0)
-            self.request = gr.State()
+            self.shown, self.request = gr.State(), gr.State()  # of a session: a `Shown`, the request answered last
             gr.Markdown(
                 f"# Ask about a video\n*{escape(title)}* answers from a few frames of it. See which, and whether "
                 "others change the answer."
             )
-            if demo.review is None:
+            if review is None:
                 self._lay_out()
             else:
                 with gr.Tab("Ask"):
                     self._lay_out()
                 with gr.Tab("Review an evaluation", elem_id="review") as tab:
-                    shown = gr.HTML(min_height=60)
-                    tab.select(self._review, None, shown, api_visibility="private")
+                    reviewed = gr.HTML(min_height=60)
+                    tab.select(self._review, None, reviewed, api_visibility="private")
             self._connect()
+
+    def launch(self, **kwargs: Any) -> Any:
+        """
+        Serves the page: uploads are limited in size, errors stay on the server, and nothing is asked of the internet.
+
+        Args:
+            kwargs: Arguments of `gr.Blocks.launch`, over these.
+
+        Returns:
+            The result of `gr.Blocks.launch`.
+        """
+        settings = {"max_file_size": MAX_UPLOAD, "show_error": False, "ssr_mode": False, "footer_links": []}
+        settings["state_session_capacity"] = 256  # each session holds a few pictures
+        settings |= {"theme": THEME, "css_paths": [STYLE, PAGE_STYLE], "head": CTRL_ENTER}
+        return self.blocks.queue(max_size=32).launch(**settings | kwargs)
 
     def _lay_out(self) -> None:
         with gr.Row():
@@ -261,21 +226,22 @@ class Page:
             self.inside = gr.HTML(elem_id="inside", min_height=60)
 
     def _lay_out_video(self) -> None:
-        examples = self.demo.examples
-        with gr.Column(elem_id="empty") as self.empty:
-            gr.Markdown("Begin with one of these:" if examples else "Upload a video, and ask for instance:")
-            self.starters = [gr.Button(name, size="sm") for name in self.demo.starters]
-            if not self.demo.is_language_model:
-                gr.Markdown(OWN_VIDEOS)
-        self.pick = gr.Dropdown(
-            list(examples), value=None, label="Pick an example", visible=bool(examples), elem_id="pick"
+        has_videos = any(one.video for one in self.examples.values())
+        self.offered = gr.Dataset(
+            components=["textbox"],
+            samples=[[name] for name in self.examples],
+            type="index",
+            label="Pick an example" if has_videos else "Upload a video, and ask for instance",
+            elem_id="examples",
         )
         self.file = gr.File(
-            label=f"{'or upload' if examples else 'Upload'} a video (up to {MAX_UPLOAD.removesuffix('mb')} MB)",
+            label=f"{'or upload' if has_videos else 'Upload'} a video (up to {MAX_UPLOAD.removesuffix('mb')} MB)",
             file_types=list(VIDEO_SUFFIXES),
             height=150,
             elem_id="upload",
         )
+        if not self.is_language_model:
+            gr.Markdown(OWN_VIDEOS)
         self.player = gr.HTML()
         self.span = gr.HTML(elem_id="span")
         with gr.Row(visible=False) as self.sliders:
@@ -289,49 +255,39 @@ class Page:
         self.candidates = text(
             label="Answers to choose from, if any: one per line, or with commas between", elem_id="candidates"
         )
-        kinds = self.demo.kinds
         self.kind = gr.Radio(
-            [(words, task) for task, words in kinds.items()],
-            value=next(iter(kinds), None),
+            [(words, task) for task, words in self.kinds.items()],
+            value=next(iter(self.kinds), None),
             label="Where there is nothing to choose from, answer",
-            visible=len(kinds) > 1,
+            visible=len(self.kinds) > 1,
             elem_id="kind",
         )
         self.ask = gr.Button("Ask", variant="primary", elem_id="ask")
         self.notice = gr.HTML(elem_id="notice")
         self.answers = gr.HTML(elem_id="answers")
-        if self.demo.vocabulary:
-            title = f"The {len(self.demo.vocabulary)} answers it knows"
-            gr.Textbox(", ".join(self.demo.vocabulary), label=title, lines=1, max_lines=4, elem_id="vocabulary")
+        if "open_ended" in self.kinds and not self.is_language_model:
+            known = list(self.answerer.model.config.id2label.values())
+            title = f"The {len(known)} answers it knows"
+            gr.Textbox(", ".join(known), label=title, lines=1, max_lines=4, elem_id="vocabulary")
 
     def _connect(self) -> None:
         """Connects the events. There is one model, so they wait for each other, and the last of several counts."""
         one = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
         one["trigger_mode"] = "always_last"  # by default Gradio drops an event while another runs
-        answered = [self.video_notice, self.notice, self.answers, self.timeline, self.look, self.inside, self.request]
-        shown = [self.video, self.film, self.duration, self.player, self.span, self.sliders, self.start, self.end]
-        shown += [self.empty, *answered]
-        asked = [self.questions, self.candidates, self.kind]
-        fields = [self.video, *asked, self.start, self.end, self.duration]
-        marked = [self.video, self.film, self.start, self.end, self.duration]
-        ask = {"fn": self._answer, "inputs": fields, "outputs": answered, "show_progress_on": self.answers, **one}
+        one["outputs"] = [self.shown, self.request, self.file, self.player, self.span, self.sliders, self.start]
+        one["outputs"] += [self.end, self.video_notice, self.questions, self.candidates, self.kind, self.notice]
+        one["outputs"] += [self.answers, self.timeline, self.look, self.inside]
+        asked = [self.shown, self.questions, self.candidates, self.kind, self.start, self.end]
         show = {"show_progress_on": self.span, **one}
-        hidden = {"show_progress": "hidden", "api_visibility": "private"}
+        ask = {"inputs": asked, "show_progress_on": self.answers, **one}
 
-        self.file.upload(self._show, self.file, shown, **show)
-        self.file.upload(lambda: None, None, self.pick, **hidden)
-        self.file.clear(self._empty, None, shown, **show)
-        self.pick.input(self._show_example, self.pick, [*shown, self.file, *asked], **show)
-        for button, (name, starter) in zip(self.starters, self.demo.starters.items()):
-            if starter.video:
-                show_it = partial(self._show_example, name)
-                button.click(show_it, None, [*shown, self.file, *asked], **show).success(**ask)
-            else:
-                button.click(partial(self._fill, starter), None, asked, **hidden)
+        self.file.upload(self._show, self.file, **show)
+        self.file.clear(self._empty, None, **show)
+        self.offered.click(self._show_example, self.offered, **show).success(self._answer_example, **ask)
         for slider in (self.start, self.end):
-            slider.release(self._mark, marked, [self.span, self.video_notice], show_progress="hidden", **one)
-        self.ask.click(**ask)
-        self.look.expand(self._look_inside, self.request, self.inside, **one)
+            slider.release(self._mark, [self.shown, self.start, self.end], show_progress="hidden", **one)
+        self.ask.click(self._answer, **ask)
+        self.look.expand(self._look_inside, self.request, show_progress_on=self.inside, **one)
 
     def _unanswered(self) -> dict[Any, Any]:
         """Returns the page without an answer."""
@@ -340,80 +296,95 @@ class Page:
 
     def _empty(self) -> dict[Any, Any]:
         """Returns the page without a video."""
-        nothing = {self.video: None, self.film: None, self.duration: 0.0, self.player: "", self.span: ""}
-        nothing |= {self.sliders: gr.Row(visible=False), self.empty: gr.Column(visible=True)}
-        return nothing | self._unanswered()
+        nothing = {self.shown: None, self.player: "", self.span: "", self.sliders: gr.Row(visible=False)}
+        return self._unanswered() | nothing
 
     def _show(self, path: str, start: float | None = None, end: float | None = None) -> dict[Any, Any]:
         """Shows a video that was uploaded or picked."""
         try:
-            film, duration = video_film(path)
-            start, end = start or 0.0, duration if end is None else min(end, duration)
-            span, player = self.demo.span(path, film, start, end, duration), _player(self.file, path, duration)
-        except Exception as error:
-            return self._empty() | {self.video_notice: draw_notice(sentence(error))}
-        # A slider moves in tenths of a second; the last one may reach over the video's end.
-        most = max(0.1, math.ceil(duration * 10) / 10)
-        video = {self.video: path, self.film: film, self.duration: duration, self.player: player, self.span: span}
-        return (
-            self._unanswered()
-            | video
-            | {
+            shown = Shown(path, *video_film(path))
+            start, end = start or 0.0, shown.duration if end is None else min(end, shown.duration)
+            # A slider moves in tenths of a second; the last one may reach over the video's end.
+            most = max(0.1, math.ceil(shown.duration * 10) / 10)
+            return self._unanswered() | {
+                self.shown: shown,
+                self.player: _player(self.file, path, shown.duration),
+                self.span: _draw_span(shown, start, end),
                 self.sliders: gr.Row(visible=True),
                 self.start: gr.Slider(maximum=most, value=start),
-                self.end: gr.Slider(maximum=most, value=most if end >= duration else end),
-                self.empty: gr.Column(visible=False),
+                self.end: gr.Slider(maximum=most, value=most if end >= shown.duration else end),
             }
-        )
+        except Exception as error:
+            return self._empty() | {self.video_notice: draw.notice(sentence(error))}
 
-    def _show_example(self, name: str | None) -> dict[Any, Any]:
-        """Shows an example, with its question."""
-        if name is None:
-            return self._empty()
-        example = self.demo.examples[name]
-        return self._show(example.video, example.start, example.end) | {self.file: None} | self._fill(example)
+    def _show_example(self, number: int) -> dict[Any, Any]:
+        """Shows an example, with its question; those of a page without videos are questions only."""
+        example = list(self.examples.values())[number]
+        changes = self._show(example.video, example.start, example.end) | {self.file: None} if example.video else {}
+        if example.question:
+            changes |= {self.questions: example.question, self.candidates: "\n".join(example.candidates or ())}
+        return changes | ({self.kind: example.task} if example.task in self.kinds else {})
 
-    def _fill(self, example: VideoQuestion) -> dict[Any, Any]:
-        """Writes an example's question into the fields; a video without one leaves them."""
-        if not example.question:
-            return {self.questions: gr.skip()}
-        changes = {self.questions: example.question, self.candidates: "\n".join(example.candidates or ())}
-        return changes | ({self.kind: example.task} if example.task in self.demo.kinds else {})
+    def _answer_example(self, shown: Shown | None, questions: str, *fields: Any) -> dict[Any, Any]:
+        """Answers, if the example has both a video and a question."""
+        return self._answer(shown, questions, *fields) if shown and questions else {self.notice: ""}
 
-    def _mark(self, path: str, film: np.ndarray, start: float, end: float, duration: float) -> tuple[Any, str]:
+    def _mark(self, shown: Shown | None, start: float, end: float) -> dict[Any, Any]:
         """Marks the span that the sliders say."""
         try:
-            read_fields(path, "?", "", None, start, end, duration)
-            return self.demo.span(path, film, start, min(end, duration), duration), ""
+            read_fields(shown, "?", "", None, start, end)
+            return {self.span: _draw_span(shown, start, end), self.video_notice: ""}
         except Exception as error:
-            return gr.skip(), draw_notice(sentence(error))
+            return {self.video_notice: draw.notice(sentence(error))}
 
-    def _answer(self, *fields: Any) -> dict[Any, Any]:
+    def _answer(self, shown: Shown | None, *fields: Any) -> dict[Any, Any]:
         """Answers, and closes the look inside, which is of the question before."""
         try:
-            request = read_fields(*fields)
-            answers, timeline, warning = self.demo.answer(request, fields[-1])
+            request = read_fields(shown, *fields)
+            questions, (start, end), processor = request["question"], fields[-2:], self.answerer.processor
+            cut = processor.num_truncated
+            answers = self.answerer(request)
+            warning = "A text is longer than the model reads: the answer is to the part before the limit."
+            warning = warning if processor.num_truncated > cut else ""
+            unknown = [[] if self.is_language_model else processor.unknown_words(text) for text in questions]
+            clip = anchor_clip(processor.video_processor, shown.path, request["start"], request["end"])
+            return self._unanswered() | {
+                self.notice: draw.notice(warning),
+                self.answers: draw.answers(questions, answers, unknown),
+                self.timeline: draw.timeline(*clip, start, min(end, shown.duration), shown.duration),
+                self.look: gr.Accordion(open=False, visible=True),
+                self.request: request,
+            }
         except Exception as error:
             place = self.video_notice if isinstance(error, VideoFieldError | VideoDecodingError) else self.notice
-            return self._unanswered() | {place: draw_notice(sentence(error))}
-        drawn = {self.notice: draw_notice(warning), self.answers: answers, self.timeline: timeline}
-        look = {self.look: gr.Accordion(open=False, visible=True), self.request: request}
-        return self._unanswered() | drawn | look
+            return self._unanswered() | {place: draw.notice(sentence(error))}
 
-    def _look_inside(self, request: dict[str, Any] | None) -> str:
-        """Runs the other clips, once they are asked for."""
+    def _look_inside(self, request: dict[str, Any]) -> dict[Any, Any]:
+        """Draws the answers from other frames; of SiaSamRea's own network also affinity and soft label."""
         try:
-            return "" if request is None else self.demo.look_inside(request)
+            asked = {"questions" if name == "question" else name: value for name, value in request.items()}
+            if self.is_language_model:
+                drawn = draw.answers_by_start(asked["questions"], *answers_from_other_starts(self.answerer, **asked))
+            else:
+                drawn = draw.inspections(inspect_video(self.answerer.model, self.answerer.processor, **asked))
+            return {self.inside: drawn}
         except Exception as error:
-            return draw_notice(sentence(error))
+            return {self.inside: draw.notice(sentence(error))}
 
     def _review(self) -> str:
         """Puts the page about an evaluation into a frame of its own, in which its filter works."""
         try:
-            page = escape(self.demo.review())
+            page = escape(self.review())
         except Exception as error:
-            return draw_notice(sentence(error))
+            return draw.notice(sentence(error))
         return f'<iframe title="Answers of an evaluation" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
+
+
+def _draw_span(shown: Shown, start: float, end: float) -> str:
+    """Marks the span on the film of a video."""
+    end = min(end, shown.duration)
+    ends, _ = video_film(shown.path, 2, start or None, end if end < shown.duration else None)
+    return draw.span(shown.film, ends, start, end, shown.duration)
 
 
 def _player(file: gr.File, path: str, duration: float) -> str:
@@ -432,43 +403,4 @@ def _player(file: gr.File, path: str, duration: float) -> str:
     return f'<div class="siasamrea"><video controls muted preload="metadata" src="{source}"></video></div>'
 
 
-def page_theme() -> gr.themes.Base:
-    """Returns the page's colors: each text stands out from what is behind it by 4.5 to 1 or more."""
-    theme = gr.themes.Base(
-        primary_hue="teal",
-        neutral_hue="slate",
-        font=["system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "monospace"],
-    )
-    names = ("button_primary_background_fill", "button_primary_background_fill_hover")
-    buttons = {f"{name}{mode}": "*primary_700" for name in names for mode in ("", "_dark")}
-    subdued = ("body_text_color_subdued", "block_label_text_color", "block_title_text_color", "block_info_text_color")
-    subdued = dict.fromkeys(subdued, "*neutral_600") | {f"{name}_dark": "*neutral_300" for name in subdued}
-    return theme.set(
-        **buttons,
-        **subdued,
-        button_primary_text_color="white",
-        button_primary_text_color_dark="white",
-        input_placeholder_color="*neutral_600",
-        input_placeholder_color_dark="*neutral_300",
-    )
-
-
-def launch_page(page: Page, **kwargs: Any) -> Any:
-    """
-    Serves the page: uploads are limited in size, errors stay on the server, and nothing is asked of the internet.
-
-    Args:
-        page ([`Page`]): The page.
-        kwargs: Arguments of `gr.Blocks.launch`, over these.
-
-    Returns:
-        What `launch` returns.
-    """
-    settings = {"max_file_size": MAX_UPLOAD, "show_error": False, "ssr_mode": False, "footer_links": []}
-    settings["state_session_capacity"] = 256  # each session holds a few pictures
-    settings |= {"theme": page_theme(), "css_paths": [STYLE, PAGE_STYLE], "head": CTRL_ENTER}
-    return page.blocks.queue(max_size=32).launch(**settings | kwargs)
-
-
-__all__ = ["Demo", "Page", "launch_page", "load_examples", "page_theme"]
+__all__ = ["Page", "load_examples"]

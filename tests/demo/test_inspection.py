@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
-from modeling_siasamrea.demo import inspection as inspection_module
-from modeling_siasamrea.demo.drawing import draw_inspections
+from modeling_siasamrea.demo.drawing import draw
 from modeling_siasamrea.demo.inspection import anchor_clip, inspect_video, video_film
 from modeling_siasamrea.processors.video_decoding import VideoDecodingError
 
@@ -96,7 +95,7 @@ def test_a_video_of_one_frame_has_one_way_to_be_seen(make, write_video, tmp_path
     video = write_video(tmp_path / "still.gif", frames=1, codec="gif")
     (seen,) = inspect_video(model, processor, video, ["what is it ?"], task="open_ended")
     assert len(seen.start_times) == 0 and len(seen.scores) == 3
-    assert "in one way only" in draw_inspections([seen])
+    assert "in one way only" in draw.inspections([seen])
 
 
 def test_affinity_is_drawn_on_a_fixed_scale(make, video):
@@ -104,7 +103,7 @@ def test_affinity_is_drawn_on_a_fixed_scale(make, video):
     model, processor = make()
     (seen,) = inspect_video(model, processor, video, ["what is it ?"], task="open_ended")
     affinity = np.array([[1, 0.4999, 0.5001], [0.5, 1, 0.5], [0.9, 0.1, 1]])
-    shares = re.findall(r"--strong\) (\d+)%", draw_inspections([dataclasses.replace(seen, affinity=affinity)]))
+    shares = re.findall(r"--strong\) (\d+)%", draw.inspections([dataclasses.replace(seen, affinity=affinity)]))
     assert shares == ["0", "35", "35", "35", "0", "35", "63", "7", "0"]
 
 
@@ -119,19 +118,6 @@ def test_candidates_and_counts(make, video):
     (count,) = inspect_video(model, processor, video, ["how many ?"], task="count")
     assert count.classes == [] and count.scores.shape == (3, 1)
     assert count.anchor_answer == max(round(float(count.scores[0, 0])), 0)
-
-
-def test_the_video_is_decoded_once_and_equal_clips_run_once(make, video, monkeypatch):
-    model, processor = make()
-    decoded, encoded = [], []
-    decode = inspection_module.decode_frames
-    monkeypatch.setattr(
-        inspection_module, "decode_frames", lambda *arguments: decoded.append(arguments) or decode(*arguments)
-    )
-    model.model.image_encoder.register_forward_hook(lambda module, args, output: encoded.append(len(args[0])))
-    (seen, _) = inspect_video(model, processor, video, ["what ?", "what is it ?"], task="open_ended")
-    clips = {*seen.times[:, 0], *seen.start_times}
-    assert len(decoded) == 1 and encoded == [4] * len(clips)
 
 
 def test_nothing_is_left_to_chance(make, video):
