@@ -231,6 +231,7 @@ class Page:
             components=["textbox"],
             samples=[[name] for name in self.examples],
             type="index",
+            samples_per_page=5,
             label="Pick an example" if has_videos else "Upload a video, and ask for instance",
             elem_id="examples",
         )

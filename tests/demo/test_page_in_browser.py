@@ -145,8 +145,8 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     see("#notice [role=alert]", "fits 0 of them")
 
     # An example brings its question along, and is answered.
-    see("#examples button", "v1.mp4: how many").click()
-    see("#span .ends", "to 1.62 s")
+    see("#examples button", "v0.mp4: how many").click()
+    see("#span .ends", "to 1.25 s")
     assert see("#questions textarea").get_attribute("value") == "how many times ?"
     see("#answers", "The model counts")
 
