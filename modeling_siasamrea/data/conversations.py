@@ -1,21 +1,29 @@
 """Reads conversations about videos, as tools for video-language models store them, as rows."""
 
+import base64
 import re
 import string
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+ROLES |= {"system": "system", "developer": "system"}
+# Columns of a question and its answer: TRL's, also of preferences; ms-swift's; Alpaca's.
+PAIRS = (("prompt", "completion"), ("prompt", "chosen"), ("query", "response"), ("instruction", "output"))
+TEXTS = ("text", "input_text", "output_text")  # types of parts
+VIDEOS = ("video", "video_url", "input_video")
 OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])(?:\.|\)|:)\s*(?=\S)")
-VIDEO_KEYS = ("video", "path", "url")  # of a part
-MARK = re.compile("<video>|<image>")  # LLaVA marks a video as <image>, too
+# Where a medium goes; LLaVA marks a video as <image>, too.
+MARK = re.compile(r"<video>|<image>|<audio>|(?:<\|vision_start\|>)?<\|video_pad\|>(?:<\|vision_end\|>)?")
 
 
 def is_conversation(row: Mapping) -> bool:
-    """Returns whether a row is a conversation: `conversations`, `messages`, or `prompt` and `completion`."""
+    """Returns whether a row is a conversation: `conversations`, `messages`, or a pair of columns such as `prompt`."""
     columns = {name for name, value in row.items() if value is not None}
-    return bool({"conversations", "messages"} & columns or {"prompt", "completion"} <= columns)
+    pair = "question" not in columns and any(columns.issuperset(pair) for pair in PAIRS)
+    return bool({"conversations", "messages"} & columns) or pair
 
 
 def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
@@ -25,9 +33,11 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
     Args:
         row (`Mapping`):
             `conversations`, a list of `{"from", "value"}` (LLaVA, ShareGPT); `messages`, a list of
-            `{"role", "content"}` (ms-swift, LLaMA-Factory, TRL); or `prompt` and `completion`, such lists or texts
-            (TRL). Content is a text or a list of parts. The video is `video`, `videos` of one, or a part. Its mark,
-            such as `<video>`, and what the system says are left out; other columns are kept.
+            `{"role", "content"}` (ms-swift, LLaMA-Factory, TRL, OpenAI); or two columns of such lists or texts:
+            `prompt` and `completion` (TRL), `query` and `response` (ms-swift), `instruction` and `output` (Alpaca).
+            Of preferences the answer is `chosen`. Content is a text or a list of parts. The video is `video`, `videos`
+            of one, or a part of type `video`, `video_url` or `input_video`, with its `video_start` and `video_end`.
+            Its mark, such as `<video>`, and what the system says are left out; other columns are kept.
         where (`str`): The row, for errors.
 
     Returns:
@@ -36,16 +46,14 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
         question may be without an answer.
 
     Raises:
-        `ValueError`: If it is not about exactly one video, has images, or its turns are not questions and answers.
+        `ValueError`: If it is not about exactly one video alone, or its turns are not questions and answers.
     """
-    turns, videos, images = _read_turns(row, where)
-    if len(videos) != 1 or images:
-        raise ValueError(f"{where}: a row must be about one video; it has {len(videos)} and {len(images)} images.")
+    turns, videos, span = _read_turns(row, where)
     questions, answers = turns[::2], turns[1::2]
     if not turns or {role for role, _ in questions} != {"user"} or {role for role, _ in answers} - {"assistant"}:
         raise ValueError(f"{where}: questions and answers must alternate; got {', '.join(r for r, _ in turns)}.")
-    of_conversation = ("conversations", "messages", "prompt", "completion", "videos", "id")
-    others = {key: row[key] for key in row if key not in of_conversation}
+    of_conversation = ("conversations", "messages", *(name for pair in PAIRS for name in pair), "videos", "id")
+    others = {key: row[key] for key in row if key not in of_conversation} | span
     name = row.get("question_id", row.get("id"))
     if name is None and len(questions) > 1:
         name = where.rsplit(" ", 1)[-1]
@@ -58,34 +66,59 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_turns(row: Mapping, where: str) -> tuple[list[tuple[str, str]], list[Any], list[Any]]:
-    """Reads the role and text of each turn, the videos and the images of a conversation."""
-    videos, turns, marks = list(_listed(row.get("videos"))) or list(_listed(row.get("video"))), [], []
-    images = [*_listed(row.get("image")), *_listed(row.get("images"))]
+def _read_turns(row: Mapping, where: str) -> tuple[list[tuple[str, str]], list[Any], dict[str, float]]:
+    """Reads the role and text of each turn, and the only video of a conversation with the span that a part gives."""
+    videos, turns, span = [_source(video) for video in _listed(row.get("videos")) or _listed(row.get("video"))], [], {}
+    media = Counter(
+        name for name in ("image", "audio") for _ in [*_listed(row.get(name)), *_listed(row.get(f"{name}s"))]
+    )
     for turn in _turns(row):
-        role, content = None, None
-        if isinstance(turn, Mapping):
-            role, content = ROLES.get(turn.get("role", turn.get("from"))), turn.get("content", turn.get("value"))
+        turn = turn if isinstance(turn, Mapping) else {"value": turn}
+        role, content = ROLES.get(turn.get("role", turn.get("from"))), turn.get("content", turn.get("value"))
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else _listed(content)
         if role is None or not all(isinstance(part, Mapping) for part in parts):
             raise ValueError(f"{where}: a turn must be the text of a user or an assistant; got {str(turn)[:80]}.")
-        videos += [part[key] for part in parts if part.get("type") == "video" for key in VIDEO_KEYS if part.get(key)]
-        images += [part for part in parts if "image" in str(part.get("type"))]
-        text = "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
+        for part in parts:
+            if part.get("type") in VIDEOS:
+                videos += [_source(part[key]) for key in (*VIDEOS, "path", "url") if part.get(key)]
+                ends = {"start": part.get("video_start"), "end": part.get("video_end")}
+                span |= {key: value for key, value in ends.items() if value is not None}
+            elif part.get("type") not in TEXTS:
+                media[str(part.get("type"))] += 1
+        text = "".join(str(part.get("text") or "") for part in parts if part.get("type") in TEXTS)
         if role != "system":
-            marks += MARK.findall(text)
+            media.update(mark=len(MARK.findall(text)), audio=text.count("<audio>"))
             turns.append((role, MARK.sub("", text).strip()))
-    return turns, marks if len(marks) > max(1, len(videos)) else videos, images
+    media["video"] = len(videos)
+    if len(videos) != 1 or media["mark"] > 1 or media.total() > 1 + media["mark"]:
+        found = ", ".join(f"{number} {name}s" for name, number in sorted(media.items()) if number) or "none"
+        raise ValueError(f"{where}: a row must be about one video alone; it has {found}.")
+    return turns, videos, span
 
 
-def _turns(row: Mapping) -> list | tuple:
+def _source(video: Any) -> Any:
+    """Returns the path, address or bytes that a chat names a video by."""
+    video = video["url"] if isinstance(video, Mapping) and video.get("url") else video
+    if isinstance(video, str) and video.startswith("data:"):
+        return {"bytes": base64.b64decode(video.partition(",")[2])}
+    return video.removeprefix("file://") if isinstance(video, str) else video
+
+
+def _turns(row: Mapping) -> list[Any]:
     """Returns the turns of a conversation."""
     for column in ("conversations", "messages"):
         if row.get(column) is not None:
-            return _listed(row[column])
-    roles = {"prompt": "user", "completion": "assistant"}
-    turns = [[{"role": roles[c], "content": row[c]}] if isinstance(row[c], str) else _listed(row[c]) for c in roles]
-    return [*turns[0], *turns[1]]
+            return [*_listed(row[column]), *_listed(row.get("chosen"))]
+    asked, answered = next(pair for pair in PAIRS if row.get(pair[0]) is not None and row.get(pair[1]) is not None)
+    question = f"{row[asked]}\n{row['input']}" if row.get("input") else row[asked]  # Alpaca's
+    pairs = [*_listed(row.get("history")), (question, row[answered])]
+    roles = ("user", "assistant")
+    return [
+        turn
+        for pair in pairs
+        for role, text in zip(roles, pair)
+        for turn in ([{"role": role, "content": text}] if isinstance(text, str) else _listed(text))
+    ]
 
 
 def _listed(value: Any) -> list | tuple:

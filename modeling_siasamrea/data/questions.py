@@ -402,8 +402,8 @@ def load_video_questions(
       CSV as in JSON; a text in quotation marks in JSON is first of all a text.
     - `candidates` differ from each other; a benchmark that its authors publish otherwise has `as_published` true.
 
-    Instead of these columns a row may have `conversations`, `messages`, or `prompt` and `completion`, as tools for
-    video-language models write it: each of its questions becomes a row, see
+    Instead of these columns a row may be a conversation, as tools for video-language models write it:
+    each of its questions becomes a row, see
     [`~modeling_siasamrea.data.conversations.rows_of_conversation`].
 
     Args:
@@ -470,7 +470,9 @@ def load_video_questions(
                 readings[reading].append(number)
             questions.append(question)
     if not questions:
-        raise ValueError(f"{name}: there are no rows; a data file needs one row per question.")
+        raise ValueError(
+            refused[0] if refused else f"{name}: there are no rows; a data file needs one row per question."
+        )
     _tell_readings(readings, name)
     if follow_ups:
         logger.warning(

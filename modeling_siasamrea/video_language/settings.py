@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import cached_file
 
-from ..configuration_siasamrea import TASKS, SiaSamReaConfig
+from ..configuration_siasamrea import SiaSamReaConfig
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor, refuse_unknown_names
 
 
@@ -22,9 +22,15 @@ PROMPTS = {
 }
 # The letters' wording of common harnesses, by a name that stands in for a prompt.
 HARNESSES = {
+    # EgoSchema's in lmms-eval (lmms_eval/tasks/egoschema/utils.py); LongVideoBench's there has a line break behind it.
     "lmms_eval": "{question}\n{candidates}\nAnswer with the option's letter from the given choices directly.",
+    # That of the authors of Video-MME without subtitles (README of their repository).
     "video_mme": "Select the best answer to the following multiple-choice question based on the video. Respond with "
     "only the letter (A, B, C, or D) of the correct option.\n{question}\n{candidates}\nThe best answer is:",
+    # Video-MME's without subtitles in VLMEvalKit (vlmeval/dataset/videomme.py).
+    "vlmevalkit": "\nThese are the frames of a video. Select the best answer to the following multiple-choice "
+    "question based on the video. Respond with only the letter (A, B, C, or D) of the correct option.\n"
+    "Question: {question}\n{candidates}\nAnswer: ",
 }
 METHOD = ("num_clips", "alpha", "omega", "affinity", "reasoning_weights", "supervised_clips")
 FAMILY_SAMPLING = ("fps", "num_frames", "min_frames", "max_frames", "max_duration")
@@ -86,7 +92,8 @@ class VideoLanguageSettings:
         prompts (`dict[str, str]`, *optional*):
             The wording, by the names `"open_ended"`, `"count"`, `"likelihood"` and `"letters"`, with `{question}`
             and in the last two `{candidates}`; other braces are text. Missing names have a default (decision).
-            `"lmms_eval"` and `"video_mme"` stand for the wording of letters in these harnesses.
+            For `"letters"`, `"lmms_eval"` stands for EgoSchema's wording in lmms-eval, `"video_mme"` for that of
+            Video-MME's authors, and `"vlmevalkit"` for Video-MME's in VLMEvalKit, the last two without subtitles.
         max_new_tokens (`int`, *optional*, defaults to 32): Longest generated answer in tokens (decision).
 
     Raises:
@@ -117,16 +124,12 @@ class VideoLanguageSettings:
         self._check_teacher()
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be 1 or more; got {self.max_new_tokens}.")
-        unknown = [name for name in self.prompts if name not in PROMPTS]
-        if unknown:
-            raise ValueError(f"There are prompts for {', '.join(PROMPTS)}; there is none for {', '.join(unknown)}.")
+        refuse_unknown_names("The field prompts", self.prompts, list(PROMPTS))
         self.prompts = PROMPTS | {name: HARNESSES.get(prompt, prompt) for name, prompt in self.prompts.items()}
         for name, prompt in self.prompts.items():
-            missing = [
-                place for place in ("{question}", "{candidates}") if place in PROMPTS[name] and place not in prompt
-            ]
-            if missing:
-                raise ValueError(f"The prompt {name!r} must say where {' and '.join(missing)} goes; got {prompt!r}.")
+            for place in ("{question}", "{candidates}"):
+                if place in PROMPTS[name] and place not in prompt:
+                    raise ValueError(f"The prompt {name!r} must say where {place} goes; got {prompt!r}.")
 
     def _check_teacher(self) -> None:
         """Raises a `ValueError` if there is a teacher that sees no more than the anchor clip, or no use for it."""
@@ -162,17 +165,13 @@ class VideoLanguageSettings:
             setattr(video_processor, setting, value)
         if self.frames_per_clip != "family":
             return self
-        said = {setting: getattr(video_processor, setting, None) for setting in FAMILY_SAMPLING}
-        fps, number = said["fps"], said["num_frames"]
+        fps, number, fewest, most, longest = (getattr(video_processor, name, None) for name in FAMILY_SAMPLING)
         if fps is None and number is None:
-            raise ValueError(
-                f"The {name} says neither fps nor num_frames: set frames_per_clip, or fps and max_frames."
-            )
+            raise ValueError(f"The {name} has neither fps nor num_frames; set frames_per_clip, or fps and max_frames.")
         if fps is None:
             return dataclasses.replace(self, frames_per_clip=number)
-        longest = round(fps * said["max_duration"]) if said["max_duration"] else number
-        limits = {"min_frames": said["min_frames"] or 1, "max_frames": said["max_frames"] or longest or MOST_FRAMES}
-        return dataclasses.replace(self, frames_per_clip="adaptive", fps=fps, **limits)
+        most = most or (round(fps * longest) if longest else number) or MOST_FRAMES
+        return dataclasses.replace(self, frames_per_clip="adaptive", fps=fps, min_frames=fewest or 1, max_frames=most)
 
     def prompt(self, task: str) -> str:
         """Returns the wording of a task's questions."""
@@ -186,11 +185,6 @@ class VideoLanguageSettings:
     def siamese_clips_trained(self) -> bool:
         """Returns whether training runs the siamese clips at all."""
         return self.method().siamese_clips_trained
-
-    @property
-    def tasks(self) -> list[str]:
-        """Returns every task, because a video-language model answers all."""
-        return list(TASKS)
 
     def video_sampler(self) -> SiaSamReaVideoProcessor:
         """Returns the video processor that samples the clips."""

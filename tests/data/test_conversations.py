@@ -30,6 +30,9 @@ def parts(*content: tuple[str, str | None]) -> list[dict]:
     return [{"type": kinds.get(key, key), key: value} if value else {"type": key} for key, value in content]
 
 
+WHAT, CAT = {"type": "input_text", "text": "What is it?"}, {"type": "output_text", "text": "A cat."}
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -44,6 +47,13 @@ def parts(*content: tuple[str, str | None]) -> list[dict]:
         trl(parts(("video", None), ("text", "What is it?")), parts(("text", "A cat.")), id="7", videos=["a.mp4"]),
         trl("<video>What is it?", "A cat.", id="7", videos=["a.mp4"]),
         {"prompt": "What is it?", "completion": " A cat.", "id": "7", "video": "a.mp4"},
+        {"query": "<video>What is it?", "response": "A cat.", "id": "7", "videos": ["a.mp4"]},
+        {"instruction": "<video>What", "input": "is it?", "output": "A cat.", "id": "7", "videos": ["a.mp4"]},
+        {"prompt": "What is it?", "chosen": "A cat.", "rejected": "A dog.", "id": "7", "video": "a.mp4"},
+        llava("<|vision_start|><|video_pad|><|vision_end|>What is it?", id="7", video="a.mp4")
+        | {"chosen": {"from": "gpt", "value": "A cat."}},
+        messages([{"type": "video_url", "video_url": {"url": "a.mp4"}}, WHAT], [CAT], id="7"),
+        messages([{"type": "input_video", "input_video": "a.mp4"}, WHAT], [CAT], id=7),
         {
             "messages": [{"role": "system", "content": "Be brief."}, *messages("What is it?", "A cat.")["messages"]],
             "video": "a.mp4",
@@ -52,13 +62,34 @@ def parts(*content: tuple[str, str | None]) -> list[dict]:
     ],
 )
 def test_a_conversation_of_any_tool_is_a_row(tmp_path, row):
+    question = "What\nis it?" if "input" in row else "What is it?"
     (expected,) = load_video_questions(
-        [{"video": "a.mp4", "question": "What is it?", "answer": "A cat.", "question_id": "7"}], "videos"
+        [{"video": "a.mp4", "question": question, "answer": "A cat.", "question_id": "7"}], "videos"
     )
     (tmp_path / "a.json").write_text(json.dumps([row]))
     datasets.Dataset.from_list([row]).to_parquet(tmp_path / "a.parquet")
     for source in ([row], tmp_path / "a.json", tmp_path / "a.parquet"):
         assert load_video_questions(source, "videos") == [expected]
+
+
+def test_a_video_part_has_a_span_and_may_be_the_file_itself():
+    part = {"type": "video", "video": "file:///videos/a.mp4", "video_start": 1.0, "video_end": 5.0}
+    data = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAEC"}}
+    first, second = load_video_questions([messages([part, WHAT], "A cat."), messages([data, WHAT], "A cat.")])
+    assert (first.video, first.start, first.end, second.video_bytes) == ("/videos/a.mp4", 1.0, 5.0, b"\0\1\2")
+
+
+def test_a_history_is_questions_too():
+    row = {
+        "query": "Which colour?",
+        "response": "Black.",
+        "history": [["<video>What is it?", "A cat."]],
+        "video": "a.mp4",
+    }
+    assert [(one.question, one.answer) for one in load_video_questions([row])] == [
+        ("What is it?", "A cat."),
+        ("Which colour?", "Black."),
+    ]
 
 
 def test_a_data_set_with_a_video_column(tmp_path, write_video):
@@ -96,9 +127,14 @@ def test_conversations_of_one_id_are_told_apart():
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (llava("q", "a", videos=["a.mp4", "b.mp4"]), "row 1: .*one video; it has 2"),
-        (llava("q", "a"), "row 1: .*one video; it has 0"),
-        (llava("<video><image>q", "a", video="a.mp4"), "one video; it has 2"),
+        (llava("q", "a", videos=["a.mp4", "b.mp4"]), "row 1: .*one video alone; it has 2 videos"),
+        (llava("q", "a"), "row 1: .*one video alone; it has none"),
+        (llava("<video><image>q", "a", video="a.mp4"), "2 marks"),
+        (llava("<video><audio>q", "a", video="a.mp4"), "1 audios"),
+        (
+            messages([{"type": "image_url", "image_url": "b.png"}, {"type": "video", "video": "a.mp4"}], "a"),
+            "1 image_urls",
+        ),
         (llava("q", "a", video="a.mp4", image="a.png"), "1 images"),
         (messages(parts(("video", "a.mp4"), ("image", "b.png")), "a"), "1 images"),
         ({"messages": [{"role": "tool", "content": "q"}], "video": "a.mp4"}, "row 1: a turn"),
@@ -182,3 +218,6 @@ def test_conversations_that_make_no_rows_are_left_out_and_counted(tmp_path, caps
     out, err = capsys.readouterr()
     assert "2 rows; 5 are left out" in out and "row 2" in err and "row 3" in err and "2 more" in err
     assert [row.question_id for row in load_video_questions(tmp_path / "rows.jsonl")] == ["0", "8"]
+    (tmp_path / "llava.json").write_text(json.dumps(rows[1:3]))
+    with pytest.raises(ValueError, match="row 1: .*1 images"):
+        main([str(tmp_path / "llava.json"), str(tmp_path / "rows.jsonl")])

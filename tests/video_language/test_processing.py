@@ -306,13 +306,38 @@ def test_frames_are_sampled_as_the_family_says(family, said, expected):
 
 
 def test_a_family_that_says_nothing_is_a_sentence():
-    with pytest.raises(ValueError, match="LlavaOnevisionVideoProcessor says neither fps nor num_frames"):
+    with pytest.raises(ValueError, match="LlavaOnevisionVideoProcessor has neither fps nor num_frames"):
         make("llava_onevision", frames_per_clip="family")
     with pytest.raises(ValueError, match="Qwen3VLVideoProcessor has no setting 'sizes'; did you mean 'size'"):
         make("qwen3_vl", family_video_processor={"sizes": 3})
 
 
-def test_a_budget_of_pixels_and_the_wording_of_a_harness_are_settings(tmp_path):
+@pytest.mark.parametrize(
+    "harness, asked",
+    [
+        (
+            "lmms_eval",
+            "which ?\nA. a cat\nB. a dog\nAnswer with the option's letter from the given choices directly.",
+        ),
+        (
+            "video_mme",
+            "Select the best answer to the following multiple-choice question based on the video. Respond with only "
+            "the letter (A, B, C, or D) of the correct option.\nwhich ?\nA. a cat\nB. a dog\nThe best answer is:",
+        ),
+        (
+            "vlmevalkit",
+            "\nThese are the frames of a video. Select the best answer to the following multiple-choice question "
+            "based on the video. Respond with only the letter (A, B, C, or D) of the correct option.\n"
+            "Question: which ?\nA. a cat\nB. a dog\nAnswer: ",
+        ),
+    ],
+)
+def test_letters_in_the_wording_of_a_harness(harness, asked):
+    letters = make("qwen3_vl", multiple_choice="letters", prompts={"letters": harness})
+    assert letters.question_text(CHOICE) == asked
+
+
+def test_a_budget_of_pixels_and_a_wording_are_saved(tmp_path):
     budget = {"size": {"shortest_edge": 4 * 64 * 96, "longest_edge": 16 * 64 * 96}}
     processor = make(
         "qwen3_vl", family_video_processor=budget, multiple_choice="letters", prompts={"letters": "video_mme"}
@@ -345,7 +370,7 @@ def test_a_budget_of_pixels_and_the_wording_of_a_harness_are_settings(tmp_path):
         ({"alpha": -1}, "alpha"),
         ({"max_new_tokens": 0}, "max_new_tokens must be 1"),
         ({"prompts": {"letters": "{question}"}}, "where {candidates} goes"),
-        ({"prompts": {"open": "{question}"}}, "none for open"),
+        ({"prompts": {"open": "{question}"}}, "open_ended"),
         ({"supervised_clips": "mean"}, "supervised_clips"),
         ({"reasoning_weights": "learned"}, "reasoning_weights"),
         ({"clips": 3}, "no setting 'clips'"),
