@@ -13,6 +13,19 @@ from ..data.workers import end_with_launcher
 from ..processors.processing_siasamrea import SiaSamReaProcessor
 
 
+# Arguments of Transformers' Trainer and TrainingArguments that would have no effect, with the reason.
+UNUSED = {
+    "data_collator": "it makes its own from the processing_class",
+    "compute_loss_func": "the loss is equation 8, which the model's configuration chooses",
+    "preprocess_logits_for_metrics": "compute_metrics gets answers, not logits",
+    "batch_eval_metrics": "compute_metrics gets all answers together",
+    "include_for_metrics": "compute_metrics gets the answers and their right answers",
+    "prediction_loss_only": "an evaluation notes answers and their loss",
+    "dataloader_drop_last": "training batches are always full",
+    "train_sampling_strategy": "a batch has questions of one task, in random order",
+}
+
+
 @dataclass
 class VideoQuestionTrainingArguments(TrainingArguments):
     r"""
@@ -27,11 +40,11 @@ class VideoQuestionTrainingArguments(TrainingArguments):
             The most questions about a video in a training batch; they share its frames (decision). ClipBERT's video
             runs: 1.
         eval_offsets (`int`, *optional*, defaults to 1):
-            Anchor starts that each question is answered from at evaluation, the centred one first, and once more with
-            the centred one's frames shuffled; each time is one pass over the data set. The scores stay the centred
-            one's; beside them stand those of [`score_consistency`].
+            Anchor starts from which an evaluation answers each question. With several, it takes a pass over the data
+            set from each, the centred one first, and one more with the centred one's frames shuffled. The scores are
+            those of the centred one, with those of [`score_consistency`] added.
         save_frames (`bool`, *optional*, defaults to `False`):
-            Whether lines of predictions have `frame_times`, the seconds of the frames that the (centred) answer is to.
+            Whether predictions have `frame_times`, the times in seconds of the frames that the model saw.
 
     Raises:
         `ValueError`: If a number is not finite or outside its range.
@@ -72,7 +85,7 @@ class VideoQuestionTrainingArguments(TrainingArguments):
         if self.label_smoothing_factor >= 1:
             raise ValueError(f"label_smoothing_factor must be below 1; got {self.label_smoothing_factor}.")
         if self.save_frames and getattr(self, "frame_features_dir", None) is not None:
-            raise ValueError("save_frames needs frames that are decoded; frame_features_dir keeps no times of them.")
+            raise ValueError("save_frames needs decoded frames, so leave out frame_features_dir.")
 
 
 @dataclass
@@ -138,12 +151,12 @@ class SiaSamReaTrainingArguments(VideoQuestionTrainingArguments):
 
 
 def refuse_zero_3(args: TrainingArguments) -> None:
-    """Raises a `ValueError` for DeepSpeed's ZeRO-3, with which processes would wait for each other for ever."""
+    """
+    Raises a `ValueError` for DeepSpeed's ZeRO-3. Its processes gather each weight together, but they answer different
+    numbers of questions, so they would wait for each other for ever.
+    """
     if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
-        raise ValueError(
-            "deepspeed must be ZeRO-1 or ZeRO-2; got ZeRO-3, whose processes gather each weight together, while they "
-            "answer different numbers of questions. FSDP2 (--fsdp) shards the weights too."
-        )
+        raise ValueError("deepspeed must be ZeRO-1 or ZeRO-2; got ZeRO-3. FSDP2 (--fsdp) shards the weights, too.")
 
 
 def refuse_what_is_not_used(
@@ -157,31 +170,13 @@ def refuse_what_is_not_used(
     args.check()  # they may have been set since
     if processor is None:
         raise ValueError("The Trainer needs a processing_class, the processor that reads the questions.")
-    for name, why in (
-        ("data_collator", "the Trainer makes its own from the processing_class"),
-        ("compute_loss_func", "the loss is equation 8, which the model's configuration chooses"),
-        ("preprocess_logits_for_metrics", "compute_metrics gets answers, not logits"),
-    ):
-        if given.get(name) is not None:
-            raise ValueError(f"The Trainer takes no {name}: {why}.")
-    for name, refused, why in (
-        ("batch_eval_metrics", args.batch_eval_metrics, "compute_metrics gets all answers together"),
-        ("include_for_metrics", args.include_for_metrics, "compute_metrics gets the answers and their right answers"),
-        ("prediction_loss_only", args.prediction_loss_only, "an evaluation notes answers and their loss"),
-        ("dataloader_drop_last", args.dataloader_drop_last, "training batches are always full"),
-        (
-            "train_sampling_strategy",
-            args.train_sampling_strategy != "random",
-            "a batch has questions of one task, those about a video side by side, in random order",
-        ),
-    ):
-        if refused:
+    for name, why in UNUSED.items():
+        if given.get(name) is not None or getattr(args, name, None) not in (None, False, [], "random"):
             raise ValueError(f"The Trainer does not use {name}: {why}. Leave it at its default.")
     if args.n_gpu > 1:
         raise ValueError(
-            f"One process would drive {args.n_gpu} GPUs, which cannot split videos and questions evenly. Start "
-            f"one process per GPU with `torchrun --nproc_per_node {args.n_gpu}`, or choose a GPU with "
-            "CUDA_VISIBLE_DEVICES."
+            f"One process cannot drive {args.n_gpu} GPUs: start `torchrun --nproc_per_node {args.n_gpu}`, or choose a "
+            "GPU with CUDA_VISIBLE_DEVICES."
         )
 
 
@@ -193,11 +188,3 @@ def longest_text(args: SiaSamReaTrainingArguments, config: SiaSamReaConfig, proc
             f"max_text_length must be at most {positions}, the text model's positions; got {args.max_text_length}."
         )
     return args.max_text_length or min(processor.tokenizer.model_max_length, positions)
-
-
-__all__ = [
-    "SiaSamReaTrainingArguments",
-    "VideoQuestionTrainingArguments",
-    "longest_text",
-    "refuse_what_is_not_used",
-]

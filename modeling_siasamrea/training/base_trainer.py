@@ -24,14 +24,13 @@ from .checkpoints import (
     STATE_NAME,
     checkpoint_to_resume,
     find_best_checkpoint,
-    is_whole,
-    load_weights,
     order_by_step,
     refuse_other_shards,
+    rename_saved_weights,
     run_in_folder,
 )
 from .finite_steps import FiniteSteps
-from .log import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog
+from .log import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog, mean_loss
 from .sharding import (
     choose_sharded_layers,
     is_sharded,
@@ -44,8 +43,6 @@ from .sharding import (
 
 
 logger = logging.get_logger(__name__)
-
-LOSS_OF_RUN = "LossOfRun"  # in the state of a checkpoint
 
 
 class VideoQuestionTrainer(Trainer):
@@ -99,14 +96,11 @@ class VideoQuestionTrainer(Trainer):
         self._skipped = SkippedVideos(Path(args.output_dir) / SKIPPED_VIDEOS_NAME, self.is_world_process_zero())
         self.finite_steps = FiniteSteps(self.accelerator)
         self.answers = EvaluationAnswers()
-        self.rows: torch.Tensor | None = None  # of the training batch at hand
-        self.batch_counts = True  # whether they count, see `get_batch_samples`
         self._substitutes_count = True
         self._truncated = 0
-        self._resumed_step = 0
-        self._loss_sum = torch.zeros((), device=args.device)  # of this process, since the run began or was resumed
-        # Sum over all processes and steps, and the steps, up to the checkpoint that the run resumes from.
-        self._loss_before = (0.0, 0)
+        self.resumed_from: str | None = None  # a checkpoint
+        if isinstance(model, PreTrainedModel):
+            model.register_load_state_dict_pre_hook(rename_saved_weights)
         self.add_callback(_Run(self))
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -211,36 +205,31 @@ class VideoQuestionTrainer(Trainer):
             [`LoaderWorkerError`]: If a worker process of the data loader died.
             [`OutputFolderError`]: If the output folder cannot be written, or another run is writing into it.
         """
-        checkpoint = checkpoint_to_resume(self.args.output_dir, resume_from_checkpoint)
-        if checkpoint:
-            refuse_other_shards(checkpoint, self.is_fsdp_enabled, self.args.world_size)
-        state = TrainerState.load_from_json(str(Path(checkpoint) / STATE_NAME)) if checkpoint else TrainerState()
-        self._resumed_step = state.global_step
-        before = state.stateful_callbacks.get(LOSS_OF_RUN, {}).get("attributes", {})
-        self._loss_before = (before.get("total", 0.0), before.get("steps", 0))
-        self._loss_sum.zero_()
+        self.resumed_from = checkpoint_to_resume(self.args.output_dir, resume_from_checkpoint)
+        if self.resumed_from is not None:
+            refuse_other_shards(self.resumed_from, self.is_fsdp_enabled, self.args.world_size)
         with run_in_folder(self.args.output_dir, self.args.should_save), naming_dead_workers(self.train_dataset):
-            self._skipped.start(resumed=checkpoint is not None)
-            output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
+            self._skipped.start(resumed=self.resumed_from is not None)
+            output = super().train(resume_from_checkpoint=self.resumed_from, **kwargs)
         return output._replace(training_loss=output.metrics["train_loss"])
 
     def set_initial_training_values(self, args: VideoQuestionTrainingArguments, dataloader: DataLoader) -> tuple:
-        """Counts epochs and steps; a run that is finished already has no epoch to train, and says so."""
+        """Counts epochs and steps. A run that is finished already has no epoch to train, and says so."""
         epochs, *values, max_steps = super().set_initial_training_values(args, dataloader)
-        if 0 < max_steps <= self._resumed_step:
-            logger.warning(f"The run in {args.output_dir} is finished: it has taken {self._resumed_step} steps.")
-            epochs = 0
+        if self.resumed_from is not None:
+            taken = TrainerState.load_from_json(str(Path(self.resumed_from) / STATE_NAME)).global_step
+            if 0 < max_steps <= taken:
+                logger.warning(f"The run in {args.output_dir} is finished: it has taken {taken} steps.")
+                epochs = 0
         return epochs, *values, max_steps
 
-    def _loss_of_run(self) -> tuple[float, int]:
-        """Sum of the losses of all steps of the run, also before it was resumed, and their number."""
-        total, steps = self._loss_before
-        total += self.accelerator.reduce(self._loss_sum, reduction="mean").item()
-        return total, steps + self.state.global_step - self._resumed_step
-
     def _is_substitute(self, batch: dict[str, Any]) -> bool:
-        """Whether a batch has other rows than those asked for, because none of these could be read."""
+        """Tells whether a batch has other rows than those asked for, because none of these could be read."""
         return len(batch["unreadable"]) >= self._train_batch_size
+
+    def counts(self, batch: dict[str, Any]) -> bool:
+        """Tells whether the rows of a training batch count, see [`~VideoQuestionTrainer.get_batch_samples`]."""
+        return self._substitutes_count or not self._is_substitute(batch)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """
@@ -256,14 +245,10 @@ class VideoQuestionTrainer(Trainer):
         return batches, counts[int(self._substitutes_count)]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch=None) -> torch.Tensor:
-        """Takes a training step; rows whose video could not be read and texts that were cut are noted."""
+        """Takes a training step, and notes rows whose video could not be read and texts that were cut."""
         self._skipped.errors.update(inputs["unreadable"])
         self._truncated += inputs["truncated"]
-        self.rows = inputs["rows"]
-        self.batch_counts = self._substitutes_count or not self._is_substitute(inputs)
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self._loss_sum += loss
-        return loss
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def shares(
         self, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None
@@ -283,24 +268,21 @@ class VideoQuestionTrainer(Trainer):
             and what the means over them are multiplied by: their share in the step, times the number of processes,
             over which gradients are averaged.
         """
-        rows = self.count_rows(inputs).to(self.args.device) * self.batch_counts
+        rows = self.count_rows(inputs).to(self.args.device) * self.counts(inputs)
         if num_items_in_batch is None:
             return rows, torch.ones_like(rows, dtype=torch.float)
         return rows, rows / num_items_in_batch.clamp(min=1) * self.args.world_size
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs, and with the training loss its parts, the reasoning's state and the number of rows left out."""
-        if "train_loss" in logs:  # Transformers' own is that of the steps since the run was resumed
-            total, steps = self._loss_of_run()
-            logs["train_loss"] = total / max(steps, 1)
+        if "train_loss" in logs:
+            logs["train_loss"] = mean_loss(self.state.log_history)  # Transformers' own is of the steps since a resume
         if "loss" in logs or "train_loss" in logs:
             logs |= self.training_log.means()
             skipped = self._skipped.write(self.train_dataset.questions)
             truncated = sum(gather_object([self._truncated]))
-            if skipped:
-                logs["skipped_questions"] = skipped
-            if truncated:
-                logs["truncated_texts"] = truncated
+            logs |= {"skipped_questions": skipped} if skipped else {}
+            logs |= {"truncated_texts": truncated} if truncated else {}
         super().log(logs, start_time)
 
     # Checkpoints
@@ -317,8 +299,6 @@ class VideoQuestionTrainer(Trainer):
                 (folder / STATE_NAME).unlink(missing_ok=True)
                 order_by_step(self.args.output_dir)
             self.accelerator.wait_for_everyone()
-            total, steps = self._loss_of_run()
-            self.state.stateful_callbacks[LOSS_OF_RUN] = {"args": {}, "attributes": {"total": total, "steps": steps}}
             if self.is_fsdp_enabled:
                 start_missing_states(self.optimizer)
         if self.args.should_save:
@@ -336,24 +316,6 @@ class VideoQuestionTrainer(Trainer):
         # the last process, and no hook lies between them.
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        # Private, as `_load_best_model`: Transformers' own skips weights that are saved under other names than the
-        # model's (DINOv2, many video-language models), and no hook stands in for it.
-        model = self.model if model is None else model
-        if self.is_fsdp_enabled or not load_weights(model, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        check_weights(model, resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        if not is_whole(Path(self.state.best_model_checkpoint)):
-            best = self.state.best_model_checkpoint
-            logger.warning(f"The best checkpoint, {best}, is gone: the run ends with the weights of its last step.")
-            self.state.best_model_checkpoint = None
-            return
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if sharded or not load_weights(self.model, self.state.best_model_checkpoint):
-            super()._load_best_model()
 
     # Evaluation
 
@@ -440,12 +402,23 @@ class _Run(TrainerCallback):
     def __init__(self, trainer: VideoQuestionTrainer):
         self.trainer = trainer
 
-    def on_train_begin(self, args: VideoQuestionTrainingArguments, state: TrainerState, *_: TrainerControl, **__: Any):
+    def on_train_begin(self, args: VideoQuestionTrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        if self.trainer.resumed_from is not None:
+            check_weights(self.trainer.model, self.trainer.resumed_from)
         find_best_checkpoint(state, args.output_dir)
+
+    def on_log(self, args: VideoQuestionTrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        if state.best_model_checkpoint is not None:
+            find_best_checkpoint(state, args.output_dir)  # somebody may have deleted it
 
     def on_pre_optimizer_step(self, args: VideoQuestionTrainingArguments, state: TrainerState, *_: Any, **__: Any):
         trainer = self.trainer
         trainer.finite_steps.check(state.global_step + 1, trainer.train_dataset.questions)
 
+    def on_step_end(
+        self, args: VideoQuestionTrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        # The log of a checkpoint, of an evaluation and of the end has all steps up to there.
+        control.should_log |= control.should_save or control.should_evaluate or control.should_training_stop
 
-__all__ = ["VideoQuestionTrainer"]
+    on_epoch_end = on_step_end

@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -173,42 +174,32 @@ def refuse_other_shards(checkpoint: str, fsdp: bool, processes: int) -> None:
         raise ValueError(f"The checkpoint {checkpoint} of DeepSpeed needs {parts} processes again; got {processes}.")
 
 
-def load_weights(model: nn.Module, checkpoint: str) -> bool:
+def rename_saved_weights(model: PreTrainedModel, state_dict: dict[str, torch.Tensor], *_: Any) -> None:
     """
-    Loads a checkpoint's weights into a model of Transformers, in place; `False` for others, such as a `PeftModel`.
+    Renames saved weights as the model names them, in place: a hook before `load_state_dict`.
 
-    Some models (DINOv2, many video-language models) are saved under other names than their own. `from_pretrained`
-    knows them; the Trainer does not, and would go on with whatever weights were there.
+    Some models (DINOv2, many video-language models) are saved under other names than their own, or with tied weights
+    left out. `from_pretrained` knows that; the Trainer, which calls `load_state_dict`, would skip such weights.
     """
-    if not isinstance(model, PreTrainedModel):
-        return False
-    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype)
-    model.load_state_dict(saved.state_dict())
-    return True
+    if state_dict.keys() != model.state_dict().keys():
+        loaded, info = type(model).from_pretrained(
+            None, config=model.config, state_dict=dict(state_dict), dtype=model.dtype, output_loading_info=True
+        )
+        state_dict.clear()
+        state_dict.update({n: v for n, v in loaded.state_dict().items() if n not in info["missing_keys"]})
 
 
 def find_best_checkpoint(state: TrainerState, output_dir: str | Path) -> None:
     """Finds the best checkpoint of a run, whose folder may have been moved; forgets one that is gone."""
     if not state.best_global_step:
         return
-    best = Path(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+    # Transformers has forgotten the path already if the folder was moved.
+    best = (
+        Path(output_dir)
+        / Path(state.best_model_checkpoint or f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}").name
+    )
     if is_whole(best):
         state.best_model_checkpoint = str(best)
     else:
         logger.warning(f"The best checkpoint so far, {best}, is gone: the best of those to come will be kept.")
         state.best_metric = state.best_global_step = state.best_model_checkpoint = None
-
-
-__all__ = [
-    "OutputFolderError",
-    "checkpoint_to_resume",
-    "checkpoints_of",
-    "find_best_checkpoint",
-    "is_not_written",
-    "is_whole",
-    "last_whole_checkpoint",
-    "load_weights",
-    "order_by_step",
-    "refuse_other_shards",
-    "run_in_folder",
-]

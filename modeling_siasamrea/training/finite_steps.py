@@ -1,4 +1,4 @@
-"""A training step whose numbers are not finite stops the run, in all processes at once and before the weights move."""
+"""Stops a run at a training step whose numbers are not finite, in all processes at once, before the weights move."""
 
 import math
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ def finite_rows(outputs: SiaSamReaVideoQuestionAnsweringOutput, labels: torch.Te
 
 class FiniteSteps:
     """
-    Looks at the loss, the scores and the gradient of each optimizer step. It waits for the device once a step.
+    Checks the loss, the scores and the gradient of each optimizer step. It waits for the device once per step.
 
     Args:
         accelerator ([`~accelerate.Accelerator`]):
-            Adds up over the processes. The Trainer has it compute the norm of the gradient, which is noted here.
+            Adds up over the processes, and computes the norm of the gradient for the Trainer, which is noted here.
     """
 
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
-        # Rows, loss and, for each row, whether its scores and label are finite; for each batch of the step.
+        # Of each batch of the step: its rows, its loss, and whether the scores and label of each row are finite.
         self.batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self.norm: Any = None  # of the step's gradient, where the accelerator computes it
         self._clip = accelerator.clip_grad_norm_
@@ -47,12 +47,12 @@ class FiniteSteps:
 
     def check(self, step: int, questions: Sequence[VideoQuestion]) -> None:
         r"""
-        Ends the step, between its last backward pass and the optimizer. Under fp16 the gradient may be infinite: the
-        loss scale then falls, and the step is left out.
+        Checks a step between its last backward pass and the optimizer. Under fp16 the gradient may be infinite,
+        because the Trainer then leaves the step out and lowers the loss scale.
 
         Args:
             step (`int`): The step's number, from 1.
-            questions (`Sequence[VideoQuestion]`): The rows, to name those at fault.
+            questions (`Sequence[VideoQuestion]`): The rows of the data set, to name those at fault.
 
         Raises:
             [`NonFiniteError`]: In all processes, if a number of one of them is not finite.
@@ -67,29 +67,22 @@ class FiniteSteps:
         if not self.accelerator.reduce(bad.float(), reduction="sum").item():
             return
         found = [what for of_process in gather_object([self._what(batches, questions)]) for what in of_process]
-        what = " ".join(found) if found else f"The norm of its gradient is {norm}; its loss is finite."
+        what = "; ".join(found) or f"the norm of its gradient is {norm}"
         raise NonFiniteError(
-            f"Training step {step} gave numbers that are not finite, and the run stops before they reach the weights. "
-            f"{what} Look at these rows, or train with a lower learning rate or a smaller max_grad_norm; "
-            "the last checkpoint is as it was."
+            f"The numbers of training step {step} are not finite: {what}. "
+            "Look at these rows, or lower the learning rate or max_grad_norm; the last checkpoint is as it was."
         )
 
     @staticmethod
     def _what(
         batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], questions: Sequence[VideoQuestion]
     ) -> list[str]:
-        """Writes a sentence for each batch of this process with such a number."""
-        sentences = []
+        """Names the questions of each batch of this process with such a number."""
+        found = []
         for rows, loss, finite in batches:
-            if torch.isfinite(loss) and finite.all():
-                continue
-            at_fault = rows.to(finite.device) if finite.all() else rows.to(finite.device)[~finite]
-            named = [questions[row] for row in at_fault.tolist()[:NAMED]]
-            names = "; ".join(f"{question.question!r} about {question.video}" for question in named)
-            more = f" and {len(at_fault) - NAMED} more" if len(at_fault) > NAMED else ""
-            scores = "" if finite.all() else ", the scores of these questions are not finite"
-            sentences.append(f"Task {named[0].task!r}: the loss is {loss.item()}{scores}: {names}{more}.")
-        return sentences
-
-
-__all__ = ["FiniteSteps", "finite_rows"]
+            if not (torch.isfinite(loss) and finite.all()):
+                at_fault = (rows if finite.all() else rows[~finite]).tolist()
+                named = [f"{questions[row].question!r} about {questions[row].video}" for row in at_fault[:NAMED]]
+                more = f" and {len(at_fault) - NAMED} more" if len(at_fault) > NAMED else ""
+                found.append(f"loss {loss.item()} of task {questions[at_fault[0]].task!r}, {', '.join(named)}{more}")
+        return found

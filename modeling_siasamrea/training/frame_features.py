@@ -140,6 +140,3 @@ def digest_encoder(image_encoder: SiaSamReaImageEncoder) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-__all__ = ["FrameFeatures"]

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,16 @@ class TrainingLog:
         return {name: (total / rows).item() for name, (total, rows) in zip(names, sums) if rows}
 
 
+def mean_loss(log_history: Iterable[Mapping[str, float]]) -> float:
+    """Computes the mean loss of a run's steps; each entry of its log has that of the steps since the entry before."""
+    total, steps = 0.0, 0
+    for entry in log_history:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - steps)
+            steps = entry["step"]
+    return total / max(steps, 1)
+
+
 class SkippedVideos:
     """
     The rows that training left out because their video could not be read, listed in the output folder.
@@ -136,6 +146,3 @@ class SkippedVideos:
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in self.listed.values())
             os.replace(unfinished, self.path)
         return len(self.listed)
-
-
-__all__ = ["SKIPPED_VIDEOS_NAME", "SkippedVideos", "TrainingLog"]

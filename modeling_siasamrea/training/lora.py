@@ -68,6 +68,3 @@ def linear_layers(model: PreTrainedModel, part: nn.Module) -> str:
 
 def _endings_of_linear_layers(part: nn.Module) -> list[str]:
     return sorted({name.rsplit(".", 1)[-1] for name, module in part.named_modules() if isinstance(module, nn.Linear)})
-
-
-__all__ = ["add_lora", "linear_layers"]

@@ -87,14 +87,3 @@ def whole_weights(model: nn.Module) -> Iterator[None]:
         for module in sharded:
             module.set_reshard_after_forward(True, recurse=False)
             module.reshard()
-
-
-__all__ = [
-    "choose_sharded_layers",
-    "is_sharded",
-    "leave_process_group_at_exit",
-    "name_as_before_sharding",
-    "shard_on_cpu",
-    "start_missing_states",
-    "whole_weights",
-]

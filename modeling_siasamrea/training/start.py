@@ -258,6 +258,3 @@ def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Sequen
     counts = [row.answer for row in rows if row.task == "count" and row.answer is not None]
     if counts:
         nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))
-
-
-__all__ = ["build_model", "explained", "known_answers", "load_model"]

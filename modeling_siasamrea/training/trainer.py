@@ -156,7 +156,7 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
         """
         for module in self.model.modules():
             if isinstance(module, SiaSamReaCountBatchNorm):
-                module.counted = self.batch_counts
+                module.counted = self.counts(inputs)
         outputs = model(**self.forward_inputs(inputs))
         task, labels = inputs["task"], inputs["labels"]
         rows, shares = self.shares(inputs, num_items_in_batch)  # of known and of all questions
@@ -171,7 +171,7 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
         self.training_log.note(f"loss_gt/{task}", outputs.loss, rows[0])
         self.training_log.note_outputs(outputs, task, labels, rows)
         if num_items_in_batch is not None:
-            self.finite_steps.note(self.rows, loss, finite_rows(outputs, labels))
+            self.finite_steps.note(inputs["rows"], loss, finite_rows(outputs, labels))
         return (loss, outputs) if return_outputs else loss
 
     # Evaluation
@@ -189,6 +189,3 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
         logits = model(**batch).logits.float()  # (questions, classes)
         shown = [shown[video] for video in batch["video_index"]]
         self.answers.note_logits(inputs["rows"], batch["task"], logits, labels, self.method, shown)
-
-
-__all__ = ["SiaSamReaTrainer"]

@@ -150,7 +150,7 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
             for name, value in _measures(output).items():
                 self.training_log.note(f"{name}/{inputs['task']}", value, counted * of_batch)
         if num_items_in_batch is not None:
-            self.finite_steps.note(self.rows, loss, torch.cat([output.finite for output in outputs]))
+            self.finite_steps.note(inputs["rows"], loss, torch.cat([output.finite for output in outputs]))
         return (loss, outputs) if return_outputs else loss
 
     # Evaluation

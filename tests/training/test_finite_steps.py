@@ -29,7 +29,7 @@ def test_scores_that_are_no_numbers_stop_training_and_evaluation(make_trainer, t
     with torch.no_grad():
         trainer.model.heads[task][-1].bias.fill_(value)
     before = weights(trainer)
-    with pytest.raises(NonFiniteError, match=rf"Training step 1 .*Task '{task}'.*about .*v\d.mp4"):
+    with pytest.raises(NonFiniteError, match=rf"step 1 .*task '{task}'.*about .*v\d.mp4"):
         trainer.train()
     for name, old in before.items():  # statistics of the count head's batch norm move in forward
         if "running" not in name and "num_batches" not in name:
@@ -51,14 +51,14 @@ def test_an_infinite_loss_with_a_finite_gradient_stops_the_run(make_trainer):
     trainer = make_trainer(of_task("count"), config={"alpha": 0.0}, max_grad_norm=0.0, optim="sgd")
     with torch.no_grad():
         trainer.model.heads["count"][-1].bias.fill_(1e25)  # its square is infinite, twice it is not
-    with pytest.raises(NonFiniteError, match="the loss is inf"):
+    with pytest.raises(NonFiniteError, match="loss inf"):
         trainer.train()
 
 
 def test_a_gradient_that_is_no_number_stops_the_run(make_trainer):
     trainer = make_trainer(of_task("open_ended"))
     trainer.model.heads["open_ended"][-1].bias.register_hook(lambda gradient: gradient * NAN)
-    with pytest.raises(NonFiniteError, match="norm of its gradient is nan; its loss is finite"):
+    with pytest.raises(NonFiniteError, match="norm of its gradient is nan"):
         trainer.train()
 
 
@@ -73,7 +73,7 @@ def test_a_step_later_in_the_run_is_named_and_the_last_checkpoint_stays(make_tra
         warmup_steps=2,
         max_grad_norm=0.0,
     )
-    with pytest.raises(NonFiniteError, match=r"Training step [23]|the trained model"):
+    with pytest.raises(NonFiniteError, match=r"step [23] |the trained model"):
         trainer.train()
     SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "out" / "checkpoint-1")
 

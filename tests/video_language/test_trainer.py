@@ -324,7 +324,7 @@ def test_numbers_that_are_not_finite_stop_training_and_evaluation(make_trainer):
     trainer = make_trainer(open_ended, max_grad_norm=0.0)
     with torch.no_grad():
         trainer.model.get_output_embeddings().weight[0] = math.nan
-    with pytest.raises(NonFiniteError, match=r"Training step 1 .*Task 'open_ended'.*scores.*about .*v\d.mp4"):
+    with pytest.raises(NonFiniteError, match=r"step 1 .*task 'open_ended'.*about .*v\d.mp4"):
         trainer.train()
     with pytest.raises(NonFiniteError, match=r"scores of \d of \d questions are not finite"):
         trainer.evaluate()
