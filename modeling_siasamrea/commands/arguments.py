@@ -179,6 +179,7 @@ def read_arguments(
     try:
         file, content = read_config(argv.pop(0)) if argv and not argv[0].startswith("-") else (None, {})
         given = {word.split("=")[0].strip("-").replace("-", "_") for word in argv if word.startswith("--")}
+        given |= {name for name, alias in ALIASES.items() if alias in given}
         parser.set_defaults(**defaults(given | content.keys()))
         parser.file, read = file, argparse.Namespace()
         for setting in content.items():

@@ -155,9 +155,9 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
 
 
 def what_to_do(given: set[str]) -> dict[str, bool]:
-    """Trains and evaluates the rows that are given, if no argument says what to do."""
+    """Trains and evaluates the rows that are given, if no argument says what to do; without a model, always trains."""
     if given & {"do_train", "do_eval", "do_predict"}:
-        return {}
+        return {} if given & {"do_train", "model_name_or_path"} else {"do_train": True}
     return {"do_train": True, "do_eval": "validation_file" in given, "do_predict": "test_file" in given}
 
 

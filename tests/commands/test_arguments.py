@@ -70,6 +70,8 @@ def test_training_trains_and_evaluates_the_rows_that_are_given():
     assert work("--train_file", "t", "--validation_file", "v", "--test-file=x") == (True, True, True)
     assert work("--train_file", "t", "--validation_file", "v", "--do_train") == (True, False, False)
     assert work("--test_file", "t", "--do_train=false", "--do_predict") == (False, False, True)
+    assert work("--train_file", "t", "--test_file", "t", "--do_predict") == (True, False, True)
+    assert work("--model", "m", "--test_file", "t", "--do_predict") == (False, False, True)
 
 
 def test_a_model_and_a_file_of_rows_come_by_position_in_either_order(write):
