@@ -4,7 +4,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .official_files import VideoFolder
+from ..data.folder_files import FolderFiles
+from ..processors.video_decoding import VIDEO_SUFFIXES
 
 
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ def load_benchmark(
         raise ValueError(f"The benchmark {name} has no split {split!r}; choose from {', '.join(SPLITS[name])}.")
     if not Path(annotations).exists():
         raise ValueError(f"The annotations {annotations} do not exist.")
-    module, arguments = name, (Path(annotations), VideoFolder(None if videos is None else Path(videos)), split)
+    if videos is not None and not Path(videos).is_dir():
+        raise ValueError(f"The video folder {videos} does not exist.")
+    short = "val" if split == "validation" else split  # as most authors name their files
+    module, arguments = name, (Path(annotations), FolderFiles(videos, VIDEO_SUFFIXES), short)
     if name.startswith("tgif_"):
         module, arguments = "tgif_qa", (*arguments, name.removeprefix("tgif_"))
     try:

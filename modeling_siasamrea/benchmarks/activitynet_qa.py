@@ -13,24 +13,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, read_rows, short_name, whole_number
+from ..data.folder_files import FolderFiles
+from .official_files import annotation_file, read_rows, whole_number
 
 
 TYPES = ("motion", "spatial", "temporal", "yes/no", "color", "object", "location", "number", "other")
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    short = short_name(split)
-    path = annotation_file(annotations, f"{short}_q.json")
+    path = annotation_file(annotations, f"{split}_q.json")
     answer_path = path.with_name(re.sub(r"(?i)_q(?=\.json$)", "_a", path.name))
     if not answer_path.is_file() or answer_path == path:
-        raise ValueError(f"The questions {path} need their answers in {short}_a.json beside them.")
-    answers: dict[str, tuple[str, dict]] = {}
-    for where, row in read_rows(answer_path, "question_id", "answer", "type"):
-        if row["question_id"] in answers:
-            raise ValueError(f"{where}: question_id must differ; {row['question_id']!r} is there twice.")
-        answers[row["question_id"]] = where, row
+        raise ValueError(f"The questions {path} need their answers in {split}_a.json beside them.")
+    answer_rows = read_rows(answer_path, "question_id", "answer", "type")
+    answers = {row["question_id"]: (where, row) for where, row in answer_rows}
     for _, row in read_rows(path, "question", "video_name", "question_id"):
         if row["question_id"] not in answers:
             raise ValueError(f"{answer_path} has no answer to the question {row['question_id']}.")

@@ -15,17 +15,18 @@ EgoSchema, the subset with public answers: long-term questions about three minut
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.folder_files import FolderFiles
 from ..data.tables import read_json
-from .official_files import VideoFolder, annotation_file, choice_row, read_rows
+from .official_files import annotation_file, choice_row, read_rows
 
 
 OPTIONS = tuple(f"option {place}" for place in range(5))
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, "questions.json")
-    answers = read_json(annotation_file(path.parent, "subset_answers.json"), dict) if split == "validation" else {}
+    answers = read_json(annotation_file(path.parent, "subset_answers.json"), dict) if split == "val" else {}
     official = list(read_rows(path, "q_uid", "question", *OPTIONS))
     missing = answers.keys() - {row["q_uid"] for _, row in official}
     if missing:

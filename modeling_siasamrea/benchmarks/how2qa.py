@@ -20,8 +20,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.folder_files import FolderFiles
 from ..data.tables import read_csv
-from .official_files import VideoFolder, annotation_file, check_rows, choice_row, read_rows, short_name, whole_number
+from .official_files import annotation_file, check_rows, choice_row, read_rows, whole_number
 
 
 SECONDS = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
@@ -38,7 +39,7 @@ def span_cells(span: object, where: str) -> dict[str, float]:
     return {"start": float(times[1]), "end": float(times[2])}
 
 
-def read_first_release(path: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def read_first_release(path: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the comma-separated files."""
     for number, (where, row) in enumerate(check_rows(path, read_csv(path, columns=FIRST_RELEASE))):
         order, question_id = [0, 1, 2, 3], f"{split}_{number}"
@@ -53,7 +54,7 @@ def read_first_release(path: Path, folder: VideoFolder, split: str) -> Iterator[
         }
 
 
-def read_second_release(path: Path, folder: VideoFolder) -> Iterator[dict]:
+def read_second_release(path: Path, folder: FolderFiles) -> Iterator[dict]:
     """Reads VALUE's files, whose candidates are in random order already."""
     for where, row in read_rows(path, *CHOICES, "answer_idx", "q", "qid", "ts", "vid_name"):
         answer = whole_number(row["answer_idx"], 3, "answer_idx", where)
@@ -65,11 +66,10 @@ def read_second_release(path: Path, folder: VideoFolder) -> Iterator[dict]:
         }
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    short = short_name(split)
-    official = "test_public" if split == "test" else short
+    official = "test_public" if split == "test" else split
     names = [f"how2QA_{official}_release.csv", f"how2qa_{official}_release.jsonl", f"how2qa_{official}.jsonl"]
     path = annotation_file(annotations, *names)
     second = path.suffix.lower() == ".jsonl"
-    return read_second_release(path, folder) if second else read_first_release(path, folder, short)
+    return read_second_release(path, folder) if second else read_first_release(path, folder, split)

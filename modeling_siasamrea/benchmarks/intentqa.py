@@ -14,10 +14,11 @@ IntentQA: multiple-choice questions about the intent of actions in everyday vide
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.folder_files import FolderFiles
 from .nextqa_mc import read_choices
-from .official_files import VideoFolder, annotation_file, short_name
+from .official_files import annotation_file
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    return read_choices(annotation_file(annotations, f"{short_name(split)}.csv"), folder, "video_id")
+    return read_choices(annotation_file(annotations, f"{split}.csv"), folder, "video_id")

@@ -15,13 +15,14 @@ LongVideoBench: questions that refer to a moment of a long video.
 from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, choice_row, read_rows
+from ..data.folder_files import FolderFiles
+from .official_files import annotation_file, choice_row, read_rows
 
 
-FILES = {"validation": "lvb_val.json", "test": "lvb_test_wo_gt.json"}
+FILES = {"val": "lvb_val.json", "test": "lvb_test_wo_gt.json"}
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, FILES[split])
     for where, row in read_rows(path, "id", "video_path", "question", "candidates", "duration_group"):

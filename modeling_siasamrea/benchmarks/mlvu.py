@@ -16,13 +16,14 @@ MLVU, multiple choice: seven tasks about videos of three minutes to two hours.
 from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_files, choice_row, read_rows
+from ..data.folder_files import FolderFiles
+from .official_files import annotation_files, choice_row, read_rows
 
 
 FILES = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     for path in annotation_files(annotations, "json", FILES):
         task = path.stem.split("_", 1)[1]

@@ -14,10 +14,11 @@ MMVU, multiple choice: questions of experts in 27 subjects, which need knowledge
 from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, choice_row, letter_index, logger, read_rows
+from ..data.folder_files import FolderFiles
+from .official_files import annotation_file, choice_row, letter_index, logger, read_rows
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, "data/validation.json")
     official = read_rows(path, "id", "video", "question_type", "question", "choices", "answer", "metadata")

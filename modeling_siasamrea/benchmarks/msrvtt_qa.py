@@ -13,10 +13,11 @@ MSRVTT-QA: open-ended questions about 10 000 web videos.
 from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, open_ended_rows, short_name
+from ..data.folder_files import FolderFiles
+from .official_files import annotation_file, open_ended_rows
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    path = annotation_file(annotations, f"{short_name(split)}_qa.json", f"{short_name(split)}.jsonl")
+    path = annotation_file(annotations, f"{split}_qa.json", f"{split}.jsonl")
     return open_ended_rows(path, lambda name: folder.find(f"video{str(name).removeprefix('video')}.mp4"))

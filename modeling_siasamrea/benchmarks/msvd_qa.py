@@ -14,26 +14,15 @@ MSVD-QA: open-ended questions about 1 970 short YouTube clips.
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.folder_files import FolderFiles
 from ..data.tables import read_text
-from .official_files import VideoFolder, annotation_file, open_ended_rows, short_name
+from .official_files import annotation_file, open_ended_rows
 
 
-def read_mapping(folder: Path) -> dict[str, str]:
-    """Reads the YouTube name of each `vid{n}`; empty if the file is not there."""
-    path = folder / "youtube_mapping.txt"
-    if not path.is_file():
-        return {}
-    pairs = [line.split() for line in read_text(path).split("\n") if line.strip()]
-    for pair in pairs:
-        if len(pair) != 2:
-            raise ValueError(f"{path}: a line has a YouTube name and a name such as vid1; got {' '.join(pair)!r}.")
-    return {name: youtube for youtube, name in pairs}
-
-
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    path = annotation_file(annotations, f"{short_name(split)}_qa.json")
-    mapping = read_mapping(path.parent)
-    return open_ended_rows(
-        path, lambda number: folder.find(f"vid{number}.avi", mapping.get(f"vid{number}", f"vid{number}"))
-    )
+    path = annotation_file(annotations, f"{split}_qa.json")
+    mapping = path.parent / "youtube_mapping.txt"
+    pairs = [line.split() for line in read_text(mapping).split("\n")] if mapping.is_file() else []
+    youtube = {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
+    return open_ended_rows(path, lambda n: folder.find(f"vid{n}.avi", youtube.get(f"vid{n}", f"vid{n}")))

@@ -17,7 +17,8 @@ MVBench: 20 temporal tasks made from other data sets.
 from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_files, choice_row, read_rows
+from ..data.folder_files import FolderFiles
+from .official_files import annotation_files, choice_row, read_rows
 
 
 STAR, CLEVRER, PERCEPTION = "star/Charades_v1_480", "clevrer/video_validation", "perception/videos"
@@ -46,7 +47,7 @@ FOLDERS = {
 IN_A_PART = ("action_sequence", "action_prediction", "object_interaction", "action_localization", "episodic_reasoning")
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     for path in annotation_files(annotations, "json", FOLDERS):
         task = path.stem

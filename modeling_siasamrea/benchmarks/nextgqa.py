@@ -16,15 +16,16 @@ NExT-GQA: NExT-QA's causal and temporal questions with the spans of the video th
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.folder_files import FolderFiles
 from ..data.tables import read_json
 from .nextqa_mc import read_choices
-from .official_files import VideoFolder, annotation_file, logger, short_name
+from .official_files import annotation_file, logger
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    path = annotation_file(annotations, f"{short_name(split)}.csv")
-    span_path = annotation_file(path.parent, f"gsub_{short_name(split)}.json")
+    path = annotation_file(annotations, f"{split}.csv")
+    span_path = annotation_file(path.parent, f"gsub_{split}.json")
     spans, without = read_json(span_path, dict), 0
     for row in read_choices(path, folder, "video_id", by_index=False):
         video, _, question = row["question_id"].partition("_")

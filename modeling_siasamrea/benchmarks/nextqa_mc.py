@@ -13,19 +13,20 @@ NExT-QA, multiple choice: causal and temporal questions about everyday videos.
 from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, choice_row, read_rows, short_name, whole_number
+from ..data.folder_files import FolderFiles
+from .official_files import annotation_file, choice_row, read_rows, whole_number
 
 
 CHOICES = ("a0", "a1", "a2", "a3", "a4")
 
 
-def read_choices(path: Path, folder: VideoFolder, video: str, by_index: bool = True) -> Iterator[dict]:
+def read_choices(path: Path, folder: FolderFiles, video: str, by_index: bool = True) -> Iterator[dict]:
     r"""
     Reads the files of NExT-QA and of NExT-GQA and IntentQA, which are made from it.
 
     Args:
         path (`Path`): The file.
-        folder ([`VideoFolder`]): Its videos.
+        folder ([`FolderFiles`]): Its videos.
         video (`str`): The column of the video's number.
         by_index (`bool`, *optional*, defaults to `True`): Whether an answer is an index, or else a text.
     """
@@ -39,7 +40,6 @@ def read_choices(path: Path, folder: VideoFolder, video: str, by_index: bool = T
         }
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
-    short = short_name(split)
-    return read_choices(annotation_file(annotations, f"{short}.csv", f"mc_{short}.csv"), folder, "video")
+    return read_choices(annotation_file(annotations, f"{split}.csv", f"mc_{split}.csv"), folder, "video")

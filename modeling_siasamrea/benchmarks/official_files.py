@@ -1,6 +1,5 @@
 """Functions that the benchmarks' loaders share: finding annotation and video files, checking cells, making rows."""
 
-import os
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator
@@ -8,9 +7,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from ..data.folder_files import FolderFiles
-from ..data.tables import read_table
-from ..processors.video_decoding import VIDEO_SUFFIXES
+from ..data.tables import rows_of
 
 
 logger = logging.get_logger(__name__)
@@ -56,37 +53,12 @@ def annotation_files(annotations: Path, subfolder: str, names: Iterable[str]) ->
     return found
 
 
-class VideoFolder:
-    """
-    Finds the videos of a folder and its subfolders by their names without suffix.
-
-    Args:
-        folder (`Path`, *optional*): The folder; without one, every video gets its official name.
-
-    Raises:
-        `ValueError`: If the folder does not exist.
-    """
-
-    def __init__(self, folder: Path | None):
-        if folder is not None and not folder.is_dir():
-            raise ValueError(f"The video folder {folder} does not exist.")
-        self.folder = folder
-        self.files = None if folder is None else FolderFiles(folder, VIDEO_SUFFIXES)
-
-    def find(self, official: str, *others: str) -> str:
-        """Finds a video by its official file name or another, see [`FolderFiles`]; or returns where it should be."""
-        if self.files is None:
-            return official
-        stems = (os.path.splitext(name)[0] for name in (official, *others))
-        return self.files.find(*stems) or str(self.folder / official)
-
-
 # Rows
 
 
 def read_rows(path: Path, *columns: str) -> Iterator[tuple[str, dict]]:
     """Reads the rows of a file with their places for errors, see [`check_rows`]."""
-    return check_rows(path, read_table(path, "train"), *columns)
+    return check_rows(path, rows_of(path), *columns)
 
 
 def check_rows(path: Path, rows: Iterable[dict], *columns: str) -> Iterator[tuple[str, dict]]:
@@ -146,11 +118,6 @@ def first_word(question: str) -> str:
     """Returns the question's first word, which is its type in MSVD-QA and MSRVTT-QA."""
     words = question.split()
     return words[0].lower().strip("?,.") if words else "none"
-
-
-def short_name(split: str) -> str:
-    """Returns the name of the split in most authors' file names."""
-    return "val" if split == "validation" else split
 
 
 def open_ended_rows(path: Path, find_video: Callable[[int | str], str]) -> Iterator[dict]:

@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..data.conversations import option_index, options_of
+from ..data.folder_files import FolderFiles
 from ..data.tables import read_json
-from .official_files import VideoFolder, annotation_file, choice_row
+from .official_files import annotation_file, choice_row
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, "questions/multi-choice.json")
     for video, aspects in read_json(path, dict).items():

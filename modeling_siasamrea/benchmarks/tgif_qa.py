@@ -20,8 +20,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.folder_files import FolderFiles
 from ..data.tables import read_csv
-from .official_files import VideoFolder, annotation_file, check_rows, choice_row, read_rows, whole_number
+from .official_files import annotation_file, check_rows, choice_row, read_rows, whole_number
 
 
 FRAMEQA_TYPES = ("object", "number", "color", "location")
@@ -51,15 +52,15 @@ def read_official(path: Path, name: str) -> Iterator[tuple[str, dict]]:
         yield where, row
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str, name: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str, name: str) -> Iterator[dict]:
     """Reads the rows of a split of the task `name`, see [`load_benchmark`]."""
     short = "test" if split == "test" else "train"
     official = f"{short.capitalize()}_{name}_question.csv"
-    path = annotation_file(annotations, official, f"{name}_{short}.jsonl", f"{short}_{name}.jsonl")
+    path = annotation_file(annotations, official, f"{name}_{split}.jsonl", f"{split}_{name}.jsonl")
     of_clipbert = path.suffix.lower() == ".jsonl"
     rows = read_rows(path, "gif_name", "question", "answer") if of_clipbert else read_official(path, name)
     for place, (where, row) in enumerate(rows):
-        if split != "test" and held_out(row["gif_name"]) != (split == "validation"):
+        if split != "test" and held_out(row["gif_name"]) != (split == "val"):
             continue
         cells = {"video": folder.find(f"{row['gif_name']}.gif"), "question_id": str(row.get("question_id", place))}
         cells |= {"question": row["question"], "answer": row["answer"], "task": TASKS[name]}

@@ -14,14 +14,15 @@ TOMATO: questions that need several frames in their order, about people, objects
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.folder_files import FolderFiles
 from ..data.tables import read_json
-from .official_files import VideoFolder, annotation_files, choice_row
+from .official_files import annotation_files, choice_row
 
 
 FILES = ("count", "direction", "rotation", "shape&trend", "velocity&frequency", "visual_cues")
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     for path in annotation_files(annotations, "data", FILES):
         for number, row in read_json(path, dict).items():

@@ -14,10 +14,11 @@ Video-MME: questions about short, medium and long web videos.
 from collections.abc import Iterator
 from pathlib import Path
 
-from .official_files import VideoFolder, annotation_file, choice_row, letter_index, read_rows
+from ..data.folder_files import FolderFiles
+from .official_files import annotation_file, choice_row, letter_index, read_rows
 
 
-def load_rows(annotations: Path, folder: VideoFolder, split: str) -> Iterator[dict]:
+def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the rows of a split, see [`load_benchmark`]."""
     path = annotation_file(annotations, "videomme/test-00000-of-00001.parquet")
     for where, row in read_rows(path, "videoID", "question_id", "duration", "question", "options", "answer"):

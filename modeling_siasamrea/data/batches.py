@@ -46,10 +46,10 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
         self.dataset = dataset
         self.kinds = [kind for kind in dataset.kinds if kind not in dataset.unreadable_kinds]
         self.batch_size = batch_size
+        self.questions_per_step = batch_size * num_processes
         self.questions_per_video = questions_per_video
         self.seed = seed
         self.num_clips = num_clips
-        self.num_processes = num_processes
         self.process_index = process_index
         self.epoch = 0
 
@@ -57,48 +57,36 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
         """Chooses the epoch; the Trainer calls it, also when it resumes."""
         self.epoch = epoch
 
-    @property
-    def questions_per_step(self) -> int:
-        """The number of questions in a batch of all processes together."""
-        return self.batch_size * self.num_processes
-
     def __len__(self) -> int:
         """Counts the batches of an epoch, which are as many in each process."""
         counts = [sum(map(len, self.dataset.groups_of(kind))) for kind in self.kinds]
         return sum(math.ceil(count / self.questions_per_step) for count in counts)
-
-    def _ordered_rows(self, kind: tuple[str, int], rng: np.random.Generator) -> list[int]:
-        """Orders all rows of a kind for the epoch, completed to whole steps."""
-        pieces = []
-        for group in self.dataset.groups_of(kind):
-            rows = rng.permutation(group).tolist()
-            pieces += [
-                rows[start : start + self.questions_per_video]
-                for start in range(0, len(rows), self.questions_per_video)
-            ]
-        rows = [row for index in rng.permutation(len(pieces)) for row in pieces[index]]
-        steps = math.ceil(len(rows) / self.questions_per_step)
-        repeats = math.ceil(steps * self.questions_per_step / len(rows))
-        return (rows * repeats)[: steps * self.questions_per_step]
 
     def __iter__(self) -> Iterator[list[VideoRequest]]:
         """Yields the batches of this process."""
         rng = np.random.default_rng((self.seed, self.epoch))
         steps = []
         for kind in self.kinds:
-            rows = self._ordered_rows(kind, rng)
-            steps += [
-                rows[start : start + self.questions_per_step] for start in range(0, len(rows), self.questions_per_step)
-            ]
+            pieces = []
+            for group in self.dataset.groups_of(kind):
+                pieces += _pieces(rng.permutation(group).tolist(), self.questions_per_video)
+            rows = [row for index in rng.permutation(len(pieces)) for row in pieces[index]]
+            missing = -len(rows) % self.questions_per_step
+            rows += (rows * math.ceil(missing / len(rows)))[:missing]
+            steps += _pieces(rows, self.questions_per_step)
         for index in rng.permutation(len(steps)):
-            own = steps[index][self.process_index * self.batch_size :][: self.batch_size]
             by_video: dict[tuple, list[int]] = {}
-            for row in own:
+            for row in steps[index][self.process_index * self.batch_size :][: self.batch_size]:
                 by_video.setdefault(self.dataset.questions[row].video_group, []).append(row)
             yield [
                 VideoRequest(tuple(rows), epoch=self.epoch, seed=self.seed, num_clips=self.num_clips)
                 for rows in by_video.values()
             ]
+
+
+def _pieces(rows: list[int], length: int) -> list[list[int]]:
+    """Cuts a list into pieces of a length."""
+    return [rows[start : start + length] for start in range(0, len(rows), length)]
 
 
 class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
@@ -173,60 +161,51 @@ class SiaSamReaDataCollator:
         self.max_length = max_length
 
     def check_candidates(self, questions: list[VideoQuestion]) -> None:
-        """
-        Raises a `ValueError` that names the rows with a candidate that is longer than the limit by itself: no question
-        can be shortened for it, and a run should not find that out at night.
-        """
+        """Raises a `ValueError` if a candidate is too long by itself: no question can be shortened for it."""
         tokenizer = self.processor.tokenizer
         limit = self.max_length or tokenizer.model_max_length
-        # A token has a byte at least.
-        long = sorted({text for one in questions for text in one.candidates or () if len(text.encode()) > limit - 2})
-        ids = tokenizer(long, truncation=False, verbose=False)["input_ids"] if long else []
-        too_long = {text: len(tokens) for text, tokens in zip(long, ids) if len(tokens) > limit}
-        rows = [question for question in questions if not too_long.keys().isdisjoint(question.candidates or ())]
-        if rows:
-            candidate = next(text for text in rows[0].candidates if text in too_long)
-            named = ", ".join(repr(question.question_id) for question in rows[:5])
-            raise ValueError(
-                f"{len(rows)} rows have a candidate that does not fit into the limit of {limit} tokens, so that it "
-                f"could not be told from others; their question_id: {named}{', ...' if len(rows) > 5 else ''}. The "
-                f"first, {candidate!r:.80}, has {too_long[candidate]}. Shorten them, or raise max_text_length."
-            )
+        # A token has at least one byte.
+        rows = {text: one for one in questions for text in one.candidates or () if len(text.encode()) > limit - 2}
+        for text, row in rows.items():
+            length = len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
+            if length > limit:
+                raise ValueError(
+                    f"The row {row.question_id!r} has a candidate of {length} tokens, {text!r:.80}; the limit is "
+                    f"{limit}: shorten it, or raise max_text_length."
+                )
 
     def __call__(self, items: list[dict]) -> dict:
         """Collates items of one kind."""
         readable = [item for item in items if "error" not in item]
         unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
-        questions = [question for item in readable for question in item["questions"]]
-        counts = [len(item["rows"]) for item in readable]
         if not readable:
             return {"rows": torch.empty(0, dtype=torch.long), "unreadable": unreadable, "truncated": 0}
+        questions = [question for item in readable for question in item["questions"]]
+        choices = [list(question.candidates) for question in questions if question.candidates is not None]
+        counts = torch.tensor([len(item["rows"]) for item in readable])
         truncated_before = self.processor.num_truncated
-        text = self._text(questions)
-        batch = {
+        text = self.processor(
+            text=[question.question for question in questions],
+            candidates=choices or None,
+            max_length=self.max_length,
+            return_tensors="pt",
+        )
+        if "frame_features" in readable[0]:
+            clips = {"frame_features": [item["frame_features"] for item in readable]}
+        else:
+            clips = {"pixel_values_videos": stack_padded([item["pixel_values_videos"] for item in readable])}
+        return {
             "rows": torch.tensor([row for item in readable for row in item["rows"]]),
             "unreadable": unreadable,
             "truncated": self.processor.num_truncated - truncated_before,
             "frame_times": {row: item.get("frame_times") for item in readable for row in item["rows"]},
             "task": questions[0].task,
-            "video_index": torch.arange(len(readable)).repeat_interleave(torch.tensor(counts)),
-            **_clips(readable),
+            "video_index": torch.arange(len(readable)).repeat_interleave(counts),
             "frame_mask": stack_padded([item["frame_mask"] for item in readable]),
             "labels": torch.tensor([self._label(question) for question in questions]),
+            **clips,
             **text,
         }
-        return batch
-
-    def _text(self, questions: list[VideoQuestion]) -> dict[str, torch.Tensor]:
-        choices = [list(question.candidates) for question in questions if question.candidates is not None]
-        return dict(
-            self.processor(
-                text=[question.question for question in questions],
-                candidates=choices or None,
-                max_length=self.max_length,
-                return_tensors="pt",
-            )
-        )
 
     def _label(self, question: VideoQuestion) -> int | float:
         if question.task == "open_ended":
@@ -234,13 +213,6 @@ class SiaSamReaDataCollator:
             known = [self.label2id[answer] for answer in question.right_answers if answer in self.label2id]
             return min(known, default=-100)
         return -100 if question.answer is None else question.answer
-
-
-def _clips(items: list[dict]) -> dict[str, torch.Tensor | list]:
-    """Stacks the clips of items: their pixels, or what is known of their features."""
-    if "frame_features" in items[0]:
-        return {"frame_features": [item["frame_features"] for item in items]}
-    return {"pixel_values_videos": stack_padded([item["pixel_values_videos"] for item in items])}
 
 
 __all__ = ["EvaluationBatchSampler", "SiaSamReaDataCollator", "TrainingBatchSampler"]

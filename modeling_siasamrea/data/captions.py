@@ -1,7 +1,7 @@
 """Pairs of pictures (or videos) and captions for pretraining: reads them, masks words and exchanges texts."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from ..processors.video_decoding import VIDEO_SUFFIXES, VideoDecodingError
 from ..processors.video_processing_siasamrea import stack_padded
 from .folder_files import FolderFiles
 from .questions import text_cell, text_cells
-from .tables import SUFFIXES, check_objects, load_dataset, parse_json, read_table, read_text
+from .tables import SUFFIXES, check_objects, load_dataset, parse_json, read_text, rows_of
 
 
 logger = logging.get_logger(__name__)
@@ -84,10 +84,8 @@ Row = tuple[str, str | Callable[[], str | Image.Image] | None, Any, str | None]
 
 def _rows_of_coco(content: dict, folder: Path, name: str) -> Iterator[Row]:
     """Yields the annotations of COCO's `captions_*.json`."""
-    files: dict[Any, str] = {}
-    for image in check_objects(content.get("images") or [], f"{name}, images"):
-        if files.setdefault(image.get("id"), image.get("file_name")) != image.get("file_name"):
-            raise ValueError(f"{name}: the image id {image.get('id')!r} must name one file; it names two.")
+    images = check_objects(content.get("images") or [], f"{name}, images")
+    files = {image.get("id"): image.get("file_name") for image in images}
     for number, row in enumerate(check_objects(content["annotations"] or [], f"{name}, annotations"), start=1):
         where, file = f"{name}, annotation {number}", files.get(row.get("image_id"))
         if file is None:
@@ -99,18 +97,16 @@ def _rows_of_regions(content: list, folder: Path, name: str) -> Iterator[Row]:
     """Yields the regions of Visual Genome's `region_descriptions.json`."""
     files = FolderFiles(folder, (".jpg",))
     for number, image in enumerate(check_objects(content, name), start=1):
-        picture_id = text_cell(image.get("id"), "id", f"{name}, image {number}")
-        picture = files.find(str(picture_id)) or str(folder / f"{picture_id}.jpg")
-        for place, region in enumerate(image.get("regions") or [], start=1):
-            where = f"{name}, image {number}, region {place}"
-            if picture_id is None or not isinstance(region, Mapping):
-                raise ValueError(f"{where}: an image has an id, and a region is an object with a phrase.")
+        where = f"{name}, image {number}"
+        picture_id = text_cell(image.get("id"), "id", where)
+        picture = picture_id and files.find(f"{picture_id}.jpg")
+        for region in check_objects(image.get("regions") or [], f"{where}, regions"):
             yield where, picture, region.get("phrase"), picture_id
 
 
 def _rows_of_table(source: str | Path, folder: Path, split: str) -> Iterator[Row]:
     """Yields the rows of a file with the columns `image` or `video`, and `caption`."""
-    for number, row in enumerate(read_table(source, split), start=1):
+    for number, row in enumerate(rows_of(source, split), start=1):
         where = f"{source}, row {number}"
         picture = text_cell(row.get("image"), "image", where) or text_cell(row.get("video"), "video", where)
         yield where, picture and str(folder / picture), row.get("caption"), picture
@@ -229,11 +225,10 @@ class PretrainingCollator:
         texts, matches = [], []
         for place, item in enumerate(items):
             exchange = bool(torch.rand(()) < 0.5) if self.training else item["index"] % 2 == 1
-            others = [
-                other for other in items[place + 1 :] + items[:place] if other["picture_id"] != item["picture_id"]
-            ]
-            matches.append(0 if exchange and others else 1)
-            texts.append(others[0]["text"] if exchange and others else item["text"])
+            others = (each for each in items[place + 1 :] + items[:place] if each["picture_id"] != item["picture_id"])
+            other = next(others, None) if exchange else None
+            matches.append(int(other is None))
+            texts.append((other or item)["text"])
         return texts, matches
 
 

@@ -63,9 +63,7 @@ class VideoQuestionDataset(Dataset):
         for row, question in enumerate(questions):
             groups.setdefault(question.video_group, []).append(row)
         self.groups = groups
-        # Kinds that training leaves out, see `check_readable`, and the groups that could not be read so far.
-        self.unreadable_kinds: set[tuple[str, int]] = set()
-        self._unreadable_groups: set[tuple] = set()
+        self.unreadable_kinds: set[tuple[str, int]] = set()  # that training leaves out, see `check_readable`
         self.eval_sampling: dict[str, Any] = {}  # how evaluation's clips are sampled, beside the processor's settings
         self.frame_features: Any | None = None  # a FrameFeatureReader, where a Trainer keeps features
         self.notes: torch.Tensor | None = None  # where loader workers note the rows that they read
@@ -102,10 +100,8 @@ class VideoQuestionDataset(Dataset):
         questions = [self.questions[row] for row in request.rows]
         item = {"rows": request.rows, "questions": questions, "training": request.epoch is not None}
         first = self.questions[self.groups[questions[0].video_group][0]]
-        sampling = {
-            "training": item["training"],
-            "seed": frame_seed(request.seed, request.epoch or 0, first.question_id),
-        }
+        seed = frame_seed(request.seed, request.epoch or 0, first.question_id)
+        sampling = {"training": item["training"], "seed": seed}
         if not item["training"]:
             sampling |= self.eval_sampling
         if request.num_clips is not None:
@@ -156,15 +152,11 @@ class VideoQuestionDataset(Dataset):
         tried = others[:: max(1, len(others) // SUBSTITUTES)]
         number = sum(len(request.rows) for request in requests)
         for rows in tried:
-            group = self.questions[rows[0]].video_group
-            if group in self._unreadable_groups:
-                continue
             item = self[requests[-1]._replace(rows=tuple(rows[:number]))]
             if "error" not in item:
                 return item
-            self._unreadable_groups.add(group)
         raise UnreadableVideoError(
-            f"None of {len(tried) + 1} videos of the task {failed.task!r} can be read any more. The first failure: "
+            f"None of {len(tried) + 1} videos of the task {failed.task!r} can be read any more; the first failure: "
             f"{first_error}"
         )
 

@@ -25,31 +25,33 @@ class FolderFiles:
     Finds files by their names without suffix.
 
     Args:
-        folder (`str` or `Path`): The folder, searched with its subfolders.
+        folder (`str` or `Path`, *optional*): The folder, searched with its subfolders; without one, nothing is found.
         suffixes (`Collection[str]`): Suffixes of the files, in lower case.
     """
 
-    def __init__(self, folder: str | Path, suffixes: Collection[str]):
-        self.folder = str(folder)
+    def __init__(self, folder: str | Path | None, suffixes: Collection[str]):
+        self.folder = folder
         self.paths: dict[str, list[str]] = defaultdict(list)
-        for path in walk_files(folder, suffixes):
+        for path in walk_files(folder, suffixes) if folder is not None else ():
             self.paths[os.path.splitext(os.path.basename(path))[0]].append(path)
 
-    def find(self, *names: str) -> str | None:
+    def find(self, official: str, *others: str) -> str:
         """
-        Finds the file of the first of `names` that is there; `a/v` is a file v in a folder a, however deep.
+        Finds a file by its official name or another, or returns where it should be; `a/v.mp4` is a file v in a folder
+        a, however deep.
 
         Raises:
             `ValueError`: If two different files have the name.
         """
-        for name in names:
+        for name in (official, *others):
+            name = os.path.splitext(name)[0]
             paths = self.paths.get(name.rsplit("/", 1)[-1], [])
             paths = [path for path in paths if f"/{os.path.splitext(path)[0]}".endswith(f"/{name}")]
             if len({os.path.realpath(path) for path in paths}) > 1:
                 raise ValueError(f"The folder {self.folder} must have one file {name}; there are {', '.join(paths)}.")
             if paths:
                 return paths[0]
-        return None
+        return official if self.folder is None else str(Path(self.folder) / official)
 
 
 __all__ = ["FolderFiles", "walk_files"]

@@ -7,10 +7,10 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from transformers.utils import logging
@@ -18,12 +18,8 @@ from transformers.utils import logging
 from ..configuration_siasamrea import TASKS, did_you_mean
 from ..processors.video_source import absolute_path
 from .conversations import is_conversation, rows_of_conversation, split_options
-from .tables import parse_json, read_jsonl, read_table, rows_of
+from .tables import parse_json, read_jsonl, rows_of
 
-
-if TYPE_CHECKING:
-    import datasets
-    import pandas
 
 logger = logging.get_logger(__name__)
 
@@ -33,7 +29,6 @@ COLUMNS = (
 )
 LARGEST_NUMBER = 1_000_000  # a count's square is far from the end of float32
 NUMPY = (np.generic, np.ndarray)
-INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"  # characters that show nothing, beside white space
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -101,25 +96,16 @@ class VideoQuestion:
 # Cells
 
 
-def is_blank(text: str) -> bool:
-    """Tells whether a text shows nothing."""
-    return not (text.strip() if text.isascii() else text.strip().strip(INVISIBLE))
-
-
 def _plain(value: Any) -> Any:
-    """Turns a NumPy value, as pandas and `datasets` give, into Python's own; an empty cell into `None`."""
+    """Turns a NumPy value, as pandas and `datasets` give, into Python's own; a text that shows nothing into `None`."""
     if isinstance(value, NUMPY):
         value = value.tolist()
-    return None if isinstance(value, str) and is_blank(value) else value
+    blank = isinstance(value, str) and not any(char.isprintable() and char != " " for char in value)
+    return None if blank else value
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and value == value and abs(value) != math.inf
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 100 else f"{text[:100]}..."
 
 
 def text_cell(value: Any, name: str, where: str) -> str | None:
@@ -145,7 +131,7 @@ def text_cell(value: Any, name: str, where: str) -> str | None:
         return unicodedata.normalize("NFC", value.strip())
     if _is_number(value):
         return str(int(value)) if value == int(value) and abs(value) < 1e15 else str(value)
-    raise ValueError(f"{where}: {name} must be a text in valid Unicode or a finite number; got {_shown(value)}.")
+    raise ValueError(f"{where}: {name} must be a text in valid Unicode or a finite number; got {value!r:.100}.")
 
 
 def number_cell(value: Any, name: str, where: str) -> float | None:
@@ -158,7 +144,7 @@ def number_cell(value: Any, name: str, where: str) -> float | None:
         with contextlib.suppress(ValueError, OverflowError):
             number = float(value)
     if not 0 <= number <= LARGEST_NUMBER:
-        raise ValueError(f"{where}: {name} must be a number from 0 to a million; got {_shown(value)}.")
+        raise ValueError(f"{where}: {name} must be a number from 0 to a million; got {value!r:.100}.")
     return number
 
 
@@ -175,12 +161,12 @@ def text_cells(value: Any, name: str, where: str) -> list[str]:
     value = _plain(value)
     given = _list_in(value)
     if given is value and isinstance(value, str) and re.fullmatch(r"\s*\[\s*(['\"]).*\1\s*\]\s*", value, re.DOTALL):
-        raise ValueError(f'{where}: {name} must be a text or a JSON list such as ["a", "b"]; got {_shown(value)}.')
+        raise ValueError(f'{where}: {name} must be a text or a JSON list such as ["a", "b"]; got {value!r:.100}.')
     if not isinstance(given, list | tuple) or (isinstance(value, str) and not all(isinstance(t, str) for t in given)):
         given = [] if value is None else [value]  # a text in brackets that is not a list of texts is a text
     texts = [text_cell(text, name, where) for text in given]
     if None in texts:
-        raise ValueError(f"{where}: {name} must not have an empty text; got {_shown(value)}.")
+        raise ValueError(f"{where}: {name} must not have an empty text; got {value!r:.100}.")
     return texts
 
 
@@ -194,14 +180,14 @@ def _candidates(row: Mapping, where: str) -> tuple[str, ...] | None:
         return None
     given = _list_in(value)
     if not isinstance(given, list | tuple) or len(given) < 2:
-        raise ValueError(f'{where}: candidates must be two or more texts such as ["a", "b"]; got {_shown(value)}.')
+        raise ValueError(f'{where}: candidates must be two or more texts such as ["a", "b"]; got {value!r:.100}.')
     candidates = [text_cell(candidate, f"candidate {place}", where) for place, candidate in enumerate(given)]
     if _as_published(row):
         return tuple(candidate or "" for candidate in candidates)
     if None in candidates:
         raise ValueError(f"{where}: candidate {candidates.index(None)} is empty (the first is candidate 0).")
     if len(set(candidates)) < len(candidates):
-        raise ValueError(f"{where}: candidates must differ; got {_shown(candidates)}.")
+        raise ValueError(f"{where}: candidates must differ; got {candidates!r:.100}.")
     return tuple(candidates)
 
 
@@ -226,8 +212,8 @@ def _candidate_index(answer: Any, candidates: tuple[str, ...], from_csv: bool, w
     if text.isdecimal() and len(text) < 10 and int(text) < len(candidates):
         return int(text)
     raise ValueError(
-        f"{where}: answer must be one of the candidates {_shown(list(candidates))} or the index of one, from 0 to "
-        f"{len(candidates) - 1}; got {_shown(answer)}."
+        f"{where}: answer must be one of the candidates {list(candidates)!r:.100} or the index of one, from 0 to "
+        f"{len(candidates) - 1}; got {answer!r:.100}."
     )
 
 
@@ -240,7 +226,7 @@ def _answers(
     if task == "open_ended":
         return tuple(dict.fromkeys(text_cells(answer, "answer", where)))
     if isinstance(answer, list | tuple):
-        raise ValueError(f"{where}: answer must be one value, because its task is {task}; got {_shown(answer)}.")
+        raise ValueError(f"{where}: answer must be one value, because its task is {task}; got {answer!r:.100}.")
     if task == "count":
         return (number_cell(answer, "answer", where),)
     return (_candidate_index(answer, candidates, from_csv, where),)
@@ -274,7 +260,7 @@ def _span(start: Any, end: Any, where: str) -> tuple[float | None, float | None]
 def _evidence(row: Mapping, where: str) -> tuple[tuple[float, float], ...]:
     spans = _list_in(_plain(row.get("evidence"))) or ()
     if not isinstance(spans, list | tuple) or any(not isinstance(s, list | tuple) or len(s) != 2 for s in spans):
-        raise ValueError(f"{where}: evidence must be a list of [start, end] in seconds; got {_shown(spans)}.")
+        raise ValueError(f"{where}: evidence must be a list of [start, end] in seconds; got {spans!r:.100}.")
     return tuple(_span(*span, f"{where}, evidence") for span in spans)
 
 
@@ -305,12 +291,9 @@ def _video_question(
     number: int,
     video_folder: Path | None,
     from_csv: bool,
-    shared: dict[Any, Any],
+    kept_once: Callable[[Any], Any],
 ) -> VideoQuestion:
-    def kept_once(value: Any) -> Any:
-        """Returns the first of equal values, so that each is in memory once."""
-        return shared.setdefault(value, value)
-
+    """Reads a row; `kept_once` returns the first of equal values, so that each is in memory once."""
     video, video_bytes = _video(row.get("video"), where, video_folder)
     question = text_cell(row.get("question"), "question", where)
     if question is None:
@@ -326,7 +309,7 @@ def _video_question(
     answers = _answers(row, task, candidates, from_csv, where)
     count_range = _list_in(_plain(row.get("count_range")))
     if count_range is not None and not (isinstance(count_range, list | tuple) and len(count_range) == 2):
-        raise ValueError(f"{where}: count_range must be [least, largest]; got {_shown(count_range)}.")
+        raise ValueError(f"{where}: count_range must be [least, largest]; got {count_range!r:.100}.")
     answer = answers[0] if answers else None
     return VideoQuestion(
         video=kept_once(video),
@@ -379,7 +362,7 @@ def _tell_readings(readings: dict[str, list[int]], name: str) -> None:
 
 
 def load_video_questions(
-    source: "str | Path | datasets.Dataset | pandas.DataFrame | Iterable[dict]",
+    source: str | Path | Iterable,
     video_folder: str | Path | None = None,
     split: str = "train",
     task: str | None = None,
@@ -435,7 +418,7 @@ def load_video_questions(
     folder = None if video_folder is None else Path(video_folder)
     required = ("video", "question", "answer") if require_answers else ("video", "question")
     readings: dict[str, list[int]] = {"text": [], "index": [], "open-ended": []}
-    shared: dict[Any, Any] = {}  # equal texts, and the bytes of a video, are kept once
+    shared: dict[Any, Any] = {}
     checked, seen, follow_ups, questions = set(), {}, [], []
     for number, row in enumerate(rows_of(source, split), start=1):
         where, of_row = f"{name}, row {number}", [row]
@@ -454,7 +437,9 @@ def load_video_questions(
             checked.add(columns)
         for one in of_row:
             one = split_options(one, where) if options_in_question else one
-            question = _video_question(one, where, task, number, folder, from_csv, shared)
+            question = _video_question(
+                one, where, task, number, folder, from_csv, lambda value: shared.setdefault(value, value)
+            )
             if require_answers and question.answer is None:
                 raise ValueError(f"{where}: answer is empty.")
             if question.question_id in seen and in_turns:  # the id of a conversation is often its video's
@@ -497,7 +482,7 @@ def read_skip_list(path: str | Path, video_folder: str | Path | None = None) -> 
         `ValueError`: If there is no such file, or a row names no video.
     """
     path, folder = Path(path), None if video_folder is None else Path(video_folder)
-    rows = read_jsonl(path, unfinished_end=True) if path.suffix.lower() == ".jsonl" else read_table(path, "train")
+    rows = read_jsonl(path, unfinished_end=True) if path.suffix.lower() == ".jsonl" else rows_of(path)
     videos = set()
     for number, row in enumerate(rows, start=1):
         video, _ = _video(row.get("video"), f"{path}, row {number}", None if "question_id" in row else folder)

@@ -139,19 +139,6 @@ def read_csv(
             ) from None
 
 
-def read_table(source: str | Path, split: str) -> Iterable[dict]:
-    """Reads the rows of a file in one of the formats above, or of a data set by its name or folder."""
-    path = Path(source)
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        return read_jsonl(path)
-    if suffix == ".json":
-        return check_objects(read_json(path), str(path))
-    if suffix in (".csv", ".tsv"):
-        return read_csv(path, delimiter="\t" if suffix == ".tsv" else ",")
-    return rows_of_dataset(load_dataset(source, split))
-
-
 def load_dataset(source: str | Path, split: str) -> "datasets.Dataset":
     """Loads a Parquet file, or a split of a data set by its name or folder; raises a `ValueError` if it cannot."""
     import datasets  # here, because it is slow to import
@@ -197,14 +184,14 @@ def rows_of_dataset(dataset: "datasets.Dataset | datasets.IterableDataset") -> I
             yield row
 
 
-def rows_of(source: Any, split: str) -> Iterable[Mapping]:
+def rows_of(source: Any, split: str = "train") -> Iterable[Mapping]:
     r"""
     Reads the rows of anything that holds some.
 
     Args:
-        source: A file or name for [`read_table`], a `datasets` data set or dictionary of its splits, a pandas
-            `DataFrame` (whose NaN is an empty cell), or any iterable of dictionaries.
-        split (`str`): The split, where there are several.
+        source: A file in one of the formats above, the name or folder of a data set, a `datasets` data set or
+            dictionary of its splits, a pandas `DataFrame` (whose NaN is an empty cell), or an iterable of rows.
+        split (`str`, *optional*, defaults to `"train"`): The split, where there are several.
 
     Returns:
         `Iterable[Mapping]`: the rows, read as they are asked for.
@@ -213,7 +200,15 @@ def rows_of(source: Any, split: str) -> Iterable[Mapping]:
         `ValueError`: If there is no such split, or a row is not a dictionary.
     """
     if isinstance(source, str | Path):
-        return read_table(source, split)
+        path = Path(source)
+        suffix = path.suffix.lower()
+        if suffix == ".jsonl":
+            return read_jsonl(path)
+        if suffix == ".json":
+            return check_objects(read_json(path), str(path))
+        if suffix in (".csv", ".tsv"):
+            return read_csv(path, delimiter="\t" if suffix == ".tsv" else ",")
+        return rows_of_dataset(load_dataset(source, split))
     if not isinstance(source, list | tuple):
         import datasets  # here, because they are slow to import
         import pandas
@@ -238,6 +233,5 @@ __all__ = [
     "read_csv",
     "read_json",
     "read_jsonl",
-    "read_table",
     "rows_of",
 ]

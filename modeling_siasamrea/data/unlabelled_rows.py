@@ -1,5 +1,6 @@
 """Training rows without an answer, which the siamese loss alone learns from: counts, leaves out or refuses them."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from transformers.utils import logging
@@ -9,35 +10,20 @@ from .questions import VideoQuestion
 
 logger = logging.get_logger(__name__)
 
-NAMED = 3  # questions of a task
-
 
 def name_unlabelled(rows: Sequence[VideoQuestion]) -> str | None:
-    """Says how many rows have no answer, by task and with the first `question_id`s; `None` if each has one."""
+    """Says how many rows have no answer, by task, and the `question_id` of the first; `None` if each has one."""
     unlabelled = [row for row in rows if row.answer is None]
     if not unlabelled:
         return None
-    by_task: dict[str, list[str]] = {}
-    for row in unlabelled:
-        by_task.setdefault(row.task, []).append(row.question_id)
-    named = [
-        f"{len(ids)} {task} ({', '.join(map(repr, ids[:NAMED]))}{', ...' if len(ids) > NAMED else ''})"
-        for task, ids in by_task.items()
-    ]
-    return f"{len(unlabelled)} of {len(rows)} rows have no answer: {', '.join(named)}"
+    by_task = ", ".join(f"{count} {task}" for task, count in Counter(row.task for row in unlabelled).items())
+    return (
+        f"{len(unlabelled)} of {len(rows)} rows have no answer ({by_task}; the first: {unlabelled[0].question_id!r})"
+    )
 
 
 def note_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> None:
-    r"""
-    Warns that training rows without an answer are trained on.
-
-    Args:
-        rows (`Sequence[VideoQuestion]`): The training rows.
-        alpha (`float`): Weight of the siamese loss.
-
-    Raises:
-        `ValueError`: If there are such rows and no siamese loss.
-    """
+    """Warns that training rows have no answer; raises a `ValueError` if there is no siamese loss, so `alpha` is 0."""
     named = name_unlabelled(rows)
     if named is not None and not alpha:
         raise ValueError(f"Training: {named}. With alpha=0 nothing learns from them: leave them out, or raise alpha.")
@@ -46,24 +32,12 @@ def note_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> None:
 
 
 def leave_out_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> list[VideoQuestion]:
-    r"""
-    Keeps the training rows that a term of the loss learns from: without a siamese loss, those with an answer.
-
-    Args:
-        rows (`Sequence[VideoQuestion]`): The training rows.
-        alpha (`float`): Weight of the siamese loss.
-
-    Raises:
-        `ValueError`: If none is left.
-    """
+    """Keeps the training rows that a loss learns from: those with an answer, if the siamese loss has no weight."""
     named = name_unlabelled(rows)
     if named is None or alpha:
         return list(rows)
     logger.warning(f"Training: {named}. They are left out, because with alpha=0 nothing learns from them.")
-    kept = [row for row in rows if row.answer is not None]
-    if not kept:
-        raise ValueError("No training row is left: none has an answer, and with alpha=0 there is no siamese loss.")
-    return kept
+    return [row for row in rows if row.answer is not None]
 
 
 def refuse_unlabelled(rows: Sequence[VideoQuestion]) -> None:

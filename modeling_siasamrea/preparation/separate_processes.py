@@ -11,9 +11,6 @@ from typing import Any
 from ..data.workers import end_with_parent
 
 
-INPUTS_PER_PROCESS = 500  # then a process starts anew, so that a decoder's leaks do not add up
-
-
 def in_separate_processes(
     work: Callable[[Any], Any], inputs: Iterable[Any], processes: int, timeout: float
 ) -> Iterator[tuple[Any, Any]]:
@@ -42,11 +39,10 @@ def in_separate_processes(
             next_deadline = min(worker.deadline for worker in busy)
             wait([worker.connection for worker in busy], max(0.0, next_deadline - time.monotonic()))
             for worker in list(busy):
-                if worker.is_finished():
+                if worker.connection.poll() or time.monotonic() >= worker.deadline:
                     result = worker.result()
                     busy.remove(worker)
-                    if not worker.connection.closed:
-                        idle.append(worker)
+                    idle += [] if isinstance(result, OSError) else [worker]
                     yield worker.input, result
     finally:
         for worker in idle + busy:
@@ -61,33 +57,24 @@ class _Worker:
         self.process = multiprocessing.Process(target=_serve, args=(other, work), daemon=True)
         self.process.start()
         other.close()  # only the worker holds it, so that its death shows
-        self.begun = 0
 
     def begin(self, each: Any, timeout: float) -> None:
         """Sends the next input."""
         self.input, self.timeout, self.deadline = each, timeout, time.monotonic() + timeout
-        self.begun += 1
         self.connection.send(each)
 
-    def is_finished(self) -> bool:
-        """Says whether there is a result, or none will come."""
-        return self.connection.poll() or time.monotonic() >= self.deadline
-
     def result(self) -> Any:
-        """Returns the result, or an error. A process that died, took too long or had its share is ended."""
+        """Returns the result, or an error if the process died or took too long, which ends it."""
         if not self.connection.poll():
             self.end()
             return TimeoutError(f"it was not read within {self.timeout:g} s")
         try:
-            result = self.connection.recv()
+            return self.connection.recv()
         except (EOFError, OSError):
             self.end()
             code = self.process.exitcode
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
             return ChildProcessError(f"the process that read it ended {how}")
-        if self.begun == INPUTS_PER_PROCESS:
-            self.end()
-        return result
 
     def end(self) -> None:
         """Ends the process."""

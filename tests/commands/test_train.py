@@ -136,8 +136,8 @@ def test_rows_without_an_answer_are_trained_on_by_the_siamese_loss(write_config,
     rows = forget("open0", "open1-0", "open1-2", "choice0", "count0")
     report = train.main([write_config(train_file=rows, max_steps=6)])
     assert (
-        "Training: 7 of 20 rows have no answer: 5 open_ended ('open0-0', 'open0-1', 'open0-2', ...), "
-        "1 multiple_choice ('choice0'), 1 count ('count0'). The siamese loss alone learns from them."
+        "Training: 7 of 20 rows have no answer (5 open_ended, 1 multiple_choice, 1 count; the first: 'open0-0'). "
+        "The siamese loss alone learns from them."
     ) in caplog.messages
     config = SiaSamReaConfig.from_pretrained(tmp_path / "run")
     assert list(config.id2label.values()) == ["red", "cat", "dog"]  # by how often they are left
@@ -150,11 +150,9 @@ def test_rows_without_an_answer_are_trained_on_by_the_siamese_loss(write_config,
 def test_without_a_siamese_loss_rows_without_an_answer_are_left_out(write_config, start, forget, caplog):
     baseline = ["--model_config", '{"alpha": 0}']
     train.main([write_config(train_file=forget("open0", "choice0"), do_predict=False, max_steps=1), *baseline])
-    assert (
-        "Training: 4 of 20 rows have no answer: 3 open_ended ('open0-0', 'open0-1', 'open0-2'), 1 multiple_choice "
-        "('choice0'). They are left out"
-    ) in caplog.text
-    with pytest.raises(ValueError, match="No training row is left"):
+    sentence = "4 of 20 rows have no answer (3 open_ended, 1 multiple_choice; the first: 'open0-0'). They are left out"
+    assert sentence in caplog.text
+    with pytest.raises(ValueError, match="needs at least one question"):
         train.main([write_config(**start | {"train_file": forget("o", "c")}), *baseline])
 
 

@@ -88,7 +88,10 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
         ({"model_name_or_path": own_network}, "is a SiaSamRea checkpoint"),
         ({"model_name_or_path": "/no/such/folder"}, "/no/such/folder cannot be loaded"),
         ({"family_video_processor": {"edge": 3}}, "edge"),
-        ({"train_file": unlabelled}, "1 of 1 rows have no answer: 1 open_ended ('0'). A video-language model learns"),
+        (
+            {"train_file": unlabelled},
+            "1 of 1 rows have no answer (1 open_ended; the first: '0'). A video-language model learns",
+        ),
     ):
         with pytest.raises((SystemExit, ValueError)) as raised:
             train_vlm.main([write_config(**overrides)])

@@ -6,7 +6,7 @@ import datasets
 import pandas
 import pytest
 
-from modeling_siasamrea.data.tables import read_jsonl, read_table, rows_of
+from modeling_siasamrea.data.tables import read_jsonl, rows_of
 
 
 ROW = {"video": "a.mp4", "question": "what?", "answer": "cat"}
@@ -30,7 +30,7 @@ TABLE = "video,question,answer\na.mp4,what?,cat\n"
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_a_file_is_read_with_and_without_a_byte_order_mark(tmp_path, name, text, mark):
     (tmp_path / name).write_bytes((mark + text).encode())
-    assert list(read_table(tmp_path / name, "train")) == [ROW]
+    assert list(rows_of(tmp_path / name)) == [ROW]
 
 
 @pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c"])
@@ -39,8 +39,8 @@ def test_only_a_newline_ends_a_line(tmp_path, character):
     line = json.dumps({**ROW, "question": question}, ensure_ascii=False)
     (tmp_path / "a.jsonl").write_text(f"{line}\n{LINE}\n", encoding="utf-8")
     (tmp_path / "a.csv").write_text(TABLE.replace("what?", question), encoding="utf-8")
-    assert [row["question"] for row in read_table(tmp_path / "a.jsonl", "train")] == [question, "what?"]
-    assert [row["question"] for row in read_table(tmp_path / "a.csv", "train")] == [question]
+    assert [row["question"] for row in rows_of(tmp_path / "a.jsonl")] == [question, "what?"]
+    assert [row["question"] for row in rows_of(tmp_path / "a.csv")] == [question]
 
 
 BAD_FILES = [
@@ -69,7 +69,7 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path):
     for name, content, says in BAD_FILES:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=says):
-            list(read_table(tmp_path / name, "train"))
+            list(rows_of(tmp_path / name))
 
 
 @pytest.mark.parametrize("end", [b'{"video": "b', '{"video": "caf\u00e9'.encode()[:-1], b"{"])

@@ -15,7 +15,6 @@ from other_processes import lives, wait_for
 from modeling_siasamrea.commands import check as check_command
 from modeling_siasamrea.data.questions import load_video_questions, read_skip_list
 from modeling_siasamrea.preparation import check_videos as check
-from modeling_siasamrea.preparation import separate_processes
 from modeling_siasamrea.processors.video_source import absolute_path
 
 
@@ -52,7 +51,7 @@ def test_each_fault_is_found_and_named(data, capsys):
     assert faults["wide.mp4"] == ("extreme aspect ratio", "256 x 32 pixels")
     assert faults["empty.mp4"] == ("unreadable", "the file is empty")
     printed = capsys.readouterr().out
-    assert "7 questions about 6 videos.\n1 of 7 rows have no answer: 1 open_ended ('6').\n" in printed
+    assert "7 questions about 6 videos.\n1 of 7 rows have no answer (1 open_ended; the first: '6').\n" in printed
 
     skipped = read_skip_list(data / "report" / "skip_list.jsonl", data / "videos")
     rows = load_video_questions(data / "rows.jsonl", data / "videos", require_answers=False)
@@ -104,7 +103,6 @@ def dies_of_some(video: check.Video) -> list[check.Fault]:
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, so that they see the stand-in")
 def test_files_that_kill_a_worker_or_never_end_are_named_and_the_rest_is_checked(monkeypatch):
     monkeypatch.setattr(check, "check_video", dies_of_some)
-    monkeypatch.setattr(separate_processes, "INPUTS_PER_PROCESS", 3)
     names = ["a.mp4", "killed.mp4", "b.mp4", "forever.mp4", "c.mp4", "exit.mp4", "killed2.mp4", *"defghijk"]
     found = list(check.check_videos([check.Video(name, None) for name in names], workers=2, timeout=1.0))
     assert len(found) == len(names)

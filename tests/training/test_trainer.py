@@ -99,7 +99,7 @@ def test_a_batch_without_an_answer_trains_by_the_siamese_loss(make_trainer, task
     forget(trainer, *range(len(rows)))
     before = parameters(trainer)
     trainer.train()
-    assert f"{len(rows)} of {len(rows)} rows have no answer: {len(rows)} {task} ('" in caplog.text
+    assert f"{len(rows)} of {len(rows)} rows have no answer ({len(rows)} {task}; the first: '" in caplog.text
     after = parameters(trainer)
     assert any(not torch.equal(before[name], value) for name, value in after.items() if "heads" in name)
     logged = {name: value for logs in trainer.state.log_history for name, value in logs.items()}
@@ -122,10 +122,7 @@ def test_the_log_asks_known_answers_alone_who_is_right(make_trainer):
 def test_rows_without_an_answer_are_refused_where_no_loss_uses_them(make_trainer):
     trainer = make_trainer(config={"alpha": 0})
     forget(trainer, 0, 1, 2, 3, 5, 6)
-    sentence = (
-        r"6 of 20 rows have no answer: 5 open_ended \('open0-0', 'open0-1', 'open0-2', \.\.\.\), "
-        r"1 multiple_choice \('choice0'\)\. With alpha=0"
-    )
+    sentence = r"6 of 20 rows have no answer \(5 open_ended, 1 multiple_choice; the first: 'open0-0'\)\. With alpha=0"
     with pytest.raises(ValueError, match=sentence):
         trainer.train()
     assert trainer.evaluate()["eval_questions"] == 20
@@ -448,9 +445,7 @@ def test_a_candidate_that_can_never_fit_is_refused_before_the_run(make_trainer):
         for question in trainer.train_dataset.questions
     ]
     dataset = VideoQuestionDataset(questions, trainer.processing_class)
-    sentence = (
-        r"1 rows have a candidate that does not fit into the limit of 32 tokens.*: 'choice1'\. .*'dog dog .* has 42"
-    )
+    sentence = r"'choice1' has a candidate of 42 tokens, 'dog dog .*; the limit is 32"
     with pytest.raises(ValueError, match=sentence):
         make_trainer(trainer={"train_dataset": dataset})
     with pytest.raises(ValueError, match=sentence):
