@@ -274,3 +274,40 @@ def score_consistency(
             of_mse = clustered_standard_error(errors, [videos[row] for row in rows])
             means |= {} if of_mse is None else {"count_mse_standard_error": of_mse}
     return means
+
+
+def consistency_scores(
+    predictions: Sequence[Sequence[str | None]],
+    references: Sequence[str],
+    videos: Sequence[str],
+    scores: Sequence[Sequence[float | None]] | None = None,
+    shuffled: Sequence[str | None] | None = None,
+) -> dict[str, float]:
+    r"""
+    Scores open-ended answers from several anchor starts, of any model.
+
+    Args:
+        predictions (`Sequence[Sequence]`):
+            For each question its answers from K starts, the centred anchor's first; all `None` if the video could not
+            be read.
+        references (`Sequence`): The right answers.
+        videos (`Sequence[str]`): The video of each question.
+        scores (`Sequence[Sequence[float | None]]`, *optional*): The probability of each answer.
+        shuffled (`Sequence`, *optional*): For each question the answer to its first start's frames in another order.
+
+    Returns:
+        `dict[str, float]`: See [`score_consistency`].
+
+    Raises:
+        `ValueError`: If the lists are not of the same questions, or the numbers of starts differ.
+    """
+    scores = [[None] * len(answers) for answers in predictions] if scores is None else scores
+    lists = [predictions, references, videos, scores] + ([] if shuffled is None else [shuffled])
+    starts = {len(of_question) for of_question in (*predictions, *scores)}
+    if len({len(of_questions) for of_questions in lists}) != 1 or len(starts) != 1 or 0 in starts:
+        raise ValueError("The lists must have one entry per question, with as many answers and scores in each.")
+    questions = [
+        VideoQuestion(video, "", reference, "open_ended", str(row))
+        for row, (video, reference) in enumerate(zip(videos, references))
+    ]
+    return score_consistency(questions, predictions, scores, shuffled)

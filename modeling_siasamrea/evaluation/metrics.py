@@ -6,6 +6,7 @@ from typing import Any
 import datasets
 import evaluate
 
+from .consistency import consistency_scores
 from .scores import count_scores, multiple_choice_scores, open_ended_scores
 
 
@@ -15,6 +16,7 @@ METRICS = {
     "open_ended": (open_ended_scores, TEXT, (TEXT, TEXTS)),
     "multiple_choice": (multiple_choice_scores, datasets.Value("int32"), (datasets.Value("int32"),)),
     "count": (count_scores, datasets.Value("float64"), (datasets.Value("float64"),)),
+    "consistency": (consistency_scores, TEXTS, (TEXT,)),
 }
 
 
@@ -49,11 +51,13 @@ def load_metric(name: str) -> VideoQuestionMetric:
     Loads a metric of this package.
 
     Args:
-        name (`str`): `"open_ended"`, `"multiple_choice"` or `"count"`.
+        name (`str`): `"open_ended"`, `"multiple_choice"`, `"count"` or `"consistency"`.
 
     Returns:
         `evaluate.Metric`: `compute(predictions=..., references=..., question_types=...)` gives the scores of
-        `open_ended_scores`, `multiple_choice_scores` or `count_scores`.
+        `open_ended_scores`, `multiple_choice_scores` or `count_scores`; of `"consistency"`,
+        `compute(predictions=..., references=..., videos=...)` gives those of
+        [`~modeling_siasamrea.evaluation.consistency.consistency_scores`].
 
     Raises:
         `ValueError`: If there is no such metric.

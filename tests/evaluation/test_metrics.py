@@ -57,6 +57,22 @@ def test_always_answering_two_costs_less_officially_than_raw():
     assert scores["mse"] == (1 + 0 + 1 + 64) / 4 and scores["mse_raw"] == (4 + 0 + 1 + 64) / 4
 
 
+def test_consistency_of_any_model_s_answers():
+    consistency = modeling_siasamrea.load_metric("consistency")
+    scores = consistency.compute(
+        predictions=[["cat", "dog"], [None, None], ["cat", "cat"]],
+        references=["cat", "cat", "dog"],
+        videos=["a", "b", "c"],
+        scores=[[0.9, 0.5], [None, None], [0.6, 0.7]],
+        shuffled=["cat", None, "dog"],
+    )
+    assert scores["accuracy"] == pytest.approx(1 / 3) and scores["expected_accuracy"] == pytest.approx(1 / 6)
+    assert scores["flip_rate"] == 1 / 2 and scores["shuffled_accuracy"] == pytest.approx(2 / 3)
+    assert scores["open_ended_expected_calibration_error"] == pytest.approx((0.1 + 0.6) / 2)
+    with pytest.raises(ValueError, match="The lists"):
+        consistency.compute(predictions=[["cat"], ["cat", "dog"]], references=["cat", "cat"], videos=["a", "b"])
+
+
 def test_an_unknown_metric_is_refused():
     with pytest.raises(ValueError, match="no metric 'bleu'; choose from open_ended, multiple_choice, count"):
         modeling_siasamrea.load_metric("bleu")
