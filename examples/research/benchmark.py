@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
@@ -50,6 +51,7 @@ from modeling_siasamrea import (
     speed_up_on_cpu,
 )
 from modeling_siasamrea.evaluation.baselines import question_only_baseline
+from modeling_siasamrea.preparation.small_copies import prepare_video
 from modeling_siasamrea.processors import frame_index
 from modeling_siasamrea.processors.disk_cache import cache_folder
 from modeling_siasamrea.training.start import build_model
@@ -180,8 +182,12 @@ def transformers_alone(model: SiaSamReaForVideoQuestionAnswering, batch: dict) -
 
 
 def inference(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[str]:
-    """One question per video, four, and five candidates, beside the two encoders of Transformers alone."""
+    """
+    One question per video, four, and five candidates, beside the two encoders of Transformers alone; four also beside
+    encoding the video for each, and one in float32 beside bf16.
+    """
     model, rows = resnet50_bert_base().eval(), []
+    half = deepcopy(model).bfloat16()
     for size in sizes:
         batches = {
             "1 question per video": make_batch(size),
@@ -190,7 +196,13 @@ def inference(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[str]:
         }
         for what, batch in batches.items():
             others = {"Transformers' ResNet and BERT": transformers_alone(model, batch)}
+            if what.startswith("4"):
+                others["a video for each question"] = partial(forward, model, make_batch(size, videos=16))
             rows += compare(repeats, f"{what}, {size} px", partial(forward, model, batch), others)
+        batch = make_batch(size)
+        short = batch | {"pixel_values_videos": batch["pixel_values_videos"].bfloat16()}
+        others = {"float32": partial(forward, model, batch)}
+        rows += compare(repeats, f"1 question per video in bf16, {size} px", partial(forward, half, short), others)
     return rows
 
 
@@ -204,6 +216,34 @@ def fast_paths(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[str]:
         others = {"without": partial(forward, plain, batch)}
         rows += compare(repeats, f"speed_up_on_cpu, {size} px", partial(forward, fast, batch), others)
     return rows
+
+
+ANSWERS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from benchmark import forward, make_batch, resnet50_bert_base, seconds_of
+model, batch = resnet50_bert_base().eval(), make_batch(int(sys.argv[2]), videos=1)
+print(sorted(seconds_of(lambda: forward(model, batch)) for _ in range(9))[4])
+"""
+
+
+def memory(repeats: int, sizes: tuple[int, ...] = (224, 448)) -> list[str]:
+    """One answer with freed memory kept by the process (glibc), beside given back; each turn is two processes."""
+    kept = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_MAX_": "0"}
+    given_back = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_MAX_": "65536"}
+    rows = []
+    for size in sizes:
+        turns = [[run_model(size, variables) for variables in (kept, given_back)] for _ in range(repeats)]
+        ours, theirs = zip(*turns)
+        ratio = spread([back / our for our, back in turns], 2)
+        rows.append(f"| freed memory kept, {size} px | {spread(ours)} s | given back | {spread(theirs)} s | {ratio} |")
+    return rows
+
+
+def run_model(size: int, variables: dict[str, str]) -> float:
+    """The median seconds of an answer in a new Python with these environment variables."""
+    with patch.dict(os.environ, variables):
+        return float(run_python(ANSWERS, Path(__file__).parent, size))
 
 
 def training_step(model: SiaSamReaForVideoQuestionAnswering, batch: dict) -> Work:
@@ -332,6 +372,11 @@ def reading(
                 work = partial(decode_frames, str(path), np.unique(indices))
                 others = {"one pass per clip": partial(read_each_clip, path, indices)}
                 rows += compare(repeats, f"{clips} x {frames} frames of {length} s, {height}p", work, others)
+            if height > 256:
+                copy = path.with_name("copy.mp4")
+                prepare_video(path, copy, short_side=256, group=8, crf=20)  # as the command does
+                small = partial(decode_frames, str(copy), np.unique(indices))
+                rows += compare(repeats, f"the same from a copy of 256p, {length} s", small, {f"{height}p": work})
         for codec, name in (("libx264", "H.264"), ("libx265", "HEVC")):
             short, path = Path(folder) / f"short_{codec}.mp4", Path(folder) / f"long_{codec}.mp4"
             write_video(short, seconds, *size, codec, bf="3", **{"x265-params": "log-level=none"})
@@ -474,7 +519,7 @@ def start(repeats: int) -> list[str]:
     return compare(repeats, "import modeling_siasamrea", partial(run_python, "import modeling_siasamrea"), others)
 
 
-PARTS = {part.__name__: part for part in (inference, fast_paths, siamese, reading, growth, together, start)}
+PARTS = {part.__name__: part for part in (inference, fast_paths, memory, siamese, reading, growth, together, start)}
 
 
 def main(arguments: list[str] | None = None) -> None:

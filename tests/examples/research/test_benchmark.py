@@ -42,6 +42,7 @@ def test_ratios_are_taken_within_a_turn(benchmark, monkeypatch):
     [
         ("inference", {"sizes": (64,)}),
         ("fast_paths", {"sizes": (64,)}),
+        ("memory", {"sizes": (64,)}),
         ("siamese", {"size": 64, "numbers": (2, 3)}),
         ("reading", {"shapes": ((12, 64, 48),), "long": (2, 3, 64, 48)}),
         ("growth", {"rows": 200, "train": 100, "test": 100}),
@@ -50,8 +51,9 @@ def test_ratios_are_taken_within_a_turn(benchmark, monkeypatch):
 )
 def test_each_part_has_its_rows(benchmark, part, arguments, monkeypatch):
     monkeypatch.setattr(benchmark, "read_torchcodec", lambda *arguments: None)  # it may not be installed
+    monkeypatch.setattr(benchmark, "run_model", lambda *arguments: 1.0)  # of full size, in new processes
     rows = benchmark.PARTS[part](1, **arguments)
-    numbers = {"inference": 3, "fast_paths": 1, "siamese": 2, "reading": 14, "growth": 4, "together": 1}
+    numbers = {"inference": 5, "fast_paths": 1, "memory": 1, "siamese": 2, "reading": 14, "growth": 4, "together": 1}
     assert len(rows) == numbers[part]
 
 
