@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -50,7 +50,7 @@ CONTAINERS = (
 # Before version 19, PyAV refuses files whose metadata are not UTF-8 unless it is told to ignore that.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
-Packets = dict[str, np.ndarray]
+PACKET = np.dtype([("pts", "i8"), ("dts", "i8"), ("duration", "i8"), ("key", "?"), ("hidden", "?")])
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +67,8 @@ class FrameIndex:
         tick (`Fraction`): Seconds of the unit that the file counts time in.
         height (`int`), width (`int`): Pixels of the first frame as it is shown, before it is turned.
         display_matrix (`np.ndarray` of shape `(2, 2)`): How frames are turned and mirrored to be shown.
-        pts (`np.ndarray` of shape `(frames,)`, *optional*):
-            Presentation times in ticks, by which a decoder's frames are told apart; `None` where packets do not tell
+        pts (`np.ndarray` of shape `(frames,)`):
+            Presentation times in ticks, by which a decoder's frames are told apart; empty where packets do not tell
             them, so that frames have to be counted from the start.
         entry (`np.ndarray` of shape `(frames,)`): Row of `entries` from which each frame is decoded.
         entries (`np.ndarray` of shape `(entries, 2)`):
@@ -83,7 +83,7 @@ class FrameIndex:
     height: int
     width: int
     display_matrix: np.ndarray
-    pts: np.ndarray | None
+    pts: np.ndarray
     entry: np.ndarray
     entries: np.ndarray
 
@@ -94,8 +94,8 @@ _remembered: dict[tuple, FrameIndex] = {}
 
 def frame_index(name: str, path: str) -> FrameIndex:
     r"""
-    Returns the index of a video file. A process remembers those of the last files, and those of large files are kept
-    on disk, see [`index_file`].
+    Returns the index of a video file. A process remembers indices until they are large together, and those of large
+    files are kept on disk, see [`index_file`].
 
     Args:
         name (`str`): What errors call the video.
@@ -106,32 +106,24 @@ def frame_index(name: str, path: str) -> FrameIndex:
     """
     status = os.stat(path)
     key = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-    index = _remembered.pop(key, None)
-    if index is not None:
+    index = _remembered.get(key)
+    if index is None:
+        index = _stored_index(name, path, status)
+        if sum(len(each.times) for each in list(_remembered.values())) > CACHED_FRAMES:
+            _remembered.clear()
         _remembered[key] = index
-        return index
-    index = _remembered[key] = _stored_index(name, path, status)
-    remembered = list(_remembered.items())
-    frames = sum(len(each.times) for _, each in remembered)
-    for old, each in remembered[:-1]:
-        if frames <= CACHED_FRAMES:
-            break
-        frames -= len(each.times)
-        _remembered.pop(old, None)
     return index
 
 
 def _stored_index(name: str, path: str, status: os.stat_result) -> FrameIndex:
     """Reads an index from disk, or makes it; it is kept there if a large file was read for it, or all was decoded."""
     file = index_file(path, status)
-    fields = None if file is None else read_index(file)
-    if fields is not None and set(fields) == set(FrameIndex.__dataclass_fields__):
-        pts = fields["pts"] if len(fields["pts"]) else None
-        return FrameIndex(**fields | {"tick": Fraction(*fields["tick"].tolist()), "pts": pts})
+    with suppress(Exception):  # there is none, or it is damaged, or another program's
+        fields = read_index(file)
+        return FrameIndex(**fields | {"tick": Fraction(*fields["tick"].tolist())})
     index = _make_index(name, path, status.st_size)
-    if file is not None and (status.st_size >= STORED_BYTES or index.pts is None):
-        pts = () if index.pts is None else index.pts
-        write_index(file, vars(index) | {"tick": index.tick.as_integer_ratio(), "pts": pts})
+    if file is not None and (status.st_size >= STORED_BYTES or not len(index.pts)):
+        write_index(file, vars(index) | {"tick": index.tick.as_integer_ratio()})
     return index
 
 
@@ -240,36 +232,35 @@ def _make_index(name: str, path: str, size: int) -> FrameIndex:
         if first is None:
             what = "an animated WebP is not supported" if _is_animated_webp(path) else "it is damaged or no video"
             raise VideoDecodingError(name, f"{what} (no frame of it can be decoded)")
-        shift, goes_back = _clock_shift(container, stream, packets) if packets else (0, False)
-        shown = _shown_packets(packets, head) if whole and packets and not goes_back else None
-        reorders = stream.codec_context.has_b_frames
+        shift, goes_back = _clock_shift(container, stream, packets) if len(packets) else (0, False)
+        shown = _shown_packets(packets, head) if whole and len(packets) and not goes_back else None
         # An AVI tells when frames are shown, but not which, and so do other containers that got their times from one:
         # if pictures are coded in another order, they must be counted.
-        if shown is not None and reorders:
+        if shown is not None and stream.codec_context.has_b_frames:
             is_avi, rises = container.format.name == "avi", (np.diff(packets["pts"]) > 0).all()
             if is_avi or (rises and not _comes_in_order(name, path, packets)):
                 shown = None
         if shown is None:
-            told = np.sort((packets["pts"] + shift)[~packets["hidden"]]) if packets else None
-            times, first_time = _count_frames(name, path, told)
-            last, pts = 0, None
-            entry, entries = np.zeros(len(times), dtype=np.int64), np.zeros((1, 2), dtype=np.int64)
+            ticks = _count_frames(name, path, np.sort((packets["pts"] + shift)[~packets["hidden"]]))
+            last, pts = 0, np.zeros(0, dtype=np.int64)
+            entry, entries = np.zeros(len(ticks), dtype=np.int64), np.zeros((1, 2), dtype=np.int64)
         else:
             ticks = packets["pts"][shown] + shift[shown]
-            if int(ticks[-1]) - int(ticks[0]) >= 1 << 52:
-                raise VideoDecodingError(name, "it is damaged: the times of its frames are absurd")
-            times, first_time = _seconds(ticks, stream)
             last, pts = int(packets["duration"][shown[-1]]), packets["pts"][shown]
             entry, entries = _entries(container, stream, packets, shown)
+        tick = stream.time_base
+        if int(ticks[-1]) - int(ticks[0]) >= 1 << 52:
+            raise VideoDecodingError(name, "it is damaged: the times of its frames are absurd")
+        times = (ticks - ticks[0]) * tick.numerator / tick.denominator
         height, width = _shown_size(name, stream, first)
-        duration = float(times[-1]) + _last_duration(times, float(last * stream.time_base), stream)
-        start, end = _with_sound(container, first_time, new_clock=np.any(shift))
+        duration = float(times[-1]) + _last_duration(times, float(last * tick), stream)
+        start, end = _with_sound(container, float(int(ticks[0]) * tick), new_clock=np.any(shift))
         return FrameIndex(
             times + start,
             duration,
             max(start + duration, end),
             _average_rate(len(times), duration, stream),
-            stream.time_base,
+            tick,
             height,
             width,
             _display_matrix(first),
@@ -281,52 +272,51 @@ def _make_index(name: str, path: str, size: int) -> FrameIndex:
 
 def _read_packets(
     name: str, container: InputContainer, stream: VideoStream, size: int
-) -> tuple[Packets, VideoFrame | None, list[int | None], bool]:
+) -> tuple[np.ndarray, VideoFrame | None, list[int | None], bool]:
     """
-    Reads all packets in decoding order. Returns their columns (none if a time is missing), the first frame, the times
-    of the first frames, and whether the file could be read to its end without damage.
+    Reads all packets in decoding order. Returns them as `PACKET` (none if a time is missing), the first frame, the
+    times of the first frames, and whether the file could be read to its end without damage.
     """
-    rows, first, head, whole, read = [], None, [], True, 0
+    rows, first, head, whole = [], None, [], True
     first_key = None  # its time; what comes before may be the end of something that is cut away
+    hides = {"vp8": _is_hidden_vp8, "vp9": _is_hidden_vp9}.get(stream.codec_context.codec.canonical_name)
+
+    def noted() -> Iterator[Packet]:
+        nonlocal first_key, whole
+        read = 0
+        try:
+            for packet in read_packets(container, stream):
+                read += packet.size
+                if len(rows) == MAX_PACKETS or read > MAX_BYTES * size + (1 << 20):
+                    raise VideoDecodingError(name, "it is damaged: its tables tell of more frames than it can hold")
+                if packet.size:
+                    pts, key = packet.pts, packet.is_keyframe
+                    first_key = pts or 0 if first_key is None and key else first_key
+                    whole = whole and (first_key is None or not packet.is_corrupt)
+                    hidden = packet.is_discard or (hides is not None and hides(memoryview(packet)))
+                    dts = pts if packet.dts is None else packet.dts
+                    rows.append((pts, dts, packet.duration or 0, key, hidden))
+                yield packet
+        except av.FFmpegError:
+            whole = False
+
     compared = COMPARED_FRAMES
     if container.format.name.startswith(TIMED_CONTAINERS):
         compared = 8 if stream.codec_context.has_b_frames else 1
-    hides = {"vp8": _is_hidden_vp8, "vp9": _is_hidden_vp9}.get(stream.codec_context.codec.canonical_name)
-    packets = read_packets(container, stream)
-    for count in range(MAX_PACKETS + 1):
-        try:
-            packet = next(packets)
-        except StopIteration:
-            break
-        except av.FFmpegError:
-            whole = False
-            break
-        read += packet.size
-        if count == MAX_PACKETS or read > MAX_BYTES * size + (1 << 20):
-            raise VideoDecodingError(name, "it is damaged: its tables tell of more frames than the file can hold")
-        if first_key is None and packet.is_keyframe and packet.size:
-            first_key = packet.pts or 0
+    packets = noted()
+    for frame in decode_packets(stream, packets):
+        if frame is None:
+            whole = whole and first_key is None
+            continue
+        first = first or frame
+        head.append(frame.pts)
         # The head is done with a frame that does not need what came before the first key frame.
-        if len(head) < compared or first_key is None or (head[-1] or 0) < first_key:
-            try:
-                for frame in packet.decode():
-                    first = first or frame
-                    head.append(frame.pts)
-            except av.FFmpegError:
-                whole = whole and first_key is None
-        if packet.size:
-            whole = whole and (first_key is None or not packet.is_corrupt)
-            hidden = packet.is_discard or (hides is not None and hides(memoryview(packet)))
-            rows.append((packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, hidden))
-    columns = dict(zip(("pts", "dts", "duration", "key", "hidden"), zip(*rows)))
-    if not rows or None in columns["pts"]:
-        return {}, first, head, whole
-    last = next((dts for dts in columns["dts"] if dts is not None), None)
-    if last is None:
-        columns["dts"] = np.maximum.accumulate(columns["pts"])
-    else:  # some may lack it, such as the first ones of Matroska
-        columns["dts"] = [last := last if dts is None else dts for dts in columns["dts"]]
-    return {column: np.array(values) for column, values in columns.items()}, first, head, whole
+        if len(head) >= compared and first_key is not None and (frame.pts or 0) >= first_key:
+            break
+    for _ in packets:
+        pass
+    told = all(row[0] is not None for row in rows)
+    return np.array(rows if told else [], dtype=PACKET), first, head, whole
 
 
 def _is_hidden_vp8(packet: memoryview) -> bool:
@@ -339,31 +329,26 @@ def _is_hidden_vp9(packet: memoryview) -> bool:
     return packet[-1] & 0xE0 != 0xC0 and not packet[0] & 0x0A
 
 
-def _clock_shift(container: InputContainer, stream: VideoStream, packets: Packets) -> tuple[np.ndarray, bool]:
+def _clock_shift(container: InputContainer, stream: VideoStream, packets: np.ndarray) -> tuple[np.ndarray, bool]:
     """
     Returns the ticks that ffmpeg's command line adds to each packet's times `(packets,)` where a stream's clock jumps
     or goes back, and whether it goes back. Only in containers of broadcasts a jump forwards begins a new clock.
     """
-    pts, keys = packets["pts"], np.flatnonzero(packets["key"])
-    if container.format.name.startswith(
-        "matroska"
-    ):  # it has no decoding times: each group begins after the one before
-        steps = np.zeros(len(pts) - 1, dtype=np.int64)
+    steps = np.diff(packets["dts"])
+    if container.format.name.startswith("matroska"):  # has no decoding times: each group begins after the one before
+        pts, keys = packets["pts"], np.flatnonzero(packets["key"])
+        steps[:] = 0
         if len(keys):
             steps[keys[1:] - 1] = pts[keys[1:]] - np.maximum.reduceat(pts, keys)[:-1]
-    else:
-        steps = np.diff(packets["dts"])
     seconds = steps * float(stream.time_base)
     back = seconds < -BACK
     broadcast = bool(container.format.flags & Flags.ts_discont.value)
-    usual = packets["duration"][:-1]
-    if not usual.all():
-        usual = np.median(steps[steps > 0]).astype(np.int64) if (steps > 0).any() else 0
+    usual = int(np.median(steps[steps > 0])) if (steps > 0).any() else 0
     gaps = np.where(back | (broadcast & (seconds > JUMP)), steps - usual, 0)
     return -np.concatenate([[0], np.cumsum(gaps)]), bool(back.any())
 
 
-def _comes_in_order(name: str, path: str, packets: Packets) -> bool:
+def _comes_in_order(name: str, path: str, packets: np.ndarray) -> bool:
     """Says whether a decoder gives frames in the order of their times, after each of a few key frames."""
     keys = packets["dts"][packets["key"]]
     keys = keys[np.unique(np.linspace(0, len(keys) - 1, CHECKED_PLACES).astype(int))].tolist() if len(keys) else []
@@ -379,7 +364,7 @@ def _comes_in_order(name: str, path: str, packets: Packets) -> bool:
     return True
 
 
-def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | None:
+def _shown_packets(packets: np.ndarray, head: list[int | None]) -> np.ndarray | None:
     """Returns the packets whose frames are shown, in the order of presentation; `None` if packets do not tell it."""
     pts = packets["pts"]
     shown = np.flatnonzero(~packets["hidden"])
@@ -392,7 +377,7 @@ def _shown_packets(packets: Packets, head: list[int | None]) -> np.ndarray | Non
 
 
 def _entries(
-    container: InputContainer, stream: VideoStream, packets: Packets, shown: np.ndarray
+    container: InputContainer, stream: VideoStream, packets: np.ndarray, shown: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the key frame from which each shown frame is decoded; returns `entry` and `entries` of [`FrameIndex`]."""
     if stream.codec_context.codec.canonical_name in FROM_THE_START:
@@ -410,28 +395,22 @@ def _entries(
     return entry, np.stack([pts[keys], (pts if by_pts else packets["dts"])[keys]], axis=1)
 
 
-def _count_frames(name: str, path: str, told: np.ndarray | None) -> tuple[np.ndarray, float]:
+def _count_frames(name: str, path: str, told: np.ndarray) -> np.ndarray:
     """
-    Decodes a file whose packets do not tell which frame is shown when. Returns the seconds from the first frame to
-    each, and when the first is shown. The times of the packets `told`, in order, are those of the frames if there are
-    as many; otherwise the decoder's times if they are in order, or those of the declared rate.
+    Decodes a file whose packets do not tell which frame is shown when. Returns when each frame is shown, in ticks: the
+    times of the packets `told`, in order, if there are as many; otherwise the decoder's times if they are in order, or
+    those of the declared rate.
     """
     with open_video(name, path, threads=1) as (container, stream):
         decoded = [frame.pts for frame in decode_packets(stream, read_packets(container, stream)) if frame is not None]
         if not decoded:
             raise VideoDecodingError(name, "it is damaged or no video (no frame of it can be decoded)")
         for ticks in (told, decoded):
-            if ticks is not None and len(ticks) == len(decoded) and None not in ticks:
+            if len(ticks) == len(decoded) and None not in ticks:
                 steps = np.diff(ticks)
                 if len(steps) and min(steps) >= 0 and 0 < max(steps) < 1 << 40:
-                    return _seconds(np.array(ticks), stream)
-        return np.arange(len(decoded)) / float(stream.average_rate or 25), float((decoded[0] or 0) * stream.time_base)
-
-
-def _seconds(ticks: np.ndarray, stream: VideoStream) -> tuple[np.ndarray, float]:
-    """Returns the seconds from the first time to each, and the first time in seconds."""
-    tick = stream.time_base
-    return (ticks - ticks[0]) * tick.numerator / tick.denominator, float(int(ticks[0]) * tick)
+                    return np.array(ticks)
+        return (decoded[0] or 0) + np.arange(len(decoded)) / float((stream.average_rate or 25) * stream.time_base)
 
 
 def _with_sound(container: InputContainer, first: float, new_clock: bool) -> tuple[float, float]:
@@ -486,12 +465,12 @@ def _display_matrix(frame: VideoFrame) -> np.ndarray:
     try:
         side_data = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV does not know another side data of the frame, such as EXIF
-        quarters = round(frame.rotation / 90)
-        cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters % 4]
-        return np.array([[cosine, -sine], [sine, cosine]])
+        side_data = None
     if side_data is None:
-        return np.eye(2, dtype=int)
-    matrix = np.frombuffer(bytes(side_data), dtype=np.int32).reshape(3, 3)[:2, :2].astype(float)
+        cosine, sine = np.cos(np.radians(frame.rotation)), np.sin(np.radians(frame.rotation))
+        matrix = np.array([[cosine, -sine], [sine, cosine]])
+    else:
+        matrix = np.frombuffer(bytes(side_data), dtype=np.int32).reshape(3, 3)[:2, :2].astype(float)
     upright = abs(matrix[0, 0]) + abs(matrix[1, 1]) >= abs(matrix[0, 1]) + abs(matrix[1, 0])
     return np.where(np.eye(2, dtype=bool) == upright, np.where(matrix < 0, -1, 1), 0)
 

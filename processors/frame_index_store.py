@@ -49,13 +49,10 @@ def index_file(path: str, status: os.stat_result) -> Path | None:
     return folder / f"{digest.hexdigest()}.npz"
 
 
-def read_index(file: Path) -> dict[str, Any] | None:
-    """Returns the fields of an index; `None` if it is not there, or the file is damaged or another program's."""
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            fields = {name: value if value.ndim else value.item() for name, value in arrays.items()}
-    except Exception:  # a damaged file fails in as many ways as there are formats in it
-        return None
+def read_index(file: Path) -> dict[str, Any]:
+    """Returns the fields of an index; raises whatever a file that is missing or damaged makes NumPy raise."""
+    with np.load(file, allow_pickle=False) as arrays:
+        fields = {name: value if value.ndim else value.item() for name, value in arrays.items()}
     with suppress(OSError):  # a folder that can only be read
         note_use(file)
     return fields

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 
 import numpy as np
 import torch
@@ -205,21 +206,18 @@ def _together(height: int, width: int) -> int:
 def _collect(frames: Iterator[np.ndarray], count: int, index: FrameIndex, transform: Transform | None) -> torch.Tensor:
     """Collects `count` frames `(height, width, 3)` as `(count, 3, height, width)`; a few at a time are transformed."""
     together = count if transform is None else min(count, _together(index.height, index.width))
-    few, collected = None, None
-    for number, frame in enumerate(frames):
-        frame = turned(frame, index.display_matrix)
-        if few is None:
-            few = np.empty((together, *frame.shape), dtype=np.uint8)
-        few[number % together] = frame
-        if (number + 1) % together and number + 1 < count:
-            continue
-        batch = torch.from_numpy(few[: number % together + 1]).permute(0, 3, 1, 2)  # channels last in memory
+    shape = turned(np.empty((index.height, index.width, 3), dtype=bool), index.display_matrix).shape
+    collected = None
+    for first in range(0, count, together):
+        few = islice((turned(frame, index.display_matrix) for frame in frames), together)
+        few = np.fromiter(few, np.dtype((np.uint8, shape)), min(together, count - first))
+        batch = torch.from_numpy(few).permute(0, 3, 1, 2)  # channels last in memory
         batch = batch if transform is None else transform(batch)
         if len(batch) == count:
             return batch
         if collected is None:
             collected = batch.new_empty((count, *batch.shape[1:]))
-        collected[number + 1 - len(batch) : number + 1] = batch
+        collected[first : first + len(batch)] = batch
     return collected
 
 
@@ -240,7 +238,7 @@ def _read_torchcodec(
     path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None, device: str | torch.device | None
 ) -> torch.Tensor | None:
     """Reads frames at sorted indices by torchcodec; returns `None` if it cannot, or gives other frames."""
-    if index.pts is None or (index.display_matrix != np.eye(2)).any():
+    if not len(index.pts) or (index.display_matrix != np.eye(2)).any():
         return None
     try:
         decoders = import_module("torchcodec.decoders")
@@ -269,7 +267,7 @@ def _read_pyav(
     name: str, path: str, index: FrameIndex, unique: np.ndarray, transform: Transform | None
 ) -> tuple[torch.Tensor, bool]:
     """Reads frames by PyAV; returns them, and whether no damage was met."""
-    if index.pts is not None:
+    if len(index.pts):
         try:
             frames = _pixels(name, index, _by_the_index(name, path, index, unique))
             return _collect(frames, len(unique), index, transform), True
@@ -277,7 +275,7 @@ def _read_pyav(
             pass
     # From the start, by one thread: what a decoder makes of damage depends on what it saw before, and on threads.
     frames = _pixels(name, index, frames_from_the_start(name, path, index, unique))
-    return _collect(frames, len(unique), index, transform), index.pts is None
+    return _collect(frames, len(unique), index, transform), not len(index.pts)
 
 
 def _pixels(name: str, index: FrameIndex, frames: Iterator[VideoFrame]) -> Iterator[np.ndarray]:
@@ -342,14 +340,13 @@ def _spared(stream: VideoStream, packets: Iterator[Packet], wanted: set[int]) ->
     it holds. It is told to leave out pictures that are not wanted and that no other refers to. The second field of a
     wanted picture may be a packet of its own.
     """
-    second_field = False
+    needed = False
     for packet in packets:
+        second_field, needed = needed, packet.pts in wanted
         if not (wanted or second_field):
             packet = Packet()
-        needed = packet.pts in wanted
         stream.codec_context.skip_frame = "DEFAULT" if needed or second_field else "NONREF"
         wanted.discard(packet.pts)
-        second_field = needed
         yield packet
         if not packet.size:
             return
@@ -405,7 +402,7 @@ def _placed(index: FrameIndex, frames: Iterator[VideoFrame | None]) -> Iterator[
     reached = -1
     for frame in frames:
         if frame is not None:
-            position = reached + 1 if index.pts is None else _position(index, frame, reached)
+            position = _position(index, frame, reached) if len(index.pts) else reached + 1
             if position is not None:
                 reached = position
                 yield position, frame

@@ -65,7 +65,7 @@ def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf
     # Times in the unit of the file, with the first frame where it was.
     ticks = np.rint(index.times / float(index.tick)).astype(np.int64)
     sound = index.times[0] > 0 or index.end > index.times[0] + index.duration
-    if not sound and index.pts is not None:
+    if not sound and len(index.pts):
         ticks += max(0, int(index.pts[0]))
     ticks = np.maximum.accumulate(ticks - np.arange(len(ticks))) + np.arange(len(ticks))  # no two frames at one time
     rate = Fraction(index.fps).limit_denominator(60000)

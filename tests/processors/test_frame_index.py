@@ -251,7 +251,7 @@ def test_a_stream_that_begins_anywhere_is_read_by_its_index(numbered, tmp_path, 
     data = numbered(kind, "ts").read_bytes()
     (tmp_path / "begins.ts").write_bytes(data[len(data) // 3 :])  # not even at the start of a packet
     index = frame_index("begins", str(tmp_path / "begins.ts"))
-    assert index.pts is not None and 20 <= len(index.times) < 50
+    assert len(index.pts) and 20 <= len(index.times) < 50
     check_every_frame(tmp_path / "begins.ts", len(index.times))
     frames, _ = decode_frames(tmp_path / "begins.ts", np.arange(len(index.times)))
     assert [number(frame) for frame in frames] == list(range(FRAMES - len(index.times), FRAMES))

@@ -64,7 +64,7 @@ def test_two_frames_of_a_known_file_need_few_of_its_bytes(folder, video):
 def test_an_index_comes_back_as_it_was(folder, tmp_path, name):
     path = make_old(write(tmp_path / name, "libx264" if name == "v.mp4" else "mpeg4", CLOSED, max_b_frames=2))
     new, known = fields(path), fields(path)
-    assert len(list(folder.iterdir())) == 1 and (new["pts"] is None) == (name == "counted.avi")
+    assert len(list(folder.iterdir())) == 1 and (len(new["pts"]) == 0) == (name == "counted.avi")
     for field, value in new.items():
         assert type(value) is type(known[field])
         np.testing.assert_array_equal(value, known[field])
@@ -120,5 +120,3 @@ def test_threads_share_the_remembered_indices(folder, tmp_path, monkeypatch):
         indices = list(pool.map(lambda path: frame_index(path, path), paths * 40))
     for index, pts in zip(indices, expected * 40):
         np.testing.assert_array_equal(index.pts, pts)
-    frame_index(paths[0], paths[0])
-    assert len(frame_index_module._remembered) <= 3

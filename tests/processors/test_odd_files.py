@@ -70,7 +70,7 @@ def test_a_wrong_order_that_begins_late_is_noticed(tmp_path, monkeypatch, late, 
 
 def test_a_decoder_that_declares_reordering_and_does_none_is_read_by_the_index(tmp_path):
     path = write(tmp_path / "v.mkv", "mpeg4", max_b_frames=0, gop_size=12, flags=0)
-    assert frame_index("v", str(path)).pts is not None
+    assert len(frame_index("v", str(path)).pts)
     check_every_frame(path, FRAMES)
 
 
