@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .frame_index_store import index_file, read_index, write_index
-from .video_source import VideoDecodingError
+from .video_error import VideoDecodingError
 
 
 MAX_PIXELS = 8192 * 4320  # of a frame: 8K, as cinemas show it

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from .video_source import VideoDecodingError, is_source, local_file, source_name
+from .video_error import VideoDecodingError
+from .video_source import is_source, local_file, source_name
 
 
 NAME = "in memory"

@@ -26,7 +26,8 @@ from .frame_index import (
     read_packets,
 )
 from .frames_in_memory import count_frames, is_frames, pick_frames
-from .video_source import VideoDecodingError, VideoSource, local_file, source_name
+from .video_error import VideoDecodingError
+from .video_source import VideoSource, local_file, source_name
 
 
 VIDEO_SUFFIXES = (

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .video_error import VideoDecodingError
+
 
 if TYPE_CHECKING:
     import httpx
@@ -42,22 +44,20 @@ class DownloadLimits:
     max_seconds: float = 900
     public_only: bool = False
 
-    def __post_init__(self):
-        for name in ("max_bytes", "max_seconds"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise ValueError(f"{name} of download_limits must be a number above 0; got {value!r}.")
-        if not isinstance(self.public_only, bool):
-            raise ValueError(f"public_only of download_limits must be True or False; got {self.public_only!r}.")
-
     @classmethod
     def from_dict(cls, limits: dict[str, Any]) -> "DownloadLimits":
         """Makes limits of a dictionary; those that it does not name have their defaults."""
-        unknown = sorted(set(limits) - set(cls.__dataclass_fields__))
-        if unknown:
-            names = ", ".join(cls.__dataclass_fields__)
-            raise ValueError(f"download_limits has no {', '.join(unknown)}; it has {names}.")
-        return cls(**limits)
+        try:
+            made = cls(**limits)
+            right = made.max_bytes > 0 and made.max_seconds > 0 and isinstance(made.public_only, bool)
+        except TypeError:
+            right = False
+        if not right:
+            raise ValueError(
+                "download_limits takes max_bytes and max_seconds, numbers above 0, and public_only, True or False; "
+                f"got {limits}."
+            )
+        return made
 
 
 _limits: ContextVar[DownloadLimits] = ContextVar("download_limits", default=DownloadLimits())  # noqa: B039 (frozen)
@@ -83,10 +83,6 @@ def current_limits() -> DownloadLimits:
     return _limits.get()
 
 
-class DownloadError(Exception):
-    """A download that failed or met a limit; its text is the reason."""
-
-
 def download(address: str, file: BinaryIO) -> None:
     r"""
     Downloads a whole file. A server's error (5xx) or silence is tried once again.
@@ -96,14 +92,14 @@ def download(address: str, file: BinaryIO) -> None:
         file: A file open for writing bytes.
 
     Raises:
-        `DownloadError`: If the address is malformed, not public where it must be, does not answer, breaks off, or is
-            larger or slower than [`DownloadLimits`] allow.
+        [`VideoDecodingError`]: If the address is malformed, not public where it must be, does not answer, breaks off,
+            or is larger or slower than [`DownloadLimits`] allow.
     """
     try:  # a third of a second that only addresses need; the code of a checkpoint may be without them
         import httpx  # noqa: F401
         from anyio.from_thread import start_blocking_portal
     except ImportError:
-        raise DownloadError("an address needs httpx: pip install httpx") from None
+        raise VideoDecodingError(address, "an address needs httpx: pip install httpx") from None
     # A thread with an event loop, which can be cut off wherever it waits, also under a caller that has a loop itself.
     with start_blocking_portal() as portal:
         portal.call(_download, address, file, current_limits())
@@ -125,10 +121,10 @@ async def _download(address: str, file: BinaryIO, limits: DownloadLimits) -> Non
                 file.truncate()
                 await _fetch(address, file, limits)
     except TimeoutError:
-        raise DownloadError(f"the download took longer than the limit of {limits.max_seconds:g} s") from None
+        raise VideoDecodingError(address, f"the download passed the limit of {limits.max_seconds:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         reason = str(error).strip() or type(error).__name__
-        raise DownloadError(f"the download failed ({reason.splitlines()[0][:200]})") from None
+        raise VideoDecodingError(address, f"the download failed ({reason.splitlines()[0][:200]})") from None
 
 
 async def _fetch(address: str, file: BinaryIO, limits: DownloadLimits) -> None:
@@ -164,7 +160,7 @@ async def _pinned(client: "httpx.AsyncClient", url: "httpx.URL") -> "httpx.Reque
     host = url.raw_host.decode()
     addresses = [place[0] for *_, place in await getaddrinfo(host.strip("[]"), url.port, type=1)]
     if not addresses or not all(map(_is_public, addresses)):
-        raise DownloadError("only public addresses are allowed, and this one is of a private network")
+        raise ValueError("only public addresses are allowed, and this one is of a private network")
     return client.build_request(
         "GET",
         url.copy_with(host=addresses[0]),
@@ -187,7 +183,7 @@ async def _copy(response: "httpx.Response", file: BinaryIO, limits: DownloadLimi
             return
         received += len(piece)
         file.write(piece)
-    raise DownloadError(f"the download is larger than the limit of {limits.max_bytes} bytes")
+    raise ValueError(f"it is larger than the limit of {limits.max_bytes} bytes")
 
 
 def _is_public(address: str) -> bool:
@@ -201,4 +197,4 @@ def _is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-__all__ = ["DownloadError", "DownloadLimits", "current_limits", "download", "limit_downloads"]
+__all__ = ["DownloadLimits", "current_limits", "download", "limit_downloads"]

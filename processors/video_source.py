@@ -7,38 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
-from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from .video_download import DownloadError, current_limits, download
+from .video_download import current_limits, download
+from .video_error import VideoDecodingError
 from .video_store import SCHEMES, stored_file
 
 
 PIECE = 1 << 20  # bytes
-LONGEST_NAME = 300  # characters in an error
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | dict[str, Any]
-
-
-class VideoDecodingError(ValueError):
-    """
-    A video that cannot be read.
-
-    Args:
-        video (`str`): The file or address.
-        reason (`str`): Why not.
-    """
-
-    def __init__(self, video: str, reason: str):
-        super().__init__(video, reason)  # both, so that the error survives the way back from a worker process
-        self.video, self.reason = video, reason
-
-    def __str__(self) -> str:
-        name = self.video if len(self.video) <= LONGEST_NAME else f"{self.video[:LONGEST_NAME]}…"
-        sentence = f"Cannot read the video {name}: {self.reason}."
-        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence)
 
 
 def is_file_object(video: Any) -> bool:
@@ -101,15 +81,9 @@ def local_file(video: VideoSource) -> Iterator[str]:
             "frames (a video column of datasets needs decode=False)",
         )
     elif (scheme := _scheme(name)) in SCHEMES:
-        try:
-            path = stored_file(name)
-        except DownloadError as error:
-            raise VideoDecodingError(name, str(error)) from None
-        yield _existing(path)
+        yield _existing(stored_file(name))
     elif scheme in ("http", "https"):
-        suffix = Path(re.split(r"[?#]", name)[0]).suffix
-        suffix = suffix if re.fullmatch(r"\.\w{1,8}", suffix, re.ASCII) else ""
-        with _temporary(name, partial(download, name), suffix) as path:
+        with _temporary(name, partial(download, name)) as path:
             yield path
     elif scheme not in (None, "file"):
         known = ", ".join(("file", "http", "https", *SCHEMES))
@@ -164,13 +138,10 @@ def _plain(path: str) -> Iterator[str]:
 
 
 @contextmanager
-def _temporary(name: str, write: Callable[[BinaryIO], None], suffix: str = "") -> Iterator[str]:
+def _temporary(name: str, write: Callable[[BinaryIO], None]) -> Iterator[str]:
     """Gives the path of a temporary file with what `write` writes."""
-    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-        try:
-            write(file)
-        except DownloadError as error:
-            raise VideoDecodingError(name, str(error)) from None
+    with tempfile.NamedTemporaryFile() as file:
+        write(file)
         file.flush()
         if not file.tell():
             raise VideoDecodingError(name, "there are no bytes in it")
@@ -180,29 +151,18 @@ def _temporary(name: str, write: Callable[[BinaryIO], None], suffix: str = "") -
 def _copy_file_object(name: str, video: Any, file: BinaryIO) -> None:
     limit = current_limits().max_bytes
     try:
-        position = video.tell() if video.seekable() else None
-    except Exception:  # closed, or without these methods: reading will say
-        position = None
-    try:
+        position = video.tell() if hasattr(video, "seekable") and video.seekable() else None
         if position is not None:
             video.seek(0)
-        while piece := _piece(video):
+        while (piece := video.read(PIECE)) != b"":
             file.write(piece)
             if file.tell() > limit:
                 raise ValueError(f"it holds more than the limit of {limit} bytes")
         if position is not None:
             video.seek(position)
     except Exception as error:  # whatever the object's own code raises
-        raise VideoDecodingError(
-            name, f"reading the file object failed ({str(error) or type(error).__name__})"
-        ) from None
-
-
-def _piece(video: Any) -> bytes:
-    piece = video.read(PIECE)
-    if not isinstance(piece, (bytes, bytearray, memoryview)):
-        raise TypeError(f"it gives {type(piece).__name__} instead of bytes; open files with mode 'rb'")
-    return piece
+        reason = str(error) or type(error).__name__
+        raise VideoDecodingError(name, f"reading the file object failed ({reason})") from None
 
 
 __all__ = [

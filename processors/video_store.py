@@ -7,7 +7,8 @@ from pathlib import Path
 import fsspec
 
 from .disk_cache import cache_folder, delete_unused, new_file, note_use
-from .video_download import DownloadError, DownloadLimits, current_limits
+from .video_download import DownloadLimits, current_limits
+from .video_error import VideoDecodingError
 
 
 SCHEMES = ("s3", "gs", "hf")
@@ -27,30 +28,28 @@ def stored_file(address: str) -> str:
         `str`: The path in the cache. Beyond 20 GiB the videos that were not asked for the longest are deleted.
 
     Raises:
-        `DownloadError`: If the store's library is missing, there is no such file, or it is larger or slower than
+        [`VideoDecodingError`]: If the store's library or the file is missing, or it is larger or slower than
             [`DownloadLimits`] allow.
     """
     limits = current_limits()
     if limits.public_only:
-        raise DownloadError("only public addresses are allowed, and this one is of a store")
+        raise VideoDecodingError(address, "only public addresses are allowed, and this one is of a store")
     try:
         store, place = fsspec.core.url_to_fs(address)
         key = hashlib.sha256(f"{address} {store.ukey(place)}".encode()).hexdigest()
-        path = cache_folder("videos") / f"{key}{Path(place).suffix}"
+        path = cache_folder("videos") / key
         if not path.exists():
             _download(store, place, path, limits)
             delete_unused(path.parent, CACHE_BYTES, IN_USE_SECONDS)
         note_use(path)
         return str(path)
-    except DownloadError:
-        raise
     except ImportError:
-        raise DownloadError('its store needs a library: pip install "siasamrea[remote]"') from None
+        raise VideoDecodingError(address, 'its store needs a library: pip install "siasamrea[remote]"') from None
     except FileNotFoundError:
-        raise DownloadError("there is no such file") from None
+        raise VideoDecodingError(address, "there is no such file") from None
     except Exception as error:  # each store's library has its own
         reason = str(error).strip() or type(error).__name__
-        raise DownloadError(f"the download failed ({reason.splitlines()[0][:200]})") from None
+        raise VideoDecodingError(address, f"the download failed ({reason.splitlines()[0][:200]})") from None
 
 
 def _download(store: fsspec.AbstractFileSystem, place: str, path: Path, limits: DownloadLimits) -> None:
@@ -63,8 +62,8 @@ def _download(store: fsspec.AbstractFileSystem, place: str, path: Path, limits: 
             if not piece:
                 return
         if max(received, announced) > limits.max_bytes:
-            raise DownloadError(f"the download is larger than the limit of {limits.max_bytes} bytes")
-        raise DownloadError(f"the download took longer than the limit of {limits.max_seconds:g} s")
+            raise ValueError(f"it is larger than the limit of {limits.max_bytes} bytes")
+        raise ValueError(f"it takes longer than the limit of {limits.max_seconds:g} s")
 
 
 __all__ = ["SCHEMES", "stored_file"]
