@@ -1,6 +1,7 @@
 """Video processor for SiaSamRea: siamese sampling, resizing and normalising."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
@@ -162,21 +163,18 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
     channel_order = "rgb"
 
     def __init__(self, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]):
-        names = list(self.valid_kwargs.__annotations__)
         # Transformers saves names of its own beside the settings.
-        given = [name for name in kwargs if name not in ("auto_map", "custom_pipelines", "processor_class")]
-        given = [name for name in given if not name.startswith("_") and not name.endswith("_type")]
-        refuse_unknown_names("SiaSamReaVideoProcessor", given, names)
+        own = re.compile("_.*|.*_type|auto_map|custom_pipelines|processor_class")
+        given = [name for name in kwargs if not own.fullmatch(name)]
+        refuse_unknown_names("SiaSamReaVideoProcessor", given, self.valid_kwargs.__annotations__)
         super().__init__(**kwargs)
         _check(self._settings({}))
 
     @classmethod
     def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs) -> "SiaSamReaVideoProcessor":
         """Makes the video processor of a dictionary, with `kwargs` over it; a misspelt setting is refused."""
-        names = list(cls.valid_kwargs.__annotations__)
         # Other names may be meant for another part of a checkpoint, such as its tokenizer.
-        misspelt = [name for name in kwargs if difflib.get_close_matches(name, names, n=1, cutoff=0.8)]
-        refuse_unknown_names("SiaSamReaVideoProcessor", misspelt, names)
+        refuse_unknown_names("SiaSamReaVideoProcessor", kwargs, cls.valid_kwargs.__annotations__, cutoff=0.8)
         return super().from_dict(video_processor_dict, **kwargs)
 
     @classmethod
@@ -221,8 +219,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             [`VideoDecodingError`]: If a video cannot be read.
             `ValueError`: If training is asked for without a seed, or lists do not fit the videos.
         """
-        names = [*self.valid_kwargs.__annotations__, "return_tensors"]
-        refuse_unknown_names("SiaSamReaVideoProcessor", kwargs, names)
+        refuse_unknown_names("SiaSamReaVideoProcessor", kwargs, self.valid_kwargs.__annotations__)
         kwargs = self._settings(kwargs)
         _check(kwargs)
 
@@ -249,21 +246,17 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
                 settings[name] = get_size_dict(settings[name], default_to_square=square, param_name=name)
         return settings
 
-    def sample_frames(self, metadata: VideoMetadata, **kwargs) -> np.ndarray:
+    def sample_indices(self, metadata: VideoMetadata, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]) -> np.ndarray:
         r"""
         Samples the frame indices of a video's clips, see [`sample_clips`].
 
         Args:
-            metadata ([`VideoMetadata`]): Number of frames and frames a second of the video, or of its span.
+            metadata ([`VideoMetadata`]): Number of frames and frames per second of the video, or of its span.
             kwargs: Arguments of [`SiaSamReaVideoProcessorKwargs`]; the processor's own by default.
 
         Returns:
-            `np.ndarray` of shape `(clips * frames,)`: clip after clip, the anchor first.
+            `np.ndarray` of shape `(clips, frames)`: the anchor first.
         """
-        return self.sample_indices(metadata, **kwargs).ravel()
-
-    def sample_indices(self, metadata: VideoMetadata, **kwargs: Unpack[SiaSamReaVideoProcessorKwargs]) -> np.ndarray:
-        """Returns the indices of [`~SiaSamReaVideoProcessor.sample_frames`] as `(clips, frames)`."""
         kwargs = self._settings(kwargs)
         if not kwargs["do_sample_frames"]:
             return np.arange(metadata.total_num_frames)[None]
@@ -276,20 +269,21 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         if frames == "adaptive":
             seconds = metadata.duration or metadata.total_num_frames / rate
             frames = adaptive_frames(seconds * (kwargs["fps"] or 1.0), kwargs["min_frames"], kwargs["max_frames"])
-        clips = {
-            "num_clips": kwargs["num_clips"] if training else kwargs["num_eval_clips"],
-            "frames_per_clip": frames,
-            "mode": kwargs["sampling"],
-            "window": kwargs["window"],
-            "window_frames": max(1, round(frames / (kwargs["fps"] or 1.0) * rate)),
-        }
-        generator = np.random.default_rng(kwargs["seed"]) if training else None
-        offset = kwargs["eval_offset"] or (0, 1)
         sampled = sample_clips(
-            metadata.total_num_frames, training=training, generator=generator, offset=offset, **clips
+            metadata.total_num_frames,
+            num_clips=kwargs["num_clips"] if training else kwargs["num_eval_clips"],
+            frames_per_clip=frames,
+            training=training,
+            mode=kwargs["sampling"],
+            window=kwargs["window"],
+            window_frames=max(1, round(frames / (kwargs["fps"] or 1.0) * rate)),
+            offset=kwargs["eval_offset"] or (0, 1),
+            generator=np.random.default_rng(kwargs["seed"]) if training else None,
         )
         shuffled = kwargs["shuffle_frames"] and not training
         return shuffle_frames(sampled, kwargs["seed"] or 0) if shuffled else sampled
+
+    sample_frames = sample_indices  # the name that other video processors have for it
 
     def sample_clips_of(
         self,
@@ -408,13 +402,13 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         return frames.flip(-3) if kwargs["channel_order"] == "bgr" else frames
 
 
-def refuse_unknown_names(owner: str, given: Iterable[str], names: list[str]) -> None:
-    """Raises a `ValueError` if a name is not among the names that an object has; says the nearest one."""
+def refuse_unknown_names(owner: str, given: Iterable[str], names: Iterable[str], cutoff: float = 0.0) -> None:
+    """Raises a `ValueError` with the nearest of `names` if a name is none of them, and as near to one as `cutoff`."""
+    names = list(names)
     for name in given:
-        if name not in names:
-            nearest = difflib.get_close_matches(name, names, n=1)
-            advice = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(sorted(names))}."
-            raise ValueError(f"{owner} has no setting {name!r}; {advice}")
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+        if name not in names and nearest:
+            raise ValueError(f"{owner} has no setting {name!r}; did you mean {nearest[0]!r}?")
 
 
 def _check(settings: Mapping[str, Any]) -> None:
@@ -465,17 +459,13 @@ def _for_each(name: str, value: object, count: int) -> list:
 def _resized(height: int, width: int, size: dict) -> tuple[int, int]:
     """Returns height and width after resizing; the other side is truncated to whole pixels, as ClipBERT does."""
     sides = {side: pixels for side, pixels in size.items() if pixels is not None}
-    if min(sides.values(), default=0) < 1 or set(sides) not in (
-        {"height", "width"},
-        {"longest_edge"},
-        {"shortest_edge"},
-    ):
-        raise ValueError(f"size must be one edge, longest_edge or shortest_edge, or height and width; got {sides}.")
-    if "height" in sides:
+    if sides.keys() == {"height", "width"} and min(sides.values()) > 0:
         return sides["height"], sides["width"]
-    ((name, edge),) = sides.items()
-    longer = max(height, width) if name == "longest_edge" else min(height, width)
-    return max(1, edge * height // longer), max(1, edge * width // longer)
+    edge = next(iter(sides.values()), 0)
+    if sides.keys() not in ({"longest_edge"}, {"shortest_edge"}) or edge < 1:
+        raise ValueError(f"size must be one edge, longest_edge or shortest_edge, or height and width; got {sides}.")
+    side = max(height, width) if "longest_edge" in sides else min(height, width)
+    return max(1, edge * height // side), max(1, edge * width // side)
 
 
 def _scale(
