@@ -78,16 +78,12 @@ def prepare_model(
     if Path(name_or_path).is_dir():
         name_or_path = str(Path(name_or_path).resolve())  # an adapter names it, and may be loaded from elsewhere
     whole = trains and arguments.full_training
-    settings = arguments.method or {}
+    settings = dict(arguments.method or {})
     if arguments.family_video_processor:
-        settings = settings | {"family_video_processor": arguments.family_video_processor}
+        settings["family_video_processor"] = arguments.family_video_processor
+    dtype = "float32" if whole else "auto"
     model, processor = load_video_language_model(
-        name_or_path,
-        "float32" if whole else "auto",
-        trains,
-        arguments.base_model,
-        arguments.settings,
-        **settings,
+        name_or_path, dtype, trains, arguments.base_model, arguments.settings, **settings
     )
     adapted = not isinstance(model, PreTrainedModel)
     if whole and adapted:

@@ -37,8 +37,7 @@ def normalize_answer(text: str) -> str:
 
 def parse_count(text: str) -> float | None:
     """Returns the first number of a generated answer, in digits or a word up to twenty; `None` where there is none."""
-    words = "|".join(sorted(NUMBER_WORDS, key=len, reverse=True))
-    found = re.search(rf"(-?\d+(?:\.\d+)?)|\b({words})\b", text.rpartition("</think>")[2].lower())
+    found = re.search(rf"(-?\d+(?:\.\d+)?)|\b({'|'.join(NUMBER_WORDS)})\b", text.rpartition("</think>")[2].lower())
     if found is None:
         return None
     return float(found[1]) if found[1] else float(NUMBER_WORDS.index(found[2]))

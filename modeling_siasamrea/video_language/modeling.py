@@ -25,8 +25,9 @@ class AnswerTokens:
     def __init__(self, labels: torch.Tensor):
         self.is_answer = labels != -100
         self.labels = labels[self.is_answer]  # (tokens,)
-        self.lengths = self.is_answer.sum(dim=1)
-        self.question = torch.arange(len(labels), device=labels.device).repeat_interleave(self.lengths)
+        lengths = self.is_answer.sum(dim=1)
+        self.question = torch.arange(len(labels), device=labels.device).repeat_interleave(lengths)
+        self.weights = 1 / lengths[self.question] / len(labels)  # each question counts the same (decision)
 
     def predicting(self, kept: torch.Tensor) -> torch.Tensor:
         """Returns the rows of `(questions, positions, width)` that predict the answers' tokens, `(tokens, width)`."""
@@ -36,17 +37,14 @@ class AnswerTokens:
         """Returns the row of `(questions, positions, width)` that is the last prompt token's, `(questions, width)`."""
         return kept[torch.arange(len(kept), device=kept.device), self.is_answer.float().argmax(dim=1)]
 
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Returns the sum of `(tokens,)` over each answer, `(questions,)`."""
-        return values.new_zeros(len(self.lengths)).index_add(0, self.question, values)
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns the mean of `(tokens,)` over each answer, then over questions."""
+        return values.float() @ self.weights
 
     def all_finite(self, logits: torch.Tensor) -> torch.Tensor:
         """Returns whether all of `(tokens, vocabulary)` is finite in each answer, `(questions,)`."""
-        return self.sum((~torch.isfinite(logits).all(dim=-1)).float()) == 0
-
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Returns the mean of `(tokens,)` over each answer, then over questions: each counts the same (decision)."""
-        return (self.sum(values.float()) / self.lengths).mean()
+        bad = self.question[~torch.isfinite(logits).all(dim=-1)]
+        return torch.bincount(bad, minlength=len(self.is_answer)) == 0
 
 
 @dataclass

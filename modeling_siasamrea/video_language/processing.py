@@ -63,7 +63,6 @@ class VideoLanguageProcessor:
                 f"The tokenizer of this {type(processor).__name__} has no eos_token, which ends an answer."
             )
         if self.tokenizer.pad_token is None:
-            logger.warning_once("The tokenizer has no pad_token; its eos_token pads the prompts, without effect.")
             self.tokenizer.pad_token = self.tokenizer.eos_token
         # Qwen3-VL asks to be told whether a short clip's frames may be as large as a long video's budget allows.
         if getattr(processor.video_processor, "cap_pixels_per_frame", False) is None:
@@ -128,15 +127,14 @@ class VideoLanguageProcessor:
         limit, long = self.settings.max_new_tokens, []
         for question in questions:
             self.question_text(question)
-            if question.task == "multiple_choice" or question.answer is None:
-                continue
-            answer = self.answer_text(question) + self.end
-            if len(answer.encode()) > limit and len(self.tokenizer.tokenize(answer)) > limit:
-                long.append(question)
+            if question.task != "multiple_choice" and question.answer is not None:
+                answer = self.answer_text(question) + self.end
+                if len(answer.encode()) > limit and len(self.tokenizer.tokenize(answer)) > limit:
+                    long.append(question.question_id)
         if long:
             logger.warning_once(
-                f"{len(long)} of {len(questions)} answers have more than max_new_tokens={limit} tokens and can never "
-                f"be written whole; the first is that of question {long[0].question_id}."
+                f"{len(long)} of {len(questions)} answers, the first that of question {long[0]}, are longer than "
+                f"max_new_tokens={limit} and can never be written whole."
             )
 
     # How it is written
@@ -167,15 +165,15 @@ class VideoLanguageProcessor:
             if end and not end.startswith((self.tokenizer.eos_token, *self._special_tokens)):
                 continue  # the template wrote something else than the answer, such as the list's representation
             between = head.removeprefix(prompt)
-            if head.startswith(prompt) and (not between.strip() or THOUGHT.search(between)):
-                # Blanks are the answer's, as its first token has them; what closes a thought is the prompt's.
-                self._lead, self._between = (between, "") if not between.strip() else ("", between)
-                self._answered = None
-            elif prompt.startswith(head.rstrip()):  # the prompt goes on where an answered turn does not
-                self._lead, self._between = "", ""
-                self._answered = content if opened else None
+            if head.startswith(prompt) and not between.strip():
+                self._lead, answered = between, False  # blanks are the answer's, as its first token has them
+            elif head.startswith(prompt) and THOUGHT.search(between):
+                self._lead, answered = "", True  # what closes a thought is the prompt's
+            elif prompt.startswith(head.rstrip()):
+                self._lead, answered = "", opened  # the prompt goes on where an answered turn does not
             else:
                 continue
+            self._answered = content if answered else None
             self.end = end or self.tokenizer.eos_token
             return
         raise ValueError(f"{name} writes no turn of an assistant in which the answer can be found.")
@@ -188,15 +186,13 @@ class VideoLanguageProcessor:
             chat, add_generation_prompt=answer is None, tokenize=False, **self._switches
         )
 
-    def prompt(self, text: str) -> str:
-        """Returns the chat with a video and a question, up to where the answer begins."""
-        if self._answered is not None:  # only an answered turn has no open thought
-            return self._render(text, self._answered).rpartition(PROBE)[0]
-        return self._render(text) + self._between
-
-    def prompt_and_answer(self, text: str, answer: str) -> tuple[str, str]:
-        """Returns the prompt, and the answer as the template writes it, to the token that ends the turn."""
-        return self.prompt(text), self._lead + answer + self.end
+    def chat(self, text: str, answer: str | None = None) -> str:
+        """Returns the chat with a video and a question, to where the answer begins, or with an answer to its end."""
+        if self._answered is None:
+            prompt = self._render(text)
+        else:
+            prompt = self._render(text, self._answered).rpartition(PROBE)[0]  # without an open thought
+        return prompt if answer is None else prompt + self._lead + answer + self.end
 
     def token_ids(self, chat: str) -> list[int]:
         """Returns the tokens of a chat, whose template may have written the first one already."""
@@ -207,8 +203,7 @@ class VideoLanguageProcessor:
 
     def answer_length(self, text: str, answer: str) -> int:
         """Returns the number of tokens that follow those of the prompt in [`~VideoLanguageProcessor.__call__`]."""
-        prompt, answer = self.prompt_and_answer(text, answer)
-        asked, whole = self.token_ids(prompt), self.token_ids(prompt + answer)
+        asked, whole = self.token_ids(self.chat(text)), self.token_ids(self.chat(text, answer))
         return len(whole) - _common_length([asked, whole])
 
     # The model's inputs
@@ -230,10 +225,7 @@ class VideoLanguageProcessor:
         Returns:
             [`BatchFeature`]: what the family's model takes.
         """
-        chats = [self.prompt(text) for text in texts]
-        if answers is not None:
-            chats = ["".join(self.prompt_and_answer(text, answer)) for text, answer in zip(texts, answers)]
-        return self._inputs(chats, clips)
+        return self._inputs([self.chat(*pair) for pair in zip(texts, answers or [None] * len(texts))], clips)
 
     def _inputs(self, chats: Sequence[str], clips: Sequence[Clip]) -> BatchFeature:
         videos, metadata = zip(*(self._video(*clip) for clip in clips))
@@ -287,10 +279,7 @@ class VideoLanguageProcessor:
             tokens of the prompt that follow it, and `answers`, for each answer those of prompt and answer, with their
             `lengths`, the number of tokens of the answer alone.
         """
-        chats = [
-            [self.prompt(text), *("".join(self.prompt_and_answer(text, answer)) for answer in of_question)]
-            for text, of_question in zip(texts, answers)
-        ]
+        chats = [[self.chat(text, answer) for answer in (None, *scored)] for text, scored in zip(texts, answers)]
         inputs = self._inputs([chats[0][0]], [clip])
         whole = inputs["input_ids"][0].tolist()
         ids = [[self.token_ids(chat) for chat in of_question] for of_question in chats]
@@ -334,9 +323,8 @@ class VideoLanguageProcessor:
             fields: Fields of [`VideoLanguageSettings`], over those saved.
         """
         settings = VideoLanguageSettings.from_pretrained(name_or_path, settings_file, **fields)
-        own = [optional_file(name_or_path, name) for name in ("processor_config.json", "preprocessor_config.json")]
-        beside_base = not any(own) and adapter_source(name_or_path) is not None
-        source = base_of(name_or_path, base_model) if beside_base else name_or_path
+        own = any(optional_file(name_or_path, name) for name in ("processor_config.json", "preprocessor_config.json"))
+        source = name_or_path if own or adapter_source(name_or_path) is None else base_of(name_or_path, base_model)
         return cls(AutoProcessor.from_pretrained(str(source)), settings)
 
 

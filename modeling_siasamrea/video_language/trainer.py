@@ -134,18 +134,12 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         (_, counted), (_, share) = self.shares(inputs, num_items_in_batch)
         loss, outputs = 0.0, []
         for part in inputs["parts"]:
-            output = reason_over_clips(
-                model,
-                part["clips"],
-                part["labels"],
-                self.method,
-                self.args.label_smoothing_factor,
-            )
+            smoothing = self.args.label_smoothing_factor
+            output = reason_over_clips(model, part["clips"], part["labels"], self.method, smoothing)
             of_batch = len(part["questions"]) / len(inputs["rows"])
-            of_part = (
-                output.loss if output.loss_siamese is None else output.loss + self.method.alpha * output.loss_siamese
-            )
-            loss = loss + share * of_batch * of_part
+            loss = loss + share * of_batch * output.loss
+            if output.loss_siamese is not None:
+                loss = loss + share * of_batch * self.method.alpha * output.loss_siamese
             outputs.append(output)
             for name, value in _measures(output).items():
                 self.training_log.note(f"{name}/{inputs['task']}", value, counted * of_batch)
@@ -156,36 +150,31 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
     # Evaluation
 
     def answer(self, model: nn.Module, inputs: dict[str, Any]) -> None:
-        """Notes the answers of an evaluation batch."""
-        rows = iter(inputs["rows"].tolist())
+        """
+        Notes the answers of an evaluation batch. The loss of a choice is that of the right candidate among all, other
+        losses are means over the right answer's tokens; NaN where the right answer is not known.
+        """
+        model, rows = self.accelerator.unwrap_model(model), iter(inputs["rows"].tolist())
+        at_a_time = max(self.args.per_device_eval_batch_size, ROWS_AT_A_TIME)
         for part in inputs["parts"]:
-            for noted in self._answer(self.accelerator.unwrap_model(model), part):
-                self.answers.answers[next(rows)] = noted
-
-    def _answer(self, model: nn.Module, part: dict[str, Any]) -> list[Noted]:
-        """
-        Returns the answer to each question. Its loss is for a choice that of the right candidate among all, else the
-        mean over the right answer's tokens; NaN where the right answer is not known.
-        """
-        asked = part["shared"]
-        answered = answer_questions(
-            model, self.processing_class, asked, max(self.args.per_device_eval_batch_size, ROWS_AT_A_TIME)
-        )
-        pixels = [value.flatten() for name, value in asked["inputs"].items() if name.startswith("pixel_values")]
-        frames, noted = digest_frames(torch.cat(pixels)), []
-        for question, (log_p, text, score), lengths in zip(part["questions"], answered, asked["lengths"]):
-            loss, finite = math.nan, torch.isfinite(log_p).all().item()  # log_p (answers,)
-            if question.task == "multiple_choice":
-                score, answer = (value.item() for value in log_p.softmax(dim=0).max(dim=0))
-                if question.answer is not None:
-                    loss = -log_p.log_softmax(dim=0)[question.answer].item()
-            else:
-                answer, finite = written_answer(question, text), finite and math.isfinite(score)
-                score = None if question.task == "count" else score
-                if question.answer is not None:
-                    loss = -log_p.item() / lengths[0]
-            noted.append(Noted(answer, score, loss, finite, frames))
-        return noted
+            asked = part["shared"]
+            answered = answer_questions(model, self.processing_class, asked, at_a_time)
+            pixels = [value.flatten() for name, value in asked["inputs"].items() if name.startswith("pixel_values")]
+            frames = digest_frames(torch.cat(pixels))
+            for question, (log_p, text, score), lengths, row in zip(
+                part["questions"], answered, asked["lengths"], rows
+            ):
+                loss, finite = math.nan, torch.isfinite(log_p).all().item()  # log_p (answers,)
+                if question.task == "multiple_choice":
+                    score, answer = (value.item() for value in log_p.softmax(dim=0).max(dim=0))
+                    if question.answer is not None:
+                        loss = -log_p.log_softmax(dim=0)[question.answer].item()
+                else:
+                    answer, finite = written_answer(question, text), finite and math.isfinite(score)
+                    score = None if question.task == "count" else score
+                    if question.answer is not None:
+                        loss = -log_p.item() / lengths[0]
+                self.answers.answers[row] = Noted(answer, score, loss, finite, frames)
 
 
 def written_answer(question: VideoQuestion, text: str) -> str | float | None:

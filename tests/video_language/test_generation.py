@@ -58,7 +58,7 @@ def asked_of(processor: VideoLanguageProcessor, questions=QUESTIONS) -> dict:
 
 def in_full(model, processor, text: str, answer: str) -> float:
     """The log-likelihood of an answer from one forward over the whole prompt."""
-    _, written = processor.prompt_and_answer(text, answer)
+    written = processor.chat(text, answer).removeprefix(processor.chat(text))
     number = len(processor.tokenizer(written, add_special_tokens=False)["input_ids"])
     inputs = processor([text], [CLIP], [answer])
     with torch.no_grad():

@@ -56,7 +56,8 @@ def worked_in_full(model, processor, clips, settings) -> dict:
     """Everything from complete logits and hidden states, one question and one clip per pass, P of all clips kept."""
     losses, siamese, soft_labels, affinities = [], [], [], []
     for question in QUESTIONS:
-        answer = processor.prompt_and_answer(processor.question_text(question), question.answer)[1]
+        text = processor.question_text(question)
+        answer = processor.chat(text, question.answer).removeprefix(processor.chat(text))
         ids = processor.tokenizer(answer, add_special_tokens=False)["input_ids"]
         scores, features = [], []
         for clip in clips:

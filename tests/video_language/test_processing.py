@@ -117,8 +117,8 @@ def test_a_chat_is_the_prompt_the_answer_and_its_end(template, prompt_end, writt
     family = tiny("qwen3_vl")[1]
     family.chat_template = template
     processor = VideoLanguageProcessor(family, VideoLanguageSettings())
-    prompt, answer = processor.prompt_and_answer("what ?", "red")
-    assert prompt == processor.prompt("what ?") and prompt.endswith(prompt_end) and answer == written
+    prompt = processor.chat("what ?")
+    assert prompt.endswith(prompt_end) and processor.chat("what ?", "red") == prompt + written
     assert "<|video_pad|>what ?" in prompt
     (part,) = VideoLanguageDataCollator(processor)(
         [{"rows": (0,), "questions": [OPEN], "clips": [(frames(), [0.0, 1.0, 2.0, 3.0], 4.0)], "training": True}]
@@ -241,7 +241,7 @@ def test_a_prompt_may_have_braces_and_an_answer_no_special_token(caplog):
     with pytest.raises(ValueError, match=r"Question 1 contains '<\|im_end\|>'"):
         processor.check([OPEN, dataclasses.replace(OPEN, answer="red<|im_end|>")])
     processor.check([OPEN, COUNT])
-    assert "1 of 2 answers have more than max_new_tokens=3 tokens" in caplog.text and "question 1" in caplog.text
+    assert "1 of 2 answers, the first that of question 1, are longer than max_new_tokens=3" in caplog.text
 
 
 @pytest.mark.parametrize("family", FAMILIES)
