@@ -1,4 +1,4 @@
-"""A LoRA adapter over the base model that it names."""
+"""Loads a LoRA adapter over the base model that it names."""
 
 import json
 from importlib import import_module
@@ -12,16 +12,16 @@ from transformers.utils import find_adapter_config_file
 
 def adapter_source(name: Any, adapter_kwargs: dict[str, Any] | None = None) -> str | None:
     r"""
-    Finds the adapter of either kind of model among what `from_pretrained` was given.
+    Finds the adapter in the arguments of `from_pretrained`, for both kinds of model.
 
     Args:
         name (`str` or `Path`): The folder or hub name.
         adapter_kwargs (`dict`, *optional*): Where an Auto class puts the adapter that it found.
 
     Returns:
-        `str` or `None`: its folder or hub name; `None` for what is no adapter, or has weights of its own.
+        `str` or `None`: its folder or hub name; `None` if it is no adapter, or has a whole model's weights.
     """
-    # An Auto class gives the base model's name instead of the adapter's, and tells the adapter's in no public way.
+    # An Auto class passes the base model's name instead of the adapter's, whose name it passes in no other way.
     source = (adapter_kwargs or {}).get("_adapter_model_path", name)
     if source is None or any(Path(source).glob("model*.safetensors")):
         return None

@@ -4,7 +4,6 @@ import difflib
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,14 +27,7 @@ def round_count(count: float, count_range: Sequence[int] | None = None) -> int:
     return int(min(max(round(count), low), high))
 
 
-# What a checkpoint says of the code that travels with it, for machines where this package is not installed.
-AUTO_MAP = {
-    "AutoConfig": "configuration_siasamrea.SiaSamReaConfig",
-    "AutoModel": "modeling_siasamrea.SiaSamReaModel",
-    "AutoModelForVisualQuestionAnswering": "modeling_siasamrea.SiaSamReaForVideoQuestionAnswering",
-    "AutoProcessor": "processing_siasamrea.SiaSamReaProcessor",
-    "AutoVideoProcessor": "video_processing_siasamrea.SiaSamReaVideoProcessor",
-}
+# What a checkpoint says of the pipeline that travels with it, for machines where this package is not installed.
 CUSTOM_PIPELINES = {
     "video-question-answering": {
         "impl": "pipeline_siasamrea.VideoQuestionAnsweringPipeline",
@@ -101,15 +93,13 @@ def _check_answers(id2label: Any) -> None:
     """Raises a `ValueError` unless an answer vocabulary maps 0, 1, 2, ... to texts that differ."""
     if not isinstance(id2label, Mapping) or not all(str(index).isdecimal() for index in id2label):
         raise ValueError(f'id2label must be a dictionary such as {{0: "cat", 1: "dog"}}; got {id2label!r:.100}.')
-    ids, answers = sorted(int(index) for index in id2label), list(id2label.values())
+    ids, answers = sorted(map(int, id2label)), list(id2label.values())
     if not ids or ids != list(range(len(ids))):
         raise ValueError(f"The keys of id2label must be 0, 1, 2 and so on, each once; got {ids[:10]}.")
-    no_text = [answer for answer in answers if not isinstance(answer, str) or not answer.strip()]
-    if no_text:
-        raise ValueError(f"The answers of id2label must be texts that are not blank; got {no_text[0]!r}.")
-    if len(set(answers)) < len(answers):
-        repeated = min(answer for answer, times in Counter(answers).items() if times > 1)
-        raise ValueError(f"id2label has the answer {repeated!r} more than once; each answer must have one id.")
+    wrong = [answer for answer in answers if not isinstance(answer, str) or not answer.strip()]
+    wrong = wrong or [answer for answer, times in Counter(answers).items() if times > 1]
+    if wrong:
+        raise ValueError(f"The answers of id2label must be texts that differ and are not blank; got {wrong[0]!r}.")
 
 
 @strict
@@ -227,7 +217,9 @@ class SiaSamReaConfig(PreTrainedConfig):
         # Where the package is installed it registers the pipeline itself, and no code is fetched from a checkpoint.
         if not self.__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
-        did_you_mean("SiaSamReaConfig", (n for n in kwargs if not self._is_transformers_own(n)), self._names())
+        did_you_mean(
+            "SiaSamReaConfig", (n for n in kwargs if not self._is_transformers_own(n)), self.__dataclass_fields__
+        )
         self.tasks = list(self.tasks)
         self.frozen_image_encoder_modules = list(self.frozen_image_encoder_modules)
         if self.id2label is None and self.label2id is not None:
@@ -243,10 +235,6 @@ class SiaSamReaConfig(PreTrainedConfig):
         if self.label2id is None:
             self.label2id = {answer: index for index, answer in self.id2label.items()}
 
-    @classmethod
-    def _names(cls) -> list[str]:
-        return [field.name for field in fields(cls)]
-
     @staticmethod
     def _is_transformers_own(name: str) -> bool:
         return name.startswith("_") or hasattr(PreTrainedConfig, name) or name in WRITTEN
@@ -256,7 +244,7 @@ class SiaSamReaConfig(PreTrainedConfig):
         """Reads a configuration file, whose content must be a JSON object."""
         try:
             return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             name = Path(pretrained_model_name_or_path) / "config.json"
             raise ValueError(f"{name} must hold a JSON object of fields: {error}.") from None
 
@@ -266,15 +254,13 @@ class SiaSamReaConfig(PreTrainedConfig):
         Makes the configuration of a dictionary, with `kwargs` over it. Fields of version 0.2.0 that no longer exist
         are left out.
         """
-        if not isinstance(config_dict, dict):
-            raise ValueError(f"A configuration must be a JSON object of fields; got {config_dict!r:.60}.")
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
                 f"This is the configuration of a {model_type!r} model, not of a {cls.model_type!r} model."
             )
         # Transformers passes names of its own here, so only those that are almost a field's are refused.
-        names = cls._names()
+        names = cls.__dataclass_fields__
         did_you_mean("SiaSamReaConfig", kwargs, names, cutoff=0.8)
         for name, value in RETIRED.items():
             if value not in (None, config_dict.get(name, value)):
@@ -292,8 +278,8 @@ class SiaSamReaConfig(PreTrainedConfig):
         return made
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives the fields, with what a checkpoint says of the code that travels with it."""
-        return super().to_dict() | {"auto_map": dict(AUTO_MAP), "custom_pipelines": CUSTOM_PIPELINES}
+        """Returns the fields, with the pipeline that travels with a checkpoint."""
+        return super().to_dict() | {"custom_pipelines": CUSTOM_PIPELINES}
 
     def validate_answers(self) -> None:
         """Checks the answer vocabulary, and that its two tables agree."""
@@ -301,7 +287,7 @@ class SiaSamReaConfig(PreTrainedConfig):
         if {answer: int(index) for answer, index in self.label2id.items()} != {
             answer: int(index) for index, answer in self.id2label.items()
         }:
-            raise ValueError("label2id must be id2label the other way round. Give id2label alone, and it will be.")
+            raise ValueError("label2id must be the inverse of id2label; id2label alone is enough.")
 
     def validate_tasks(self) -> None:
         """Checks that the tasks exist and are named once."""
@@ -328,13 +314,13 @@ class SiaSamReaConfig(PreTrainedConfig):
         """Checks that siamese reasoning has clips to reason over."""
         if self.siamese_clips_trained and self.num_clips < 2:
             raise ValueError(
-                "Siamese reasoning needs at least 2 clips, an anchor and a siamese clip; got "
-                f"num_clips={self.num_clips}. Set alpha=0 to train the baseline on the anchor clip alone."
+                f"Siamese reasoning needs at least 2 clips; got num_clips={self.num_clips} (alpha=0 trains on the "
+                "anchor clip alone)."
             )
 
     @property
     def siamese_clips_trained(self) -> bool:
-        """Whether training runs the siamese clips at all: for their soft label, or because they are supervised."""
+        """Returns whether training runs the siamese clips, for their soft label or because they are supervised."""
         return self.alpha > 0 or self.supervised_clips != "anchor"
 
 

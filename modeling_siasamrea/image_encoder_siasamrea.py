@@ -15,16 +15,16 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def given_clips(
     pixel_values_videos: torch.Tensor | None, frame_features: torch.Tensor | None
 ) -> tuple[str, torch.Tensor]:
-    """Name and value of the one form in which clips are given, as pixels or as features."""
+    """Returns the name and the value of the form in which clips are given, pixels or features."""
     clips = {"pixel_values_videos": pixel_values_videos, "frame_features": frame_features}
     given = [(name, value) for name, value in clips.items() if value is not None]
     if len(given) != 1:
-        raise ValueError("Give the clips as pixel_values_videos or as frame_features, one of both.")
+        raise ValueError("Clips must be given either as pixel_values_videos or as frame_features.")
     return given[0]
 
 
 def frames_of(clips: torch.Tensor, name: str) -> torch.Tensor:
-    """Clips `(videos, clips, frames, channels, height, width)` as `(videos * clips * frames, ...)`."""
+    """Flattens clips `(videos, clips, frames, channels, height, width)` to `(videos * clips * frames, ...)`."""
     if clips.ndim != 6:
         shape = "channels, rows, columns" if name == "frame_features" else "3, height, width"
         raise ValueError(f"{name} must have the shape (videos, clips, frames, {shape}); got {tuple(clips.shape)}.")
@@ -33,8 +33,8 @@ def frames_of(clips: torch.Tensor, name: str) -> torch.Tensor:
 
 class SiaSamReaImageEncoder(nn.Module):
     """
-    Frames to a grid of features at the text model's width: an image encoder of Transformers, a 3x3 convolution, 2x2
-    max-pooling and a ReLU (ClipBERT).
+    Encodes frames as a grid of features of the text model's width: an image encoder of Transformers, a 3x3
+    convolution, 2x2 max-pooling and a ReLU (ClipBERT).
 
     The image encoder's output may be a feature map or a sequence of patches, with or without leading class tokens.
     """
@@ -49,25 +49,21 @@ class SiaSamReaImageEncoder(nn.Module):
         except ValueError:
             # A convolutional encoder has no attention; the implementation that is asked for concerns the text model.
             self.encoder = auto_class.from_config(config.vision_config, attn_implementation="eager")
-        if config.vision_config.model_type == "timm_wrapper" and self._has_patches():
+        children = dict(getattr(self.encoder, "timm_model", self.encoder).named_children())
+        if config.vision_config.model_type == "timm_wrapper" and "patch_embed" in children:
             raise ValueError(
                 f"Transformers' TimmWrapperModel gives no map of features for {config.vision_config.architecture!r}. "
                 'Use timm\'s models with patches as vision_config={"model_type": "timm_backbone", "backbone": ...}.'
             )
-        forward_parameters = inspect.signature(self.encoder.forward).parameters
         # Sizes other than the one a vision transformer was trained at need its positions interpolated.
-        self.encoder_kwargs = (
-            {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in forward_parameters else {}
-        )
+        interpolates = "interpolate_pos_encoding" in inspect.signature(self.encoder.forward).parameters
+        self.encoder_kwargs = {"interpolate_pos_encoding": True} if interpolates else {}
         if config.grid_channels is None:
             config.grid_channels = self._measure_channels()
         self.grid_encoder = nn.Conv2d(
             config.grid_channels, config.text_config.hidden_size, kernel_size=3, padding=1, bias=False
         )
         self.train()
-
-    def _has_patches(self) -> bool:
-        return "patch_embed" in dict(self.encoder.timm_model.named_children())
 
     @torch.no_grad()
     def _measure_channels(self) -> int:
@@ -96,8 +92,8 @@ class SiaSamReaImageEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> "SiaSamReaImageEncoder":
         """
-        Sets the mode. Frozen batch norms stay in evaluation mode, so that their statistics never move, and an encoder
-        of which all is frozen stays in it as a whole.
+        Sets the mode. Frozen batch norms stay in evaluation mode, so that their statistics never move, and so does an
+        encoder that is frozen as a whole.
         """
         super().train(mode)
         self._freeze()  # here, because from_pretrained makes new parameters after __init__
@@ -109,7 +105,7 @@ class SiaSamReaImageEncoder(nn.Module):
         return self
 
     def feature_map(self, frames: torch.Tensor) -> torch.Tensor:
-        """Frames `(frames, 3, height, width)` to the encoder's output as a map `(frames, channels, rows, columns)`."""
+        """Encodes frames `(frames, 3, height, width)` as a map of features `(frames, channels, rows, columns)`."""
         frames = frames.contiguous(memory_format=torch.channels_last)  # faster convolutions, same numbers
         outputs = self.encoder(frames, **self.encoder_kwargs)
         features = outputs.feature_maps[-1] if "feature_maps" in outputs else outputs.last_hidden_state
@@ -123,7 +119,7 @@ class SiaSamReaImageEncoder(nn.Module):
         return patches.transpose(1, 2).unflatten(2, (rows, columns))
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """The map of features of [`~SiaSamReaImageEncoder.feature_map`], if it is large enough for a grid."""
+        """Returns [`~SiaSamReaImageEncoder.feature_map`], which must be large enough for a grid."""
         features = self.feature_map(frames)
         if min(features.shape[-2:]) < 2:
             raise ValueError(
@@ -133,21 +129,21 @@ class SiaSamReaImageEncoder(nn.Module):
         return features
 
     def grid(self, features: torch.Tensor) -> torch.Tensor:
-        """Features `(frames, channels, rows, columns)` to a grid `(frames, rows, columns, hidden_size)`."""
+        """Turns features `(frames, channels, rows, columns)` into a grid `(frames, rows, columns, hidden_size)`."""
         features = features.contiguous(memory_format=torch.channels_last)  # as encoders give them
         return nn.functional.max_pool2d(self.grid_encoder(features), 2).relu().permute(0, 2, 3, 1)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Frames `(frames, 3, height, width)` to a grid `(frames, rows, columns, hidden_size)`."""
+        """Turns frames `(frames, 3, height, width)` into a grid `(frames, rows, columns, hidden_size)`."""
         return self.grid(self.encode(frames))
 
 
 class SiaSamReaVisualEmbeddings(nn.Module):
-    """A clip's grid to visual tokens: mean over its frames, row, column and type embeddings, LayerNorm (ClipBERT)."""
+    """Embeds a clip's grid: the mean over its frames, row, column and type embeddings, LayerNorm (ClipBERT)."""
 
     def __init__(self, config: SiaSamReaConfig):
         super().__init__()
-        hidden_size = config.text_config.hidden_size
+        self.config, hidden_size = config, config.text_config.hidden_size
         self.row_position_embeddings = nn.Embedding(config.max_grid_rows, hidden_size)
         self.column_position_embeddings = nn.Embedding(config.max_grid_columns, hidden_size)
         self.token_type_embeddings = nn.Embedding(1, hidden_size)
@@ -156,6 +152,8 @@ class SiaSamReaVisualEmbeddings(nn.Module):
 
     def forward(self, grid: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
         """
+        Embeds the grid of each clip.
+
         Args:
             grid (`torch.Tensor` of shape `(videos, clips, frames, rows, columns, hidden_size)`): Features of frames.
             frame_mask (`torch.Tensor` of shape `(videos, frames)`, *optional*): 1 for frames, 0 for padding.
@@ -169,15 +167,13 @@ class SiaSamReaVisualEmbeddings(nn.Module):
             weights = frame_mask.to(grid.dtype) / frame_mask.sum(dim=1, keepdim=True)
             grid = torch.einsum("vcfrwh,vf->vcrwh", grid, weights)
         rows, columns = grid.shape[2:4]
-        for side, size, embedding in (
-            ("rows", rows, self.row_position_embeddings),
-            ("columns", columns, self.column_position_embeddings),
-        ):
-            if size > embedding.num_embeddings:
-                raise ValueError(
-                    f"The visual grid has {size} {side}, but the model has position embeddings for "
-                    f"{embedding.num_embeddings}. Use smaller frames or a larger max_grid_{side}."
-                )
+        config = self.config
+        if rows > config.max_grid_rows or columns > config.max_grid_columns:
+            raise ValueError(
+                f"The visual grid has {rows} rows and {columns} columns, but the model has position embeddings for "
+                f"{config.max_grid_rows} and {config.max_grid_columns}: use smaller frames, or a larger max_grid_rows "
+                "and max_grid_columns."
+            )
         grid = (
             grid + self.row_position_embeddings.weight[:rows, None] + self.column_position_embeddings.weight[:columns]
         )

@@ -1,4 +1,4 @@
-"""Equation 8 of SiaSamRea: the ground-truth loss of each task, and the siamese loss; one value a question."""
+"""Equation 8 of SiaSamRea: the ground-truth loss of each task, and the siamese loss, per question."""
 
 import torch
 from torch import nn
@@ -6,7 +6,7 @@ from torch import nn
 
 def hinge_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     r"""
-    Summed pairwise hinge of the correct candidate against each wrong one.
+    Computes the summed pairwise hinge of the correct candidate against each wrong one.
 
     Args:
         scores (`torch.Tensor` of shape `(questions, candidates)`): Score of each candidate.
@@ -26,7 +26,7 @@ def ground_truth_loss(
     logits: torch.Tensor, labels: torch.Tensor, task: str, multiple_choice_loss: str = "hinge"
 ) -> torch.Tensor:
     r"""
-    L_gt of equation 8, for each question.
+    Computes L_gt of equation 8 for each question.
 
     Args:
         logits (`torch.Tensor` of shape `(questions, classes)`):
@@ -53,7 +53,7 @@ def ground_truth_loss(
 
 def siamese_loss(anchor_logits: torch.Tensor, soft_labels: torch.Tensor, task: str) -> torch.Tensor:
     r"""
-    L_siamese of equation 8, for each question: how far the anchor's prediction is from the soft label.
+    Computes L_siamese of equation 8 for each question: how far the anchor's prediction is from the soft label.
 
     Args:
         anchor_logits (`torch.Tensor` of shape `(questions, classes)`): The anchor clip's scores, or its count.
@@ -87,7 +87,7 @@ def aggregate_clips(clip_logits: torch.Tensor, how: str, task: str) -> torch.Ten
 
 
 def mean_over_known(losses: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean of `losses` `(questions,)` over the questions whose label is not -100; 0 when there is none."""
+    """Returns the mean of `losses` `(questions,)` over the questions whose label is not -100; 0 without any."""
     known = labels != -100
     return losses.sum() / known.sum().clamp(min=1)
 
@@ -96,12 +96,12 @@ def smooth_loss(
     loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, task: str, share: float
 ) -> torch.Tensor:
     r"""
-    Label smoothing of a batch's L_gt: `share` of it becomes the cross-entropy with an even label (decision: not of
-    counts).
+    Smooths the labels of a batch's L_gt: `share` of it becomes the cross-entropy with a uniform label (decision: not
+    for counts).
 
     Args:
         loss (`torch.Tensor`): The mean L_gt of the questions whose label is known.
-        logits (`torch.Tensor` of shape `(questions, classes)`): What it was made of.
+        logits (`torch.Tensor` of shape `(questions, classes)`): The scores that it was computed from.
         labels (`torch.Tensor` of shape `(questions,)`): The labels; -100 where one is not known.
         task (`str`): `"open_ended"`, `"multiple_choice"` or `"count"`.
         share (`float`): From 0 to 1.

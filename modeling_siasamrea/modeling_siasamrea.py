@@ -11,11 +11,10 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, initialization
+from transformers import AutoModel, BertPreTrainedModel, PreTrainedConfig, PreTrainedModel, initialization
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
@@ -27,7 +26,7 @@ from .siamese_reasoning import SiameseReasoning
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes; so is its gradient, for each process uses the sum."""
+    """Sums a tensor over all processes, and its gradient too, because each process uses the sum."""
 
     @staticmethod
     def forward(ctx, tensor: torch.Tensor) -> torch.Tensor:
@@ -42,13 +41,13 @@ class _SumOverProcesses(torch.autograd.Function):
 
 class SiaSamReaCountBatchNorm(nn.BatchNorm1d):
     """
-    Batch norm whose statistics in training are those of the questions of all processes, so that two processes train
-    as one with their batches together; one question in all is normalised by the running statistics (decision).
+    Normalises by the statistics of the questions of all processes in training, so that two processes train like one
+    with both batches. A single question is normalised by the running statistics (decision).
 
-    PyTorch's `SyncBatchNorm` does the same, but on GPUs only.
+    PyTorch's `SyncBatchNorm` does this on GPUs only.
 
     Attributes:
-        counted (`bool`): Whether this process's questions count; the Trainer says no of rows that only stand in.
+        counted (`bool`): Whether this process's questions count; the Trainer sets `False` for placeholder rows.
     """
 
     counted = True
@@ -63,7 +62,7 @@ class SiaSamReaCountBatchNorm(nn.BatchNorm1d):
         return super().forward(features)
 
     def _normalize_by_running_statistics(self, features: torch.Tensor) -> torch.Tensor:
-        # In single precision, for FSDP2's mixed precision halves the parameters and not the statistics.
+        # In single precision, because FSDP2's mixed precision halves the parameters and not the statistics.
         values = (features, self.running_mean, self.running_var, self.weight, self.bias)
         normalized = nn.functional.batch_norm(*(value.float() for value in values), eps=self.eps)
         return normalized.to(features.dtype)
@@ -87,7 +86,7 @@ class SiaSamReaCountBatchNorm(nn.BatchNorm1d):
 
 
 def answer_head(config: SiaSamReaConfig, task: str) -> nn.Sequential:
-    """ClipBERT's head for `task`: one score an answer, one score a candidate, or one number."""
+    """Builds ClipBERT's head for `task`: one score per answer, one score per candidate, or one number."""
     hidden_size, dropout = config.text_config.hidden_size, config.text_config.hidden_dropout_prob
     if task == "count":
         return nn.Sequential(
@@ -134,7 +133,7 @@ class SiaSamReaVideoQuestionAnsweringOutput(ModelOutput):
 
 
 class NonFiniteError(ValueError):
-    """Raised when weights, a loss, a gradient or scores are not finite numbers: whatever they give would be false."""
+    """Raised when weights, a loss, a gradient or scores are not finite, so that every result would be wrong."""
 
 
 def check_weights(model: nn.Module, source: str | os.PathLike) -> None:
@@ -143,27 +142,25 @@ def check_weights(model: nn.Module, source: str | os.PathLike) -> None:
         if value.is_floating_point() and not value.is_meta and not torch.isfinite(value).all():
             raise NonFiniteError(
                 f"{name} in {source} has values that are not finite numbers (NaN or infinite), so every answer would "
-                "be false. Take an earlier checkpoint, or train again."
+                "be wrong."
             )
 
 
 def check_index(folder: Path) -> None:
-    """Raises a `ValueError` unless the index of weights in several files, where one is used, names files beside it."""
+    """Raises a `ValueError` if an index of weights in several files names other files than those beside it."""
     for index in folder.glob("*.index.json"):
-        if index.with_name(index.name.removesuffix(".index.json")).exists():
-            continue  # the weights are in one file
         try:
             content = json.loads(index.read_bytes())
-            files = {(folder / name).name: name for name in content["weight_map"].values()}
-            sound = isinstance(content["metadata"], dict) and all(name == file for file, name in files.items())
+            files = [Path(name) for name in content["weight_map"].values()]
+            sound = isinstance(content["metadata"], dict) and files and all(file.name == str(file) for file in files)
         except (ValueError, TypeError, KeyError, AttributeError):
-            sound, files = False, {}
-        if not files or not sound:
+            sound = False
+        if not sound:
             raise ValueError(f"{index} must name in weight_map, for each weight, a file of its own folder.")
 
 
 class SiaSamReaPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialising of SiaSamRea models."""
+    """Loads, saves and initialises SiaSamRea models."""
 
     config_class = SiaSamReaConfig
     base_model_prefix = "model"
@@ -174,13 +171,13 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["BertLayer", "ResNetStage"]
-    # Transformers' own way to `output_attentions`, which BERT's encoder gives in no other; not documented.
-    _can_record_outputs = {"hidden_states": BertLayer, "attentions": BertSelfAttention}
+    # What `capture_outputs` records for `output_attentions` (Transformers' page on tracing outputs): as in BERT.
+    _can_record_outputs = BertPreTrainedModel._can_record_outputs
     # The loss is a mean over the questions of a batch, not a sum to be divided by a count from the Trainer.
     accepts_loss_kwargs = False
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Also the parameters that belong to no layer; a checkpoint without them would leave them as memory was."""
+        """Also initialises the parameters that belong to no layer, which stay arbitrary if a checkpoint lacks them."""
         super()._init_weights(module)
         if isinstance(module, SiameseReasoning) and self.config.reasoning_weights == "learned":
             initialization.zeros_(module.w1_logits)
@@ -189,7 +186,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
             initialization.zeros_(module.bias)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The text model's word embeddings."""
+        """Returns the text model's word embeddings."""
         return self.base_model.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -208,8 +205,8 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
         """
-        Loads a checkpoint, see [`~transformers.PreTrainedModel.from_pretrained`]. Its weights must be finite, and all
-        those of the network there; heads and reasoning weights that it lacks start anew, with Transformers' warning.
+        Loads a checkpoint, see [`~transformers.PreTrainedModel.from_pretrained`]. Its weights must be finite, and the
+        network's complete; heads and reasoning weights that it lacks start anew, with Transformers' warning.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         source = pretrained_model_name_or_path or "the state dictionary"
@@ -219,7 +216,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
                 pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
             )
         except SafetensorError as error:
-            raise ValueError(f"The weights of {source} are damaged or not whole: {error}. Copy them again.") from None
+            raise ValueError(f"The weights of {source} are damaged or not whole ({error}).") from None
         except UnpicklingError as error:
             raise ValueError(f"The weights of {source} cannot be read as tensors alone.") from error
         check_weights(model, source)
@@ -227,8 +224,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         missing = sorted(name for name in info["missing_keys"] if name.startswith(network))
         if missing:
             raise ValueError(
-                f"{source} lacks {len(missing)} weights of the network, such as {missing[0]}: in their place would be "
-                "random numbers. Was it saved by another model, or under other names?"
+                f"{source} lacks {len(missing)} weights of the network, such as {missing[0]}, which would be random."
             )
         return (model, info) if wants_info else model
 
@@ -269,7 +265,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
 
 class SiaSamReaModel(SiaSamReaPreTrainedModel):
     """
-    The ClipBERT network without a head: each (clip, text) pair to a pooled feature.
+    Encodes each pair of a clip and a text as a pooled feature: the ClipBERT network without a head.
 
     Args:
         config ([`SiaSamReaConfig`]): The configuration; the text model must be of BERT's architecture.
@@ -298,14 +294,14 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         r"""
-        Visual tokens of each clip, which all questions about a video share.
+        Computes the visual tokens of each clip, which all questions about a video share.
 
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(videos, clips, frames, 3, height, width)`):
                 Normalised frames.
             frame_mask (`torch.Tensor` of shape `(videos, frames)`, *optional*): 1 for frames, 0 for padding.
             frame_features (`torch.Tensor` of shape `(videos, clips, frames, channels, rows, columns)`, *optional*):
-                Instead of frames, what [`~SiaSamReaImageEncoder.encode`] made of each of them.
+                The output of [`~SiaSamReaImageEncoder.encode`] for each frame, instead of frames.
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `last_hidden_state`
@@ -313,7 +309,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
             `(videos, clips, tokens, hidden_size)`, the visual tokens.
 
         Raises:
-            `ValueError`: If not one of frames and features is given, or it is not of that shape.
+            `ValueError`: If both or none of frames and features are given, or the shape is wrong.
         """
         name, clips = given_clips(pixel_values_videos, frame_features)
         encode = self.image_encoder.grid if name == "frame_features" else self.image_encoder
@@ -336,6 +332,8 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         r"""
+        Encodes each pair of a clip and a text.
+
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(videos, clips, frames, 3, height, width)`):
                 Normalised frames.
@@ -384,8 +382,8 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         positions = self.text_model.config.max_position_embeddings
         if input_ids.shape[1] > positions:
             raise ValueError(
-                f"The text has {input_ids.shape[1]} tokens, but the text model has {positions} positions. "
-                "Truncate it: give the processor or the Trainer that length at most."
+                f"The text has {input_ids.shape[1]} tokens, but the text model has {positions} positions; set a "
+                "smaller max_length."
             )
         text = self.text_model.embeddings(input_ids=input_ids, token_type_ids=token_type_ids.reshape_as(input_ids))
 
@@ -465,7 +463,7 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         return task
 
     def _clip_scores(self, outputs: BaseModelOutputWithPooling, task: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features `(questions, clips, hidden_size)` and logits `(questions, clips, classes)` of the clips run."""
+        """Returns features `(questions, clips, hidden_size)` and logits `(questions, clips, classes)` of clips."""
         pooled = outputs.pooler_output
         scores = self.heads[task](pooled.flatten(0, -2)).unflatten(0, pooled.shape[:-1])
         if task == "multiple_choice":  # (questions, clips, candidates, ...)
@@ -487,6 +485,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         **kwargs,
     ) -> SiaSamReaVideoQuestionAnsweringOutput:
         r"""
+        Answers questions about clips.
+
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(videos, clips, frames, 3, height, width)`):
                 Normalised frames; clip 0 is the anchor. `config.num_clips` clips in training, one at inference.
@@ -502,7 +502,7 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
                 Index of the answer or of the candidate, or the count; -100 (not known, or outside the vocabulary) is
                 ignored.
             frame_features (`torch.Tensor` of shape `(videos, clips, frames, channels, rows, columns)`, *optional*):
-                Instead of frames, their features, see [`~SiaSamReaModel.get_video_features`].
+                Features instead of frames, see [`~SiaSamReaModel.get_video_features`].
 
         Returns:
             [`SiaSamReaVideoQuestionAnsweringOutput`]: `loss` is L_gt alone; the Trainer adds the siamese loss.
@@ -512,7 +512,7 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
                 text is longer than the text model's positions.
         """
         if input_ids is None:
-            raise ValueError("There is no text: give input_ids.")
+            raise ValueError("input_ids must be given.")
         task = self._task(task, has_candidates=input_ids.ndim == 3)
         text = {
             "input_ids": input_ids,
@@ -527,7 +527,7 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
         if siamese.shape[1] and (self.config.siamese_clips_trained or not self.training):
             clips += siamese.split(1, dim=1)  # one after another, which needs the least memory
 
-        # Siamese clips first: what they need in memory is free again when the anchor's graph is built.
+        # Siamese clips first: their memory is free again when the anchor's graph is built.
         scores = []
         # They need a gradient only where they are supervised or the soft label is not detached.
         supervised = self.config.supervised_clips != "anchor"
@@ -561,7 +561,7 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
     def _ground_truth_loss(
         self, logits: torch.Tensor, clip_logits: torch.Tensor, labels: torch.Tensor, task: str
     ) -> torch.Tensor:
-        """L_gt of the configuration's `supervised_clips` in training, of the prediction at evaluation."""
+        """Computes L_gt, in training of the configuration's `supervised_clips`, at evaluation of the prediction."""
         how = self.config.multiple_choice_loss
         supervised = self.config.supervised_clips if self.training else "anchor"
         if supervised == "all":
@@ -594,7 +594,7 @@ class SiaSamReaForPreTrainingOutput(ModelOutput):
 
 
 class SiaSamReaMaskedWordsHead(nn.Module):
-    """BERT's masked-language head, under BERT's parameter names."""
+    """Scores the words at each position: BERT's masked-language head, with BERT's parameter names."""
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
@@ -637,7 +637,7 @@ class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
-        """The masked-language head's decoder."""
+        """Returns the masked-language head's decoder."""
         return self.cls.predictions.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
@@ -659,6 +659,8 @@ class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
         **kwargs,
     ) -> SiaSamReaForPreTrainingOutput:
         r"""
+        Predicts masked words, and whether text and picture match.
+
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(videos, 1, frames, 3, height, width)`):
                 Normalised frames of one clip; a picture is a video of one frame.
@@ -679,7 +681,7 @@ class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
             `ValueError`: If there is more than one clip.
         """
         if pixel_values_videos.shape[1] != 1:
-            raise ValueError(f"Pretraining looks at one clip of a video; got {pixel_values_videos.shape[1]}.")
+            raise ValueError(f"Pretraining takes one clip per video; got {pixel_values_videos.shape[1]}.")
         outputs = self.model(
             pixel_values_videos,
             input_ids,

@@ -2,7 +2,6 @@
 
 import numbers
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 import torch
 from transformers import Pipeline, PreTrainedModel
 
-from .configuration_siasamrea import PIPELINE_FILES, did_you_mean, round_count
+from .configuration_siasamrea import did_you_mean, round_count
 from .requests_siasamrea import (
     FIELDS,
-    AnswerStream,
     Batch,
     Question,
     answers_in_order,
@@ -162,7 +160,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         )
         if not single and not isinstance(inputs, (list, tuple)):
             batches = request_batches(requests, batch_size, batch_size)
-            return AnswerStream(self._answers(batches, parameters), inputs)
+            return self._answers(batches, parameters)
         batches = list(request_batches(requests, batch_size, None))
         answers = list(self._answers(batches, parameters))
         return answers[0] if single else answers
@@ -263,8 +261,6 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         """Saves the model and the processor, with the code that loads them where this package is not installed."""
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-        for name in PIPELINE_FILES:
-            shutil.copyfile(Path(__file__).with_name(name), Path(save_directory) / name)
 
 
 def _check_whole(what: str, value: Any) -> None:

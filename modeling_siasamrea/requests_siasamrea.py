@@ -228,28 +228,8 @@ def answers_in_order(answered: Iterable[list[tuple[Question, Any]]]) -> Iterator
             following += 1
 
 
-class AnswerStream(Iterator):
-    r"""
-    Iterates over answers that are computed on demand.
-
-    Args:
-        answers (`Iterator`): The answers.
-        inputs: The requests, whose length it has.
-    """
-
-    def __init__(self, answers: Iterator[Any], inputs: Any):
-        self.answers, self.inputs = answers, inputs
-
-    def __next__(self) -> Any:
-        return next(self.answers)
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-
 __all__ = [
     "FIELDS",
-    "AnswerStream",
     "Batch",
     "Question",
     "answers_in_order",

@@ -8,7 +8,7 @@ from .configuration_siasamrea import SiaSamReaConfig
 
 def siamese_knowledge_generation(features: torch.Tensor) -> torch.Tensor:
     r"""
-    How much the clips of a video resemble each other: cosine similarities, softmax of each row over the other clips.
+    Computes how similar the clips of a video are: cosine similarities, with a softmax over the other clips per row.
 
     Args:
         features (`torch.Tensor` of shape `(..., clips, dim)`):
@@ -18,9 +18,9 @@ def siamese_knowledge_generation(features: torch.Tensor) -> torch.Tensor:
         `torch.Tensor` of shape `(..., clips, clips)`: the affinity, zero on the diagonal, each row summing to 1.
 
     Raises:
-        `ValueError`: If there is one clip only, which has no other clip to resemble.
+        `ValueError`: If there is only one clip.
 
-    Origin: paper, equations 1 and 2. The diagonal leaves the softmax as -inf: a zero would still count exp(0).
+    Origin: paper, equations 1 and 2. The diagonal is -inf before the softmax, because a zero would count as exp(0).
     """
     clips = features.shape[-2]
     if clips < 2:
@@ -32,7 +32,7 @@ def siamese_knowledge_generation(features: torch.Tensor) -> torch.Tensor:
 
 
 def average_affinity(clips: int, device: torch.device | None = None) -> torch.Tensor:
-    """The affinity `(clips, clips)` without knowledge, 1 / (clips - 1) off the diagonal (paper, Table 1 "w/ SKR")."""
+    """Returns the affinity `(clips, clips)` without knowledge: 1 / (clips - 1) off the diagonal (paper, Table 1)."""
     return (1 - torch.eye(clips, device=device)) / (clips - 1)
 
 
@@ -40,7 +40,7 @@ def siamese_knowledge_reasoning(
     probabilities: torch.Tensor, affinity: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, omega: float
 ) -> torch.Tensor:
     r"""
-    The soft label of a question: one propagation step of the clips' answer probabilities along their affinity.
+    Computes the soft label of a question: one step that propagates answer probabilities along the clips' affinity.
 
     Args:
         probabilities (`torch.Tensor` of shape `(..., clips, classes)`):
@@ -66,8 +66,8 @@ def siamese_knowledge_reasoning(
 
 def clip_weights(affinity: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, omega: float) -> torch.Tensor:
     r"""
-    The weight of each clip in the soft label, which is linear in the clips' probabilities: Q = sum of c_i P_i. So Q
-    can be summed clip by clip where all clips' probabilities together would not fit into memory.
+    Computes the weight of each clip in the soft label, which is linear in the probabilities: Q = sum of c_i P_i. So Q
+    can be summed clip by clip where the probabilities of all clips would not fit into memory.
 
     Args:
         affinity (`torch.Tensor` of shape `(..., clips, clips)`): That of [`siamese_knowledge_generation`].
@@ -85,7 +85,7 @@ def clip_weights(affinity: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, ome
 
 class SiameseReasoning(nn.Module):
     """
-    The soft label of each question from the features and logits of its clips; owns W1 and W2.
+    Computes the soft label of each question from the features and logits of its clips; has W1 and W2.
 
     W1 and W2 are each a softmax over N free parameters that start at zero, hence uniform (decision).
 
@@ -102,7 +102,7 @@ class SiameseReasoning(nn.Module):
             self.w2_logits = nn.Parameter(torch.zeros(config.num_clips))
 
     def weights(self, device: torch.device | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """W1 and W2 as probabilities, each `(clips,)`."""
+        """Returns W1 and W2 as probabilities, each `(clips,)`."""
         if self.config.reasoning_weights == "learned":
             return self.w1_logits.float().softmax(dim=0), self.w2_logits.float().softmax(dim=0)
         clips = self.config.num_clips
@@ -113,7 +113,7 @@ class SiameseReasoning(nn.Module):
         return weights, weights
 
     def affinity(self, features: torch.Tensor) -> torch.Tensor:
-        """The affinity `(questions, clips, clips)` of float32 features `(questions, clips, dim)`."""
+        """Returns the affinity `(questions, clips, clips)` of float32 features `(questions, clips, dim)`."""
         if self.config.affinity == "knowledge":
             return siamese_knowledge_generation(features)
         questions, clips, _ = features.shape
@@ -121,6 +121,8 @@ class SiameseReasoning(nn.Module):
 
     def forward(self, features: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
+        Computes soft labels and affinity.
+
         Args:
             features (`torch.Tensor` of shape `(questions, clips, dim)`): The pooled feature of each clip.
             logits (`torch.Tensor` of shape `(questions, clips, classes)`): Scores of the answers, or one count.

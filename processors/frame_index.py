@@ -56,7 +56,7 @@ PACKET = np.dtype([("pts", "i8"), ("dts", "i8"), ("duration", "i8"), ("key", "?"
 @dataclass(frozen=True, eq=False)
 class FrameIndex:
     r"""
-    The shown frames of a video: without those that an edit list discards, and those whose references are cut away.
+    Lists the frames of a video that are shown: not those that an edit list discards or whose references are cut away.
 
     Args:
         times (`np.ndarray` of shape `(frames,)`):
@@ -128,7 +128,7 @@ def _stored_index(name: str, path: str, status: os.stat_result) -> FrameIndex:
 
 
 class LostFrameError(Exception):
-    """Raised when a frame that should come does not, or comes damaged."""
+    """Raised when an expected frame is missing or damaged."""
 
 
 @contextmanager

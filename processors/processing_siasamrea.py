@@ -35,7 +35,7 @@ class SiaSamReaProcessorKwargs(ProcessingKwargs, total=False):
 
 class SiaSamReaProcessor(ProcessorMixin):
     r"""
-    A BERT tokenizer and a [`SiaSamReaVideoProcessor`] in one.
+    Combines a BERT tokenizer and a [`SiaSamReaVideoProcessor`].
 
     Args:
         video_processor ([`SiaSamReaVideoProcessor`]): Samples, decodes and normalises.
@@ -89,7 +89,7 @@ class SiaSamReaProcessor(ProcessorMixin):
                 longer than the limit by itself, or an argument is neither the tokenizer's nor the video processor's.
         """
         if videos is None and text is None:
-            raise ValueError("There is nothing to process: give videos, text, or both.")
+            raise ValueError("videos, text or both must be given.")
         both = kwargs.pop("common_kwargs", {}) | kwargs
         arguments = {}
         for part, names in (("text_kwargs", TextKwargs), ("videos_kwargs", SiaSamReaVideoProcessorKwargs)):

@@ -13,7 +13,7 @@ def adaptive_frames(seconds: float, minimum: int = 5, maximum: int = 16) -> int:
         maximum (`int`, *optional*, defaults to 16): Paper: 16.
 
     Returns:
-        `int`: one frame a second within the limits (decision; the paper says "5 to 16, by the length of the video").
+        `int`: one frame per second within the limits (decision; the paper says "5 to 16, by the length of the video").
     """
     return int(np.clip(round(seconds), minimum, maximum))
 
@@ -35,7 +35,7 @@ def sample_clips(
 
     The anchor takes a frame every `interval` frames over the whole video, from a random start in training and from the
     centre of its range at evaluation. Siamese clips have the same interval and start near the anchor. Intervals are in
-    frames (paper), also where the rate varies: then a part with more frames a second is seen more densely (decision).
+    frames (paper), also where the rate varies: then parts of a higher rate are seen more densely (decision).
 
     Args:
         num_video_frames (`int`): Frames of the video.
@@ -64,7 +64,7 @@ def sample_clips(
     if min(num_video_frames, num_clips, frames_per_clip) < 1:
         raise ValueError(
             "A video, a clip and the number of clips must each be 1 or more; got "
-            f"{num_video_frames} frames, {frames_per_clip} frames a clip, {num_clips} clips."
+            f"{num_video_frames} frames, {frames_per_clip} frames per clip, {num_clips} clips."
         )
     if training and generator is None:
         raise ValueError(

@@ -49,7 +49,7 @@ Transform = Callable[[torch.Tensor], torch.Tensor]
 @dataclass
 class FrameTimes(VideoMetadata):
     """
-    Metadata of a video or a span of it, with the time of every frame: a rate alone does not tell it if it varies.
+    Describes a video or a span of it, with the time of every frame, because a rate may vary.
 
     Times are those of a player, whose clock begins with the video's first picture or sound. `duration` counts the
     seconds in which there are pictures.
@@ -85,7 +85,7 @@ def decode_frames(
     device: str | torch.device | None = None,
 ) -> tuple[torch.Tensor, FrameTimes]:
     r"""
-    Decodes the frames of a video at given indices: each of them once, and few of the others.
+    Decodes the frames of a video at given indices.
 
     An index counts the frames that a player shows, in the order of their times. A span holds the frames that are shown
     from `start` up to `end`, and the one on screen at `start` if none begins within it: before the first frame that is
@@ -281,7 +281,7 @@ def _read_pyav(
 
 def _pixels(name: str, index: FrameIndex, frames: Iterator[VideoFrame]) -> Iterator[np.ndarray]:
     """Converts frames to `(height, width, 3)`, RGB, all at the size of the first."""
-    # Its own, for all frames of the read: a frame's costs as much as ten small frames, and the one that PyAV shares
+    # One for all frames of a read, because making one costs as much as ten small frames; the one that PyAV shares
     # has threads, which a forked worker would wait for in vain.
     reformatter = VideoReformatter()
     with explaining(name):

@@ -20,7 +20,7 @@ RETRY_AFTER = 1.0  # seconds
 MAX_REDIRECTS = 10
 # IPv6 addresses that reach an IPv4 address, which stands in their last 32 bits.
 IPV4_INSIDE = [ipaddress.ip_network(network) for network in ("::ffff:0:0/96", "64:ff9b::/96")]
-# Everything that is reachable for everybody, but for the tunnels 6to4 and Teredo, which reach an IPv4 address too.
+# Everything that everybody can reach, except the tunnels 6to4 and Teredo, which reach an IPv4 address too.
 IPV6_PUBLIC = ipaddress.ip_network("2000::/3")
 IPV6_TUNNELS = [ipaddress.ip_network(network) for network in ("2002::/16", "2001::/32")]
 
@@ -154,7 +154,7 @@ async def _fetch(address: str, file: BinaryIO, limits: DownloadLimits) -> None:
 
 
 async def _pinned(client: "httpx.AsyncClient", url: "httpx.URL") -> "httpx.Request":
-    """A request to the host's IP address, which was looked up and checked once, so that it cannot change after."""
+    """Builds a request to the host's IP address, which is looked up and checked once, so that it cannot change."""
     from anyio import getaddrinfo
 
     host = url.raw_host.decode()
@@ -187,7 +187,7 @@ async def _copy(response: "httpx.Response", file: BinaryIO, limits: DownloadLimi
 
 
 def _is_public(address: str) -> bool:
-    """Says whether an IP address is public; one that reaches an IPv4 address is that address."""
+    """Returns whether an IP address is public; one that leads to an IPv4 address is judged as that address."""
     ip = ipaddress.ip_address(address)
     if ip.version == 6:
         if any(ip in network for network in IPV4_INSIDE):

@@ -30,13 +30,13 @@ from .video_download import DownloadLimits, limit_downloads
 logger = logging.get_logger(__name__)
 
 
-# Settings of every video processor of Transformers that this one does not follow: the only value each can have.
+# Settings of all video processors of Transformers that this one cannot change, with their only value.
 FIXED = {"num_frames": None, "do_convert_rgb": True, "data_format": "channels_first", "resample": 2}
 
 
 class SampledClips(NamedTuple):
     """
-    Clips of a video, each of whose frames is there once.
+    Holds the clips of a video, with each frame once.
 
     Args:
         frames (`torch.Tensor` of shape `(unique, 3, height, width)`): Frames in the order of time, uint8, RGB.
@@ -113,7 +113,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
 
 class SiaSamReaVideoProcessor(BaseVideoProcessor):
     r"""
-    Videos to the clips of [`SiaSamReaModel`]: samples, decodes in one pass, resizes, pads or crops, and normalises.
+    Turns videos into the clips of [`SiaSamReaModel`]: samples, decodes, resizes, pads or crops, and normalises.
 
     Frames are resized to `size["longest_edge"]` and padded with zeros at the bottom and right to a square (ClipBERT),
     or to `size["shortest_edge"]` and cropped at the centre to `crop_size`. Padding comes before the mean is taken.
@@ -123,7 +123,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             `image_mean`, `image_std` and `rescale_factor` as in every video processor.
 
     Raises:
-        `ValueError`: If a setting is unknown, or its value is none that it can have.
+        `ValueError`: If a setting is unknown or its value is wrong.
 
     Example:
 
@@ -426,12 +426,12 @@ def _check(settings: Mapping[str, Any]) -> None:
     if settings["min_frames"] > settings["max_frames"]:
         raise ValueError(f"min_frames is {settings['min_frames']}, more than max_frames, {settings['max_frames']}.")
     if (settings["eval_offset"] or settings["shuffle_frames"]) and not settings["do_sample_frames"]:
-        raise ValueError("eval_offset and shuffle_frames need frames to be sampled, but do_sample_frames is off.")
+        raise ValueError("eval_offset and shuffle_frames need do_sample_frames=True.")
     if settings["do_center_crop"] and settings["crop_size"] is None:
         raise ValueError('do_center_crop needs crop_size={"height": ..., "width": ...}.')
     for name, value in FIXED.items():
         if settings[name] not in (None, value):
-            raise ValueError(f"{name} cannot be {settings[name]!r}: this video processor would not follow it.")
+            raise ValueError(f"{name} must be {value!r} in this video processor; got {settings[name]!r}.")
 
 
 def _as_list(videos: VideoInput) -> list:

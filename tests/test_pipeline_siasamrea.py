@@ -202,7 +202,7 @@ def test_a_generator_is_read_as_answers_are_asked_for(answer, videos):
 
 
 def test_lengths_and_nothing(answer, videos):
-    assert len(answer(MapStyle([OPEN | {"video": videos[0]}] * 3))) == 3
+    assert len(list(answer(MapStyle([OPEN | {"video": videos[0]}] * 3)))) == 3
     assert answer([]) == [] and answer(()) == []
     assert list(answer(iter([]))) == [] and list(answer(MapStyle([]))) == []
 
