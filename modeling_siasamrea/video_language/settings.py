@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import cached_file
 
-from ..configuration_siasamrea import SiaSamReaConfig
+from ..configuration_siasamrea import TASKS, SiaSamReaConfig
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor, refuse_unknown_names
 
 
@@ -185,6 +185,11 @@ class VideoLanguageSettings:
     def siamese_clips_trained(self) -> bool:
         """Returns whether training runs the siamese clips at all."""
         return self.method().siamese_clips_trained
+
+    @property
+    def tasks(self) -> list[str]:
+        """Returns every task, because a video-language model answers all; for the model card."""
+        return list(TASKS)
 
     def video_sampler(self) -> SiaSamReaVideoProcessor:
         """Returns the video processor that samples the clips."""
