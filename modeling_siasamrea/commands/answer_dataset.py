@@ -14,7 +14,7 @@ from pyarrow import fs, parquet, table
 
 from ..training.start import explained
 from ..video_language.loading import is_video_language_model
-from .answer_requests import answer_requests, parse_line, span_of, together, without_answers
+from .answer_requests import ANSWER_FIELDS, answer_requests, parse_line, span_of, together
 
 
 if TYPE_CHECKING:
@@ -26,7 +26,12 @@ MOST_BLOCKS = 2000
 
 
 def answer_dataset(
-    dataset: "Dataset", model: str, top_k: int = 1, actors: int | None = None, answered: "Dataset | None" = None
+    dataset: "Dataset",
+    model: str,
+    top_k: int = 1,
+    actors: int | None = None,
+    answered: "Dataset | None" = None,
+    videos: str | None = None,
 ) -> "Dataset":
     r"""
     Answers the requests of a Ray data set with a pool of actors, each of which loads the model once. Requests about
@@ -40,6 +45,7 @@ def answer_dataset(
         top_k (`int`, *optional*, defaults to 1): Most answers to a question.
         actors (`int`, *optional*): Processes that answer; by default one per GPU, or per CPU where there is no GPU.
         answered (`ray.data.Dataset`, *optional*): Rows that this function gave before; their requests are left out.
+        videos (`str`, *optional*): The folder that relative paths of videos start from.
 
     Returns:
         `ray.data.Dataset`: A row per request: `video`, `question`, `answer` and `error` as text, and `text`, the JSON
@@ -69,7 +75,7 @@ def answer_dataset(
     by_video = requests.repartition(blocks).sort("video").materialize()  # rows of a video are in one block
     return by_video.map_batches(
         _Answerer,
-        fn_constructor_kwargs={"model": model, "top_k": top_k},
+        fn_constructor_kwargs={"model": model, "top_k": top_k, "videos": videos},
         batch_size=None,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=actors),
@@ -77,7 +83,14 @@ def answer_dataset(
     )
 
 
-def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, actors: int | None = None) -> Counter:
+def answer_files(
+    source: str,
+    output: str | Path,
+    model: str,
+    top_k: int = 1,
+    videos: str | None = None,
+    actors: int | None = None,
+) -> Counter:
     r"""
     Answers the requests of files into a folder; started again, it goes on with those that have no answer there.
 
@@ -87,8 +100,7 @@ def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, ac
         output (`str` or `Path`): The folder, or its address, such as s3://. It gets parquet files, or files of JSON
             lines if the requests are such, each written as a whole.
         model (`str`): As in [`answer_dataset`].
-        top_k (`int`, *optional*, defaults to 1): Most answers to a question.
-        actors (`int`, *optional*): As in [`answer_dataset`].
+        top_k, videos, actors: As in [`answer_dataset`].
 
     Returns:
         `Counter`: `answers` in the folder, and how many of them are `errors`.
@@ -100,9 +112,8 @@ def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, ac
 
     with explained(f"The checkpoint {model} cannot be loaded", model):  # before it is sent to the actors
         is_video_language_model(model)
-    if Path(model).exists():
-        model = str(Path(model).resolve())
-
+    # Other processes may run in other folders.
+    model, videos = (str(Path(path).resolve()) if path and Path(path).exists() else path for path in (model, videos))
     if not ray.is_initialized():
         ray.init(logging_level="warning", log_to_driver=False)
     requests, ending = _read(source)
@@ -120,18 +131,16 @@ def answer_files(source: str, output: str | Path, model: str, top_k: int = 1, ac
         )
     read = ray.data.read_parquet if ending == "parquet" else ray.data.read_text
     answered = read(done, filesystem=filesystem) if done else None
-    written = answer_dataset(requests, model, top_k, actors, answered).map_batches(
+    answer_dataset(requests, model, top_k, actors, answered, videos).map_batches(
         _write,
         batch_size=None,
         batch_format="numpy",
         fn_kwargs={"address": address, "ending": ending},
         num_cpus=0,  # the actors may have all
-    )
+    ).materialize()
     counts = Counter()
-    for row in written.iter_rows():
-        counts.update(row)
-    for path in done:
-        with filesystem.open_input_stream(path) as file:
+    for info in filesystem.get_file_info(fs.FileSelector(folder)):
+        with filesystem.open_input_stream(info.path) as file:
             of_parquet = ending == "parquet"
             lines = parquet.read_table(file)["text"].to_pylist() if of_parquet else file.read().decode().splitlines()
         counts.update(answers=len(lines), errors=sum("error" in json.loads(line) for line in lines))
@@ -161,12 +170,12 @@ def _request_lines(batch: dict[str, np.ndarray], answered: bool) -> dict[str, li
     if "text" in batch:
         requests = [parse_line(str(text)) for text in batch["text"] if str(text).strip()]
     else:
-        columns = {name: values.tolist() for name, values in batch.items()}
+        columns = {name: values.tolist() for name, values in batch.items() if name not in ANSWER_FIELDS}
         rows = (dict(zip(columns, row)) for row in zip(*columns.values()))
         requests = [{name: _plain(value) for name, value in row.items() if not _is_missing(value)} for row in rows]
     return {
         "video": [repr(request.get("video")) for request in requests],
-        "line": [json.dumps(request) if not answered else without_answers(request) for request in requests],
+        "line": [json.dumps(request) for request in requests],
         "answered": [answered] * len(requests),
     }
 
@@ -184,30 +193,22 @@ def _is_missing(value: Any) -> bool:
 class _Answerer:
     """Answers blocks of requests in one process; the rows of a block are about whole videos."""
 
-    def __init__(self, model: str, top_k: int):
+    def __init__(self, model: str, top_k: int, videos: str | None = None):
         from .checkpoint import load_answerer
 
-        self.answerer, self.top_k = load_answerer(model), top_k
+        self.answerer, self.settings = load_answerer(model), (top_k, videos)
 
     def __call__(self, block: dict[str, np.ndarray]) -> Iterator[dict[str, list]]:
         """Answers the requests that have no answer yet; of equal requests, as many as lack one."""
-        done = Counter(str(line) for line, answered in zip(block["line"], block["answered"]) if answered)
-        missing = []
-        for line in sorted(str(line) for line, answered in zip(block["line"], block["answered"]) if not answered):
-            request = parse_line(line)
-            text = without_answers(request)
-            if done[text]:
-                done[text] -= 1
-            else:
-                missing.append(request)
-        for requests in together(sorted(missing, key=span_of)):
-            answers = answer_requests(self.answerer, requests, self.top_k)
-            yield {
-                "video": [_text(answer.get("video")) for answer in answers],
-                "question": [_text(answer.get("question")) for answer in answers],
-                "answer": [_text(answer.get("answer")) for answer in answers],
-                "error": [_text(answer.get("error")) for answer in answers],
-                "text": [json.dumps(answer) for answer in answers],
+        missing = Counter()
+        for line, answered in zip(block["line"], block["answered"]):
+            missing[str(line)] += -1 if answered else 1
+        requests = [parse_line(line) for line in sorted(missing.elements())]
+        for some in together(sorted(requests, key=span_of)):
+            answers = answer_requests(self.answerer, some, *self.settings)
+            columns = ("video", "question", "answer", "error")
+            yield {name: [_text(answer.get(name)) for answer in answers] for name in columns} | {
+                "text": [json.dumps(answer) for answer in answers]
             }
 
 
@@ -221,21 +222,17 @@ def _text(value: Any) -> str:
 def _write(block: dict[str, np.ndarray], address: str, ending: str) -> dict[str, list[int]]:
     """Writes a block as a file that is there whole or not at all; the same block has the same name."""
     lines = [str(line) for line in block["text"]] if block else []
-    if not lines:
-        return {"answers": [0], "errors": [0]}
-    filesystem, folder = fs.FileSystem.from_uri(address)
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    name = f"answers-{digest[:20]}.{ending}"
-    half = f"{folder}/.{name}.{os.getpid()}"
-    with filesystem.open_output_stream(half) as file:
-        if ending == "parquet":
-            parquet.write_table(
-                table({name: [str(value) for value in values] for name, values in block.items()}), file
-            )
-        else:
-            file.write("".join(line + "\n" for line in lines).encode())
-    filesystem.move(half, f"{folder}/{name}")
-    return {"answers": [len(lines)], "errors": [sum(bool(error) for error in block["error"])]}
+    if lines:
+        filesystem, folder = fs.FileSystem.from_uri(address)
+        name = f"answers-{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:20]}.{ending}"
+        half = f"{folder}/.{name}.{os.getpid()}"
+        with filesystem.open_output_stream(half) as file:
+            if ending == "parquet":
+                parquet.write_table(table({name: list(map(str, values)) for name, values in block.items()}), file)
+            else:
+                file.write("".join(line + "\n" for line in lines).encode())
+        filesystem.move(half, f"{folder}/{name}")
+    return {"written": [len(lines)]}
 
 
 __all__ = ["answer_dataset", "answer_files"]

@@ -1,6 +1,7 @@
 """Requests as lines of JSON, and their answers: whatever a line holds, it gets one answer or one error."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,17 @@ REFUSED = (ValueError, TypeError, OverflowError, RecursionError)
 
 
 def parse_line(line: str) -> dict[str, Any]:
-    """Reads the JSON object on a line; anything else goes under `request`, so that its answer can name it."""
+    """
+    Reads the request on a line: a JSON object, of which an answer or error is left out, so that an answered request is
+    the request again. Anything else goes under `request`, so that its answer can name it.
+    """
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
         request = line
-    return request if isinstance(request, dict) else {"request": request}
-
-
-def without_answers(answer: dict[str, Any]) -> str:
-    """Returns the request that an answer belongs to, as text that is equal for equal requests."""
-    return json.dumps({name: value for name, value in answer.items() if name not in ANSWER_FIELDS})
+    if not isinstance(request, dict):
+        return {"request": request}
+    return {name: value for name, value in request.items() if name not in ANSWER_FIELDS}
 
 
 def span_of(request: dict[str, Any]) -> tuple[str, ...]:
@@ -42,7 +43,9 @@ def together(requests: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]
             yield some
 
 
-def answer_requests(answerer: "Pipeline", requests: Sequence[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
+def answer_requests(
+    answerer: "Pipeline", requests: Sequence[dict[str, Any]], top_k: int, videos: str | None = None
+) -> list[dict[str, Any]]:
     r"""
     Answers requests, those about the same span of a video together.
 
@@ -50,25 +53,29 @@ def answer_requests(answerer: "Pipeline", requests: Sequence[dict[str, Any]], to
         answerer (`Pipeline`): The video-question-answering pipeline.
         requests (`Sequence[dict]`): The requests, see [`parse_line`].
         top_k (`int`): Most answers to a question.
+        videos (`str`, *optional*): The folder that relative paths of videos start from.
 
     Returns:
         `list[dict]`: Each request with `answer`, the best, and `answers`, the best with their scores; or with `error`.
     """
     try:
-        asked = [_asked(request) for request in requests]
+        asked = [fields_of(request, videos) for request in requests]
         answers = answerer(asked, top_k=top_k) if len(asked) > 1 else [answerer(asked[0], top_k=top_k)]
     except REFUSED as error:
         if len(requests) > 1:  # one of them is wrong, or their video
-            return [answer for request in requests for answer in answer_requests(answerer, [request], top_k)]
+            return [answer for request in requests for answer in answer_requests(answerer, [request], top_k, videos)]
         return [requests[0] | {"error": " ".join(str(error).split())}]
     return [_with_answers(*pair) for pair in zip(requests, answers)]
 
 
-def _asked(request: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a request that the pipeline takes."""
+def fields_of(request: dict[str, Any], videos: str | None) -> dict[str, Any]:
+    """Returns the fields of a request that the pipeline takes, with the video's path from the folder of videos."""
     if list(request) == ["request"]:
         raise ValueError(f"A request must be a JSON object on one line; got {request['request']!r:.100}.")
-    return {name: value for name, value in request.items() if name != "question_id" and value is not None}
+    fields = {name: value for name, value in request.items() if name != "question_id" and value is not None}
+    if videos is not None and isinstance(fields.get("video"), str) and "://" not in fields["video"]:
+        fields["video"] = os.path.join(videos, fields["video"])
+    return fields
 
 
 def _with_answers(request: dict[str, Any], answers: list) -> dict[str, Any]:
@@ -77,4 +84,4 @@ def _with_answers(request: dict[str, Any], answers: list) -> dict[str, Any]:
     return request | {"answer": best, "answers": answers}
 
 
-__all__ = ["ANSWER_FIELDS", "answer_requests", "parse_line", "span_of", "together", "without_answers"]
+__all__ = ["ANSWER_FIELDS", "answer_requests", "fields_of", "parse_line", "span_of", "together"]

@@ -39,6 +39,8 @@ def load_model(
     Raises:
         `ValueError`: If it cannot be loaded.
     """
+    if checkpoint == CHECKPOINT and not Path(CHECKPOINT).exists():
+        raise ValueError(f"There is no {CHECKPOINT}: give --model, or make it by `siasamrea train quickstart`.")
     with explained(f"The checkpoint {checkpoint} cannot be loaded", checkpoint):
         if is_video_language_model(checkpoint):
             return load_video_language_model(checkpoint, base_model=base_model, settings_file=settings)
@@ -48,26 +50,17 @@ def load_model(
         return model, SiaSamReaProcessor.from_pretrained(checkpoint)
 
 
-def load_answerer(
-    checkpoint: str | Path, device: int | None = None, base_model: str | None = None, settings: str | None = None
-) -> Pipeline:
+def load_answerer(checkpoint: str | Path, base_model: str | None = None, settings: str | None = None) -> Pipeline:
     r"""
-    Loads the pipeline of a checkpoint.
-
-    Args:
-        checkpoint (`str` or `Path`): Hub name or folder of a checkpoint, a video-language model, or an adapter.
-        device (`int`, *optional*): Number of a GPU. By default the CPU, with its fast paths, see [`speed_up_on_cpu`].
-        base_model (`str`, *optional*): See [`load_model`].
-        settings (`str`, *optional*): See [`load_model`].
+    Loads the pipeline of a checkpoint, see [`load_model`], on a GPU if there is one.
 
     Raises:
         `ValueError`: If it cannot be loaded.
     """
     # The model itself, not its name: the pipeline would put a traceback into its message.
     model, processor = load_model(checkpoint, base_model, settings)
-    if device is None and isinstance(processor, SiaSamReaProcessor):
-        speed_up_on_cpu(model)
-    return pipeline("video-question-answering", model=model, processor=processor, device=device)
+    speed_up_on_cpu(model)
+    return pipeline("video-question-answering", model=model, processor=processor)
 
 
 __all__ = ["add_model_options", "load_answerer", "load_model"]

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ..demo.review import draw_review
 
     examples = load_examples(given.examples)
-    answerer = load_answerer(given.model, None, given.base_model, given.settings)
+    answerer = load_answerer(given.model, given.base_model, given.settings)
     sampler = answerer.processor.video_processor
     review = given.predictions and cache(partial(draw_review, given.predictions, given.videos, sampler))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service cleans up like Ctrl+C

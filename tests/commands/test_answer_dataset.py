@@ -112,8 +112,8 @@ def echo(monkeypatch) -> Callable:
         return answers if isinstance(request, list) else answers[0]
 
     class _Answerer(answer_dataset._Answerer):  # local, so that it is sent to the actors as a whole
-        def __init__(self, model: str, top_k: int):
-            self.answerer, self.top_k = answerer, top_k
+        def __init__(self, model: str, top_k: int, videos: str | None):
+            self.answerer, self.settings = answerer, (top_k, videos)
 
     monkeypatch.setattr(answer_dataset, "_Answerer", _Answerer)
     return answerer
@@ -138,7 +138,7 @@ def as_text(answer: dict) -> str:
 def test_an_actor_and_the_driver_die_and_each_request_has_one_answer(cluster, echo, model, requests, tmp_path):
     source, output = tmp_path / "requests.jsonl", tmp_path / "answers"
     source.write_text("\n".join(requests))
-    arguments = str(source), output, model, 1, 1  # one actor
+    arguments = str(source), output, model, 1, None, 1  # one actor
     driver = multiprocessing.get_context("fork").Process(target=answer_dataset.answer_files, args=arguments)
     driver.start()
     wait_for(lambda: list(output.glob("answers-*")) if driver.is_alive() else pytest.fail("the driver ended"))
@@ -159,12 +159,12 @@ def test_an_actor_and_the_driver_die_and_each_request_has_one_answer(cluster, ec
 
 @pytest.mark.ray
 def test_parquet_is_answered_as_by_one_process(cluster, model, small_data, tmp_path):
-    rows = [{"video": str(small_data / f"v{number}.mp4"), "question": "what is it ?"} for number in (0, 1, 2)]
+    rows = [{"video": f"v{number}.mp4", "question": "what is it ?"} for number in (0, 1, 2)]
     rows[0] |= {"candidates": ["cat", "dog"], "start": 0.25}
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "requests.parquet")
     output = tmp_path / "answers"
-    answer_dataset.answer_files(str(tmp_path / "requests.parquet"), output, model, actors=1)
-    expected = [answer_requests(load_answerer(model), [row], 1)[0] for row in rows]
+    answer_dataset.answer_files(str(tmp_path / "requests.parquet"), output, model, 1, str(small_data), 1)
+    expected = [answer_requests(load_answerer(model), [row], 1, str(small_data))[0] for row in rows]
     assert answers_in(output) == Counter(map(as_text, expected)) and "v2.mp4" in expected[2]["error"]
 
 
@@ -205,7 +205,7 @@ def test_of_equal_requests_as_many_are_answered_as_lack_an_answer(tmp_path):
         return answers if isinstance(request, list) else answers[0]
 
     worker = object.__new__(answer_dataset._Answerer)
-    worker.answerer, worker.top_k = answerer, 1
+    worker.answerer, worker.settings = answerer, (1, None)
     requests = {"text": np.array([json.dumps({"video": name, "question": "?"}) for name in "abaab"], dtype=object)}
     lines = answer_dataset._request_lines(requests, answered=False)
     (first, second) = worker({name: np.array(values, dtype=object) for name, values in lines.items()})
@@ -226,7 +226,6 @@ def test_of_equal_requests_as_many_are_answered_as_lack_an_answer(tmp_path):
     # A block has one name, whoever writes it, and both formats hold the lines.
     block = {name: np.array(values, dtype=object) for name, values in first.items()}
     for ending in ("jsonl", "parquet", "jsonl"):
-        counts = answer_dataset._write(block, tmp_path.as_uri(), ending)
-        assert counts == {"answers": [3], "errors": [0]}
+        assert answer_dataset._write(block, tmp_path.as_uri(), ending) == {"written": [3]}
     (of_lines,), (of_parquet,) = tmp_path.glob("*.jsonl"), tmp_path.glob("*.parquet")
     assert of_lines.read_text().splitlines() == first["text"] == parquet.read_table(of_parquet)["text"].to_pylist()

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_bad_input_is_one_sentence(capsys, model, small_data, monkeypatch, tmp_p
     for wrong, sentence in (
         ([], "the following arguments are required: video"),
         ([video], "There is no question"),
-        ([video, "what ?", "--top_k", "0"], "--top_k, the number of answers, must be 1 or more; got 0"),
+        ([video, "what ?", "--top_k", "0"], "--top_k must be 1 or more"),
         ([video, "what ?", "--start", "3", "--end", "2", "--model", model], "start"),
         ([video, "what ?", "--start", "nan", "--model", model], "start"),
         ([video, "what ?", "--model", "no/where/at/all"], "no/where/at/all"),
@@ -167,6 +168,13 @@ def test_a_killed_list_goes_on_where_it_stopped(counting, tmp_path):
     assert siasamrea_command.main(command) == 0 and asked == ["d", "e"]
     assert [json.loads(line)["answer"] for line in output.read_text().splitlines()] == list("ABCDE")
     assert (tmp_path / "answers[1].jsonl.part0").read_text() == "mine"
+    # A line with an error is a request again.
+    failed = [json.loads(line) | {"error": "gone"} for line in output.read_text().splitlines()[:2]]
+    (tmp_path / "again.jsonl").write_text("".join(json.dumps(line) + "\n" for line in failed))
+    asked = counting()
+    again = [str(tmp_path / "again.jsonl"), "--output", str(tmp_path / "answered.jsonl")]
+    assert siasamrea_command.main(["ask", *again]) == 0 and asked == ["a", "b"]
+    assert "error" not in (tmp_path / "answered.jsonl").read_text()
     # What is complete is not done again; a longer list goes on; another list is refused.
     asked = counting()
     assert siasamrea_command.main(command) == 0 and not asked
@@ -212,8 +220,10 @@ def test_requests_about_a_span_that_follow_each_other_are_answered_together(caps
     requests = [{"video": name, "question": "what ?", "task": "open_ended"} for name in (video, video, other, other)]
     requests[3]["task"] = "captioning"
     requests += [{**requests[0], "start": 0.5}]
+    for request in requests:
+        request["video"] = Path(request["video"]).name
     (small_data / "list.jsonl").write_text("\n".join(map(json.dumps, requests)))
-    code, out, _ = run(capsys, "ask", str(small_data / "list.jsonl"), "--model", model)
+    code, out, _ = run(capsys, "ask", str(small_data / "list.jsonl"), "--model", model, "--videos", str(small_data))
     answers = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and asked == [2, 2, 1, 1, 1]
     assert ["error" in answer for answer in answers] == [False, False, False, True, False]
