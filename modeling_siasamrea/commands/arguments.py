@@ -13,6 +13,7 @@ from typing import Any, Literal
 from transformers import HfArgumentParser
 
 from ..configuration_siasamrea import did_you_mean
+from ..data.tables import read_json
 from .packaged_files import CONFIGS
 from .parser import ArgumentParser
 
@@ -98,13 +99,7 @@ def read_config(name: str) -> tuple[str, dict[str, Any]]:
     if not path.exists():
         did_you_mean("The list of recipes", [name], recipes, cutoff=0.6)
         path = recipes.get(name, path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"The configuration {name} cannot be read: {error}.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"The configuration {name} must be a JSON object of arguments; it is {content!r:.60}.")
-    return str(path), content
+    return str(path), read_json(path, dict)
 
 
 def as_words(name: str, value: Any) -> list[str]:

@@ -153,8 +153,7 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
     Asks a model about a video, or answers a list of requests.
 
-        siasamrea ask cat.mp4 "what does the cat do?" --model my-model
-        siasamrea ask cat.mp4 "what is it?" --candidates "a cat" "a dog" --start 2 --end 7.5 --json
+        siasamrea ask cat.mp4 "what is it?" --candidates "a cat" "a dog" --start 2 --end 7.5 --model my-model
         siasamrea ask requests.jsonl --output answers.jsonl
         siasamrea ask requests.jsonl --output answers --engine ray
 
@@ -165,7 +164,7 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     the cluster at RAY_ADDRESS; it also reads parquet and writes a folder.
     """
     parser = parser_for(ask_arguments)
-    parser.add_argument("video", help="a file or address; a list of requests; or - for standard input")
+    parser.add_argument("video", help="a file or address; a list; or - for standard input")
     parser.add_argument("question", nargs="?", help="the question about a video")
     parser.add_argument("--candidates", nargs="+", metavar="ANSWER", help="answers to choose from")
     parser.add_argument("--model", default=CHECKPOINT, help="folder or hub name; default: %(default)s")
@@ -173,7 +172,7 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--videos", help="folder that relative paths of videos start from")
     parser.add_argument("--start", type=float, help="start of the part that is asked about, in seconds")
     parser.add_argument("--end", type=float, help="its end")
-    parser.add_argument("--task", choices=TASKS, help="kind of the answer, if the model has several")
+    parser.add_argument("--task", choices=TASKS, metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--top_k", type=one_or_more, default=1, help="most answers; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print the request with its answers and scores as JSON")
     parser.add_argument("--output", help="for a list: file of the answers, with Ray a folder")

@@ -71,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         auth = given.auth and tuple(given.auth.split(":", 1))
         page = Page(answerer, Path(given.model).name, examples, review)
-        page.launch(share=given.share, auth=auth, server_name=given.host, server_port=given.port)
+        served = {"server_name": given.host, "server_port": given.port, "quiet": True, "prevent_thread_lock": True}
+        _, local, public = page.launch(share=given.share, auth=auth, **served)
+        print(f"The page is at {public or local}. Ctrl+C ends it.", flush=True)
+        page.blocks.block_thread()
 
 
 __all__ = ["main"]

@@ -9,9 +9,10 @@ from .parser import add_work_arguments, one_or_more, parser_for, user_path
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, str]]:
     """Command line; returns the videos that failed."""
-    arguments = prepare_arguments(argv)
-    failures = prepare_videos(**vars(arguments))
-    print(f"{arguments.target} is complete but for {len(failures)} videos that cannot be read.")
+    given = vars(prepare_arguments(argv))
+    output = given.pop("output")
+    failures = prepare_videos(target=output, **given)
+    print(f"{output} has copies of all videos but {len(failures)} that cannot be read; failures.jsonl names these.")
     return failures
 
 
@@ -28,15 +29,13 @@ def prepare_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
     parser = parser_for(prepare_arguments)
     parser.add_argument("source", type=user_path, help="folder of videos")
-    parser.add_argument("target", type=user_path, help="folder for the copies")
+    parser.add_argument("output", type=user_path, help="folder for the copies")
     parser.add_argument("--short_side", type=one_or_more, default=256, help="pixels; default: %(default)s")
     parser.add_argument("--group", type=one_or_more, default=8, help="frames between key frames; default: %(default)s")
-    parser.add_argument("--crf", type=int, default=20, help="H.264 quality, lower is better; default: %(default)s")
+    quality = "H.264 quality from 0 to 51, lower is better; default: %(default)s"
+    parser.add_argument("--crf", type=int, choices=range(52), default=20, metavar="CRF", help=quality)
     add_work_arguments(parser, "copy", "failures.jsonl is then failures-i-of-n.jsonl")
-    given = parser.parse_args(argv)
-    if not 0 <= given.crf <= 51:
-        parser.error(f"--crf must be from 0 to 51; got {given.crf}.")
-    return given
+    return parser.parse_args(argv)
 
 
 __all__ = ["main"]

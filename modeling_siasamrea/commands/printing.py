@@ -3,7 +3,9 @@
 import time
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
+
+from ..configuration_siasamrea import TASKS
 
 
 def one_line(text: object) -> str:
@@ -15,40 +17,25 @@ def one_line(text: object) -> str:
 class ProgressLines(TrainerCallback):
     """Prints one line per log step: loss, accuracy, learning rate and time left. All else is in the Trainer's log."""
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:
         """Starts the clock."""
         self.began, self.first_step = time.monotonic(), state.global_step
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:
         """Prints the line of a training step, or that of an evaluation on the way."""
-        if not state.is_world_process_zero or not logs:
-            return
-        step = f"step {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
-        accuracies = [value for name, value in logs.items() if name.startswith("anchor_accuracy/")]
+        logs, parts = given.get("logs") or {}, []
         if "loss" in logs:
-            parts = [step, f"loss {float(logs['loss']):.4g}"]
-            if accuracies:
-                parts.append(f"accuracy {sum(accuracies) / len(accuracies):.3f}")
-            parts += [f"rate {float(logs['learning_rate']):.2g}", self._time_left(state)]
+            seconds = (time.monotonic() - self.began) / max(1, state.global_step - self.first_step)
+            minutes = seconds * (state.max_steps - state.global_step) / 60
+            accuracies = [value for name, value in logs.items() if name.startswith("anchor_accuracy/")]
+            parts = [f"loss {float(logs['loss']):.4g}", f"rate {float(logs['learning_rate']):.2g}"]
+            parts[1:1] = [f"accuracy {sum(accuracies) / len(accuracies):.3f}"] if accuracies else []
+            parts.append(f"{minutes / 60:.1f} h left" if minutes >= 90 else f"{minutes:.1f} min left")
         elif "eval_accuracy" in logs:
-            parts = [step, f"validation accuracy {logs['eval_accuracy']:.3f}"]
-        else:
-            return
-        print("   ".join(parts), flush=True)
-
-    def _time_left(self, state: TrainerState) -> str:
-        seconds = (time.monotonic() - self.began) / max(1, state.global_step - self.first_step)
-        seconds *= state.max_steps - state.global_step
-        return f"{seconds / 3600:.1f} h left" if seconds >= 5400 else f"{seconds / 60:.1f} min left"
+            parts = [f"validation accuracy {logs['eval_accuracy']:.3f}"]
+        if parts and state.is_world_process_zero:
+            step = f"step {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
+            print("   ".join([step, *parts]), flush=True)
 
 
 def score_rows(scores: dict[str, float]) -> dict[str, str]:
@@ -61,28 +48,35 @@ def score_rows(scores: dict[str, float]) -> dict[str, str]:
     Returns:
         `dict[str, str]`: The name of each score and its title: accuracy, then each kind of question on its own.
     """
-    rows = {}
-    for task in ("open_ended", "multiple_choice", "count"):
-        measure, title = ("count_mse", "mean squared error") if task == "count" else (f"{task}_accuracy", "accuracy")
+    rows = {"accuracy": "accuracy (mean over tasks)"}
+    for task in TASKS:
         kinds = [name for name in scores if name.startswith(f"{task}_accuracy/")]
-        if measure in scores and (task == "count" or not kinds):
-            rows[measure] = f"  {task.replace('_', '-')}, {title}"
-        if task != "count":
-            rows |= {name: f"  {name.split('/', 1)[1]}, accuracy" for name in kinds}
-    rows |= {"flip_rate": "answers that change with the start"} if "flip_rate" in scores else {}
-    return {"accuracy": "accuracy (mean over tasks)"} | rows if "accuracy" in scores else rows
+        rows |= {name: f"{name.split('/', 1)[1]}, accuracy" for name in kinds}
+        if task == "count":
+            rows["count_mse"] = "count, mean squared error"
+        elif not kinds:
+            rows[f"{task}_accuracy"] = f"{task.replace('_', '-')}, accuracy"
+    rows["flip_rate"] = "answers that change with the start"
+    return {name: title for name, title in rows.items() if name in scores}
 
 
 def score_table(title: str, scores: dict[str, float], baselines: dict[str, dict[str, float]]) -> str:
-    """Makes the table of a split: the model's scores beside those of answers that see no video."""
+    """
+    Makes the Markdown table of a split: the model's scores beside those of answers that see no video, with the
+    standard errors that are known.
+    """
     columns = {"this model": scores, **baselines}
-    rows = {name: one_line(row) if row[0] != " " else f"  {one_line(row)}" for name, row in score_rows(scores).items()}
-    width = max(map(len, (title, *rows.values())))
-    lines = [f"{title:{width}s}" + "".join(f"{name:>16s}" for name in columns)]
-    for name, row in rows.items():
-        cells = (f"{column[name]:16.3f}" if name in column else f"{'':16s}" for column in columns.values())
-        lines.append(f"{row:{width}s}" + "".join(cells))
-    return "\n".join(lines)
+    lines = [[title, *columns]]
+    for name, row in score_rows(scores).items():
+        errors = (column.get(f"{name}_standard_error") for column in columns.values())
+        cells = (
+            "–" if name not in column else f"{column[name]:.3f}" + ("" if error is None else f" ± {error:.2g}")
+            for column, error in zip(columns.values(), errors)
+        )
+        lines.append([one_line(row).replace("|", "\\|"), *cells])
+    widths = [max(map(len, cells)) for cells in zip(*lines)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths))} |" for line in lines)
 
 
 def verdict(scores: dict[str, float], baselines: dict[str, dict[str, float]]) -> str | None:

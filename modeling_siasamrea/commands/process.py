@@ -1,14 +1,12 @@
-"""The process of a command: exit codes, imports and memory."""
+"""The process of a command: its exit code, memory and warnings."""
 
 import ctypes
-import gc
-import importlib
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from contextlib import suppress
 
 from transformers.utils import logging
 
@@ -16,32 +14,28 @@ from .printing import one_line
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h
+KEPT = 2**30  # bytes that are kept free at the end of the heap
 SET_BY_USERS = {"GLIBC_TUNABLES", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
-EXTRAS = {"peft": "siasamrea[peft]", "gradio": "siasamrea[demo]", "ray": "siasamrea[ray]"}
-OTHER_PACKAGES = ("wandb", "deepspeed", "num2words", "torchcodec", "decord", "bitsandbytes", "tensorboard")
+# Packages that only some runs need, and how each is installed where its own name does not do.
+EXTRAS = dict.fromkeys(("wandb", "deepspeed", "num2words", "torchcodec", "decord", "bitsandbytes", "tensorboard"))
+EXTRAS |= {"peft": "siasamrea[peft]", "gradio": "siasamrea[demo]", "ray": "siasamrea[ray]"}
 
 
-def keep_freed_memory(at_most: int = 2**30) -> None:
-    r"""
+def keep_freed_memory() -> None:
+    """
     Has the C library keep large blocks that are freed. Otherwise it returns each to the system, which clears every
     page of it again for the next one: a tenth to a fifth of the time of a model's answer on a CPU.
 
-    Does nothing on other systems than Linux, or where the environment sets the same (`GLIBC_TUNABLES`,
-    `MALLOC_MMAP_MAX_`, `MALLOC_MMAP_THRESHOLD_`, `MALLOC_TRIM_THRESHOLD_`).
-
-    Args:
-        at_most (`int`, *optional*, defaults to 1 GiB): Most bytes that are kept free at the end of the heap.
+    Does nothing on other systems than Linux, or where the environment sets the same.
 
     Origin: decision, measured by `examples/benchmark.py memory_reuse` of version 0.2.0.
     """
     if sys.platform != "linux" or SET_BY_USERS & os.environ.keys():
         return
-    try:
+    with suppress(AttributeError):  # other C libraries of Linux have no such function
         mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # other C libraries of Linux have none
-        return
-    mallopt(M_MMAP_MAX, 0)
-    mallopt(M_TRIM_THRESHOLD, at_most)
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def explanation(error: Exception, script: str) -> str | None:
@@ -61,10 +55,10 @@ def explanation(error: Exception, script: str) -> str | None:
         name = getattr(error, "filename2", None) or getattr(error, "filename", None)
         what = "A file" if name is None else f"The file {name}"
         return f"{what} cannot be written: {getattr(error, 'strerror', None) or 'the disk is full'}."
-    missing = [name for name in (*EXTRAS, *OTHER_PACKAGES) if name in str(error).lower().replace("`", " ").split()]
-    missing = [error.name] if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS else missing
+    words = {getattr(error, "name", None), *str(error).lower().replace("`", " ").split()}
+    missing = [name for name in EXTRAS if name in words]
     if missing and isinstance(error, ImportError | RuntimeError):
-        return f'This needs {missing[0]}: pip install "{EXTRAS.get(missing[0], missing[0])}".'
+        return f'This needs {missing[0]}: pip install "{EXTRAS[missing[0]] or missing[0]}".'
     return None
 
 
@@ -101,12 +95,3 @@ def run_command(main: Callable[[Sequence[str] | None], object], argv: Sequence[s
         print(one_line(sentence), file=sys.stderr)
         return 1 if type(error).__name__ in ("VideoDecodingError", "UnreadableVideoError") else 2
     return 0
-
-
-def import_command(module: str) -> ModuleType:
-    """Imports a command, and has the garbage collector skip what that makes, because all of it stays."""
-    gc.disable()
-    command = importlib.import_module(module)
-    gc.freeze()
-    gc.enable()
-    return command

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..demo.review import draw_review
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from ..video_language.settings import SETTINGS_NAME, VideoLanguageSettings
-from .parser import parser_for
+from .parser import one_or_more, parser_for
 
 
 def review_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -24,12 +24,10 @@ def review_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, help="the model's folder; default: the folder of the predictions")
     parser.add_argument("--output", type=Path, help="the HTML file; default: review.html beside the predictions")
-    parser.add_argument("--most", type=int, default=200, help="answers that are drawn; default: %(default)s")
+    parser.add_argument("--most", type=one_or_more, default=200, help="answers that are drawn; default: %(default)s")
     given = parser.parse_args(argv)
     if not given.predictions.is_file():
         parser.error(f"The predictions file {given.predictions} does not exist.")
-    if given.most < 1:
-        parser.error(f"--most, the number of answers, must be 1 or more; got {given.most}.")
     given.model = given.model or given.predictions.parent
     given.output = given.output or given.predictions.with_name("review.html")
     return given
@@ -42,17 +40,16 @@ def main(argv: Sequence[str] | None = None) -> Path:
     Raises:
         `ValueError`: If a line is no prediction.
     """
-    arguments = review_arguments(argv)
-    files = {path.name for path in arguments.model.glob("*.json")}
+    given = review_arguments(argv)
+    files = {path.name for path in given.model.glob("*.json")}
     processor = None
     if SETTINGS_NAME in files:
-        processor = VideoLanguageSettings.from_pretrained(arguments.model).video_sampler()
+        processor = VideoLanguageSettings.from_pretrained(given.model).video_sampler()
     elif files & {"processor_config.json", "video_preprocessor_config.json"}:
-        processor = SiaSamReaVideoProcessor.from_pretrained(arguments.model)
-    page = draw_review(arguments.predictions, arguments.videos, processor, arguments.most)
-    arguments.output.write_text(page, encoding="utf-8")
-    print(f"{arguments.output}: open it in a browser.")
-    return arguments.output
+        processor = SiaSamReaVideoProcessor.from_pretrained(given.model)
+    given.output.write_text(draw_review(given.predictions, given.videos, processor, given.most), encoding="utf-8")
+    print(f"{given.output}: open it in a browser.")
+    return given.output
 
 
 __all__ = ["main"]

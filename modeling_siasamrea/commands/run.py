@@ -2,12 +2,13 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import nn
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, ProcessorMixin, ProgressCallback, TrainingArguments, set_seed
 
 from ..data.questions import VideoQuestion
 from ..demo.clips_picture import draw_answer
@@ -56,9 +57,13 @@ def start_run(data: DataArguments, training: TrainingArguments) -> RunRows:
 
 
 def run(
-    trainer: VideoQuestionTrainer,
+    trainer_class: type[VideoQuestionTrainer],
+    dataset_class: type[Dataset],
+    model: nn.Module,
+    processor: ProcessorMixin,
+    training: TrainingArguments,
+    train: Rows,
     rows: RunRows,
-    make_dataset: Callable[[Rows], Dataset],
     data: DataArguments,
     started_from: Sequence[str | None],
 ) -> Report:
@@ -66,16 +71,27 @@ def run(
     Trains, resuming from the last whole checkpoint where there is one, evaluates and reports, as the arguments ask.
 
     Args:
-        trainer ([`VideoQuestionTrainer`]): The trainer.
-        rows ([`RunRows`]): The questions.
-        make_dataset (`Callable`): Makes a data set of rows to evaluate.
+        trainer_class, dataset_class: The trainer, and the data set of rows, of the kind of model.
+        model (`nn.Module`): The model.
+        processor (`ProcessorMixin`): Its processor.
+        training ([`~transformers.TrainingArguments`]): What is to be done.
+        train (`list[VideoQuestion]`): The training rows that the model can learn from.
+        rows ([`RunRows`]): All rows.
         data ([`DataArguments`]): Where the questions came from.
         started_from (`Sequence[str | None]`): The models that training started from, as they were given.
 
     Returns:
         `dict[str, dict]`: The content of metrics.json: `train`, `validation` and `test` with `scores` and `baselines`.
     """
-    training, output_dir = trainer.args, Path(trainer.args.output_dir)
+    validation = {name: dataset_class(of_source, processor) for name, of_source in rows.validation.items()}
+    trainer = trainer_class(
+        model=model,
+        args=training,
+        train_dataset=dataset_class(train, processor) if training.do_train else None,
+        eval_dataset=validation.get("", validation) or None,
+        processing_class=processor,
+    )
+    output_dir = Path(training.output_dir)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(ProgressLines)
@@ -83,7 +99,7 @@ def run(
     if training.do_train:
         report["train"] = {"scores": train_or_resume(trainer)}
     evaluated = [
-        evaluate(trainer, of_source, make_dataset(of_source), rows.train, split, name)
+        evaluate(trainer, of_source, dataset_class(of_source, processor), rows.train, split, name)
         for split, of_split in (("validation", rows.validation), ("test", rows.test))
         for name, of_source in of_split.items()
     ]
@@ -91,24 +107,22 @@ def run(
     if trainer.is_world_process_zero():
         (output_dir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         if training.do_train:
-            last = evaluated[-1] if evaluated else None
-            save_training_picture(output_dir / "training.png", trainer.state.log_history, last.lines if last else [])
+            last = evaluated[-1] if evaluated else Evaluated("train", rows.train, [], {}, {})
+            save_training_picture(output_dir / "training.png", trainer.state.log_history, last.lines)
             write_model_card(
                 output_dir / "README.md",
                 config=trainer.method,
                 arguments=training,
                 data=data,
                 rows={"train": rows.train} | {of.title: of.rows for of in evaluated},
-                scores=last.scores if last else {},
-                baselines=last.baselines if last else {},
+                scores=last.scores,
+                baselines=last.baselines,
                 started_from=[name for name in started_from if name is not None],
             )
         if data.show_examples and evaluated:
             show_examples(trainer, evaluated[-1])
         print_report(evaluated)
-        print(
-            f"\n{output_dir} has all scores in metrics.json" + (", the model and its card." * training.do_train or ".")
-        )
+        print(f"\n{output_dir} has {'the model, its card and ' * training.do_train}all scores in metrics.json.")
     if training.push_to_hub:
         trainer.push_to_hub()
     return report
@@ -178,16 +192,13 @@ def show_examples(trainer: VideoQuestionTrainer, evaluated: Evaluated) -> None:
 
 
 def choose_examples(rows: Rows, lines: Sequence[dict]) -> list[tuple[VideoQuestion, dict]]:
-    """Chooses readable rows with their lines: of each kind of question and about different videos, if possible."""
+    """Chooses readable rows with their lines: one of each kind of question, and about different videos, first."""
     readable = [(row, line) for row, line in zip(rows, lines) if line.get("prediction") is not None]
-    chosen: list[tuple[VideoQuestion, dict]] = []
-    for of_new_video in (True, False):
-        for row, line in readable:
-            kinds, videos = {(of.task, of.question_type) for of, _ in chosen}, {of.video for of, _ in chosen}
-            if (row.task, row.question_type) not in kinds and (row.video not in videos or not of_new_video):
-                chosen.append((row, line))
-    chosen += [pair for pair in readable if pair not in chosen]
-    return chosen[:EXAMPLES]
+    kinds: dict[tuple, list[tuple[VideoQuestion, dict]]] = {}
+    for row, line in readable:
+        kinds.setdefault((row.task, row.question_type), []).append((row, line))
+    chosen = [of_kind[number % len(of_kind)] for number, of_kind in enumerate(kinds.values())]
+    return (chosen + [pair for pair in readable if pair not in chosen])[:EXAMPLES]
 
 
 __all__ = ["Report", "run", "start_run"]

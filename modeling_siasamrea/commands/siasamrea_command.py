@@ -6,6 +6,7 @@ the list of commands and a misspelt name do not need.
 """
 
 import difflib
+import gc
 import importlib
 import importlib.metadata
 import os
@@ -30,31 +31,21 @@ COMMANDS = {
 }
 
 
-def help_text() -> str:
-    """Lists the subcommands."""
-    lines = [f"  {name:11s}{does}" for name, does in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: siasamrea COMMAND ...",
-            "",
-            "Video question answering with siamese sampling and reasoning.",
-            "",
-            *lines,
-            "",
-            "`siasamrea COMMAND --help` lists its arguments.",
-        ]
-    )
+HELP = """usage: siasamrea COMMAND ...
+
+Video question answering with siamese sampling and reasoning.
+
+{commands}
+
+`siasamrea COMMAND --help` lists its arguments."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if not argv:
-        print(f"There is no command; choose from {', '.join(COMMANDS)}.", file=sys.stderr)
-        return 2
-    name = argv[0].replace("_", "-")
+    word, *rest = [*(sys.argv[1:] if argv is None else argv)] or [""]
+    name = word.replace("_", "-")
     if name in ("-h", "--help"):
-        print(help_text())
+        print(HELP.format(commands="\n".join(f"  {name:11s}{does}" for name, does in COMMANDS.items())))
         return 0
     if name == "--version":
         print(importlib.metadata.version("siasamrea"))
@@ -62,14 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         nearest = difflib.get_close_matches(name, COMMANDS, n=1)
         advice = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(COMMANDS)}."
-        print(f"There is no command {argv[0]!r}; {advice}", file=sys.stderr)
+        print(f"There is no command {word!r}; {advice}", file=sys.stderr)
         return 2
     sys.argv[0] = f"siasamrea {name}"  # named in the command's own help
     # Threads of OpenMP that wait for work sleep after a short while. Read when torch is imported, so set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    process = importlib.import_module("modeling_siasamrea.commands.process")
-    command = process.import_command(f"modeling_siasamrea.commands.{name.replace('-', '_')}")
-    return process.run_command(command.main, argv[1:])
+    gc.disable()  # imports make much that stays, and that the garbage collector need not look at
+    command, process = (
+        importlib.import_module(f"modeling_siasamrea.commands.{of}") for of in (name.replace("-", "_"), "process")
+    )
+    gc.freeze()
+    gc.enable()
+    return process.run_command(command.main, rest)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ or --test_file are evaluated when training ends. A run that is started again goe
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -138,20 +137,11 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
     model, processor = prepare_model(
         arguments, rows.train if training.do_train else [], data.vocabulary_size, training.output_dir
     )
-    make_dataset = partial(VideoQuestionDataset, processor=processor)
-    train_dataset = None
+    learned = []
     if training.do_train:
-        train_dataset = make_dataset(leave_out_unlabelled(known_answers(rows.train, model.config), model.config.alpha))
-    evaluation = {name: make_dataset(of_source) for name, of_source in rows.validation.items()}
-    trainer = SiaSamReaTrainer(
-        model=model,
-        args=training,
-        train_dataset=train_dataset,
-        eval_dataset=evaluation.get("", evaluation) or None,
-        processing_class=processor,
-    )
+        learned = leave_out_unlabelled(known_answers(rows.train, model.config), model.config.alpha)
     started_from = [arguments.model_name_or_path, arguments.vision_model, arguments.text_model]
-    return run(trainer, rows, make_dataset, data, started_from)
+    return run(SiaSamReaTrainer, VideoQuestionDataset, model, processor, training, learned, rows, data, started_from)
 
 
 def what_to_do(given: set[str]) -> dict[str, bool]:

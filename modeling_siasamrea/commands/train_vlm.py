@@ -10,7 +10,6 @@ file; JSON objects are merged key by key.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -114,16 +113,8 @@ def train(
     if training.do_train:
         refuse_unlabelled(rows.train)
     model, processor = prepare_model(arguments, training.do_train)
-    make_dataset = partial(VideoClipDataset, processor=processor)
-    evaluation = {name: make_dataset(of_source) for name, of_source in rows.validation.items()}
-    trainer = VideoLanguageTrainer(
-        model=model,
-        args=training,
-        train_dataset=make_dataset(rows.train) if training.do_train else None,
-        eval_dataset=evaluation.get("", evaluation) or None,
-        processing_class=processor,
-    )
-    return run(trainer, rows, make_dataset, data, [arguments.model_name_or_path])
+    name = arguments.model_name_or_path
+    return run(VideoLanguageTrainer, VideoClipDataset, model, processor, training, rows.train, rows, data, [name])
 
 
 CLASSES = (VideoLanguageModelArguments, DataArguments, VideoLanguageTrainingArguments)

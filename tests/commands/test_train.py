@@ -47,7 +47,7 @@ def test_a_run_writes_a_complete_checkpoint_and_its_reports(write_config, small_
     card = (run / "README.md").read_text()
     assert "model-index:" in card and "| learning_rate | 0.001 |" in card and "{{" not in card
     accuracy = report["test"]["scores"]["multiple_choice_accuracy"]
-    assert f"| multiple-choice, accuracy | {accuracy:.4g} ± " in card and "license" not in card
+    assert f"{accuracy:.3f} ± " in card and "license" not in card
     assert f"| test | {small_data / 'rows.jsonl'} | 20 | 4 |" in card and "candidates=['cat', 'dog', 'jump']" in card
     assert (run / "validation_predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
     printed = capsys.readouterr().out

@@ -224,7 +224,7 @@ def test_the_command_writes_a_folder_that_the_pipeline_loads(tmp_path, tokenizer
     (tmp_path / "bert.json").write_text(json.dumps({"num_attention_heads": HEADS}))
     (tmp_path / "ans2label.json").write_text(json.dumps({f"answer {label}": label for label in range(7)}))
     folder = tmp_path / "converted"
-    command = [str(tmp_path / "clipbert.pt"), "--output", str(folder), "--config", str(tmp_path / "bert.json")]
+    command = [str(tmp_path / "clipbert.pt"), str(folder), "--config", str(tmp_path / "bert.json")]
     command += ["--tokenizer", str(tmp_path / "tokenizer"), "--answers", str(tmp_path / "ans2label.json")]
     main([*command, "--longest_edge", "64"])
     printed = capsys.readouterr().out
@@ -250,7 +250,7 @@ def test_the_command_ends_with_a_sentence(tmp_path):
         (["clipbert.pt", "--config", str(tmp_path / "list.json")], "list.json must be a JSON object"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            main([str(tmp_path / arguments[0]), *arguments[1:], "--output", str(tmp_path / "converted")])
+            main([str(tmp_path / arguments[0]), str(tmp_path / "converted"), *arguments[1:]])
 
 
 @pytest.fixture

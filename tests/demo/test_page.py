@@ -50,14 +50,16 @@ def video(write_video, tmp_path, module):
     return module.Shown(str(write_video(tmp_path / "video.mp4")), None, 5.0)  # 40 frames, 8 a second
 
 
-def test_the_command_hands_its_options_to_gradio(make_page, monkeypatch, module):
+def test_the_command_hands_its_options_to_gradio(make_page, monkeypatch, module, capsys):
     launched = {}
     monkeypatch.setattr(command, "load_answerer", lambda *given: make_page("open_ended").answerer)
-    monkeypatch.setattr(module.Page, "launch", lambda _, **options: launched.update(options))
+    monkeypatch.setattr(module.Page, "launch", lambda _, **options: launched.update(options) or (None, "here", None))
     monkeypatch.setattr(signal, "signal", lambda *given: None)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "before")  # which the command sets for its process
     command.main(["--model", "m", "--auth", "me:a:b", "--host", "0.0.0.0", "--share"])
-    assert launched == {"share": True, "auth": ("me", "a:b"), "server_name": "0.0.0.0", "server_port": None}
+    given = {"share": True, "auth": ("me", "a:b"), "server_name": "0.0.0.0", "server_port": None}
+    assert launched == given | {"quiet": True, "prevent_thread_lock": True}
+    assert capsys.readouterr().out == "The page is at here. Ctrl+C ends it.\n"
 
 
 def test_fields_become_a_request(module):

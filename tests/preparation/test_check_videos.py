@@ -64,10 +64,17 @@ def test_bad_usage_gets_a_sentence(capsys):
         check_command.main(["msvd_qa"])
     with pytest.raises(ValueError, match="'msvdqa'. Did you mean 'msvd_qa'"):
         check_command.main(["msvdqa"])
-    for wrong in (["--workers", "0"], ["--timeout", "0"], ["--videos", "nowhere"]):
+    for wrong in (["--workers", "0"], ["--videos", "nowhere"]):
         with pytest.raises(SystemExit, match="2"):
             check_command.main(["msvd_qa", *wrong])
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_folder_of_videos_is_checked(data, capsys):
+    counts = check_command.main([str(data / "videos"), "--output", str(data / "report"), "--workers", "2"])
+    assert counts == {"unreadable": 2, "one frame": 1, "extreme aspect ratio": 1}
+    skipped = [json.loads(line)["video"] for line in (data / "report" / "skip_list.jsonl").read_text().splitlines()]
+    assert sorted(skipped) == ["broken.mp4", "empty.mp4"] and "\n5 videos.\n" in f"\n{capsys.readouterr().out}"
 
 
 def test_shares_of_the_work_make_the_whole(data):
