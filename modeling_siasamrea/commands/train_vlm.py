@@ -62,9 +62,7 @@ class VideoLanguageModelArguments:
         if self.model_name_or_path is None:
             raise ValueError("Which model? Give --model, such as Qwen/Qwen3-VL-2B-Instruct.")
         if self.lora_rank < 1:
-            raise ValueError(
-                f"--lora_rank must be 1 or more; got {self.lora_rank}. --full_training trains all weights."
-            )
+            raise ValueError(f"--lora_rank must be 1 or more; got {self.lora_rank}.")
         if self.full_training and self.lora_target_modules:
             raise ValueError("Give --full_training or --lora_target_modules, not both.")
 
@@ -72,7 +70,7 @@ class VideoLanguageModelArguments:
 def prepare_model(
     arguments: VideoLanguageModelArguments, trains: bool
 ) -> tuple[PreTrainedModel, VideoLanguageProcessor]:
-    """The model, with LoRA layers where they are to be trained and it has none, and its processor."""
+    """Loads the model, with LoRA layers if they are to be trained and it has none, and its processor."""
     name_or_path = arguments.model_name_or_path
     if Path(name_or_path).is_dir():
         name_or_path = str(Path(name_or_path).resolve())  # an adapter names it, and may be loaded from elsewhere

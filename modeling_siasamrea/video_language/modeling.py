@@ -1,6 +1,5 @@
 """Equations 1 to 8 over the answer tokens of a video-language model."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -127,7 +126,7 @@ def reason_over_clips(
     logits, features = [], []
     # Siamese clips first: what they need in memory is free again when the anchor's graph is built.
     for inputs in clips[1:]:
-        with nullcontext() if supervised else torch.no_grad():
+        with torch.set_grad_enabled(supervised and torch.is_grad_enabled()):
             of_clip, feature = run_clip(model, inputs, tokens)
         logits.append(of_clip)  # (tokens, vocabulary)
         features.append(feature.detach())  # (questions, hidden_size)

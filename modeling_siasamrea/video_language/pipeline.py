@@ -63,10 +63,7 @@ class VideoLanguagePipeline(VideoQuestionAnsweringPipeline):
             # `pipeline()` hands the tokenizer the model's precision, with which it could not be saved.
             self.processor.tokenizer.init_kwargs.pop("dtype", None)
 
-    @property
-    def tasks(self) -> list[str]:
-        """Returns the tasks that the model answers: all."""
-        return list(TASKS)
+    tasks = list(TASKS)  # the model answers all
 
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
         """Returns the task that is asked for, or the one that the request leaves open."""

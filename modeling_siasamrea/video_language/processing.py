@@ -49,19 +49,15 @@ class VideoLanguageProcessor:
 
     def __init__(self, processor: ProcessorMixin, settings: VideoLanguageSettings):
         if getattr(processor, "video_processor", None) is None:
-            raise ValueError(
-                f"A {type(processor).__name__} takes no videos. Choose a model whose processor has a video processor, "
-                "such as Qwen3-VL, Qwen2.5-VL, SmolVLM2, LLaVA-OneVision or InternVL."
-            )
+            name = type(processor).__name__
+            raise ValueError(f"A {name} takes no videos; choose a model such as Qwen3-VL, SmolVLM2 or InternVL.")
         self.processor = processor
         self.settings = settings.of_family(processor.video_processor)
         self.video_processor = self.settings.video_sampler()
         added = self.tokenizer.added_tokens_decoder.values()
         self._special_tokens = [token.content for token in added if token.special]
         if self.tokenizer.eos_token is None:
-            raise ValueError(
-                f"The tokenizer of this {type(processor).__name__} has no eos_token, which ends an answer."
-            )
+            raise ValueError(f"The tokenizer of this {type(processor).__name__} has no eos_token to end an answer.")
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         # Qwen3-VL asks to be told whether a short clip's frames may be as large as a long video's budget allows.
@@ -83,9 +79,8 @@ class VideoLanguageProcessor:
             listed = [f"{letter}. {text}" for letter, text in zip(self.candidate_texts(question), listed)]
         self._refuse_special_tokens(question, question.question, *listed)
         parts = {"{question}": question.question, "{candidates}": "\n".join(listed)}
-        return re.sub(
-            r"\{question\}|\{candidates\}", lambda place: parts[place[0]], self.settings.prompt(question.task)
-        )
+        prompt = self.settings.prompt(question.task)
+        return re.sub(r"\{question\}|\{candidates\}", lambda place: parts[place[0]], prompt)
 
     def candidate_texts(self, question: VideoQuestion) -> list[str]:
         """Returns the possible answers: the candidates or their letters; none if it is not multiple choice."""
@@ -93,10 +88,8 @@ class VideoLanguageProcessor:
         if self.settings.multiple_choice == "likelihood":
             return candidates
         if len(candidates) > len(string.ascii_uppercase):
-            raise ValueError(
-                f"Question {question.question_id} has {len(candidates)} candidates, and there are letters for "
-                f"{len(string.ascii_uppercase)}. Use multiple_choice='likelihood'."
-            )
+            name = question.question_id
+            raise ValueError(f"Question {name} has {len(candidates)} candidates, and there are letters for 26.")
         return list(string.ascii_uppercase[: len(candidates)])
 
     def answer_text(self, question: VideoQuestion) -> str:
@@ -115,12 +108,10 @@ class VideoLanguageProcessor:
         return [] if question.answer is None else [self.answer_text(question)]
 
     def _refuse_special_tokens(self, question: VideoQuestion, *texts: str) -> None:
-        reserved = [token for token in self._special_tokens if any(token in text for text in texts)]
-        if reserved:
-            raise ValueError(
-                f"Question {question.question_id} contains {reserved[0]!r}, which in this model's prompts stands for "
-                "something else than text, such as a video. Write it otherwise."
-            )
+        for token in self._special_tokens:
+            if any(token in text for text in texts):
+                name = question.question_id
+                raise ValueError(f"Question {name} contains {token!r}, which is no text in this model's prompts.")
 
     def check(self, questions: Sequence[VideoQuestion]) -> None:
         """Raises a `ValueError` for a row that cannot be asked, and warns of answers longer than `max_new_tokens`."""
@@ -148,8 +139,6 @@ class VideoLanguageProcessor:
             self._switches = dict.fromkeys(_switches(self.processor.chat_template), False)
             prompt, of_two_videos = self._render(PROBE), self._render(PROBE, videos=2)
         except Exception as error:  # what a template or its absence raises is the family's own
-            if self.processor.chat_template is None:
-                raise ValueError(f"This {type(self.processor).__name__} has no chat template.") from error
             raise ValueError(f"{name} cannot write a question about a video: {error}") from error
         if prompt == of_two_videos:
             raise ValueError(f"{name} takes no video; choose a model whose template does.")

@@ -140,10 +140,8 @@ class VideoLanguageSettings:
         elif self.teacher_frames <= of_anchor:
             raise ValueError(f"teacher_frames must be more than a clip's {of_anchor}; got {self.teacher_frames}.")
         elif self.sampling != "siamese" or self.reasoning_weights != "siamese":
-            raise ValueError(
-                'teacher_frames needs sampling "siamese" and reasoning_weights "siamese", a soft label without the '
-                f"anchor's share; got {self.sampling!r} and {self.reasoning_weights!r}."
-            )
+            given = f"{self.sampling!r} and {self.reasoning_weights!r}"
+            raise ValueError(f"teacher_frames needs sampling and reasoning_weights 'siamese'; got {given}.")
 
     def of_family(self, video_processor: Any) -> "VideoLanguageSettings":
         r"""

@@ -72,13 +72,11 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
 
     def __init__(self, model: PreTrainedModel | nn.Module, args: VideoLanguageTrainingArguments, **kwargs):
         super().__init__(model, args, **kwargs)
-        # With FSDP all processes must run the model equally often; gradient checkpointing keeps no cache.
+        # With FSDP all processes must run the model equally often, and clips of other lengths are other runs; gradient
+        # checkpointing keeps no cache.
         self.data_collator.share = not (self.is_fsdp_enabled or args.gradient_checkpointing)
         if self.is_fsdp_enabled and self.method.frames_per_clip == "adaptive":
-            raise ValueError(
-                "With FSDP all processes must run the model equally often, and adaptive clips are run by their number "
-                "of frames. Set frames_per_clip to a number."
-            )
+            raise ValueError("With FSDP, frames_per_clip must be a number: processes run the model equally often.")
 
     def method_of(self, model: nn.Module, processor: VideoLanguageProcessor) -> VideoLanguageSettings:
         """Returns the settings that the processor holds."""

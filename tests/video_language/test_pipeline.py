@@ -30,9 +30,8 @@ def saved(family: str, folder) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("family", ["qwen3_vl", "smolvlm"])
-def test_every_kind_of_question_before_any_fine_tuning(tmp_path, video, family):
-    answer = pipeline("video-question-answering", model=saved(family, tmp_path / "model"))
+def test_every_kind_of_question_before_any_fine_tuning(tmp_path, video):
+    answer = pipeline("video-question-answering", model=saved("qwen3_vl", tmp_path / "model"))
     best = answer(video=video, question="what colour ?", candidates=CANDIDATES, start=1.0, end=4.0)
     assert sorted(one["answer"] for one in best) == sorted(CANDIDATES)
     assert sum(one["score"] for one in best) == pytest.approx(1.0)
@@ -86,8 +85,9 @@ def test_an_adapters_folder_answers_with_its_own_settings(tmp_path, video):
         assert one["answer"] == other["answer"] and one["score"] == pytest.approx(other["score"], rel=1e-4)
 
 
-def test_a_question_of_no_task_is_a_sentence(tmp_path, video):
-    answer = pipeline("video-question-answering", model=saved("qwen3_vl", tmp_path / "model"))
+def test_a_question_of_no_task_is_a_sentence(video):
+    model, processor = tiny("qwen3_vl")
+    answer = pipeline("video-question-answering", model=model, processor=processor)
     with pytest.raises(ValueError, match="multiple_choice"):
         answer(video=video, question="which ?", task="multiple_choice")
     with pytest.raises(ValueError, match="count"):

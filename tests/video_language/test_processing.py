@@ -155,7 +155,7 @@ def test_a_chat_has_one_bos_whoever_writes_it():
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"chat_template": None}, "has no chat template"),
+        ({"chat_template": None}, "chat template"),
         ({"chat_template": "{{ messages[0].content[-1].text }}"}, "takes no video"),
         ({"chat_template": TURNS.replace("{{ part.text }}", "{{ raise_exception('no text') }}")}, "no text"),
         ({"chat_template": "{% for part in messages[0].content %}{{ part.type }}{% endfor %}"}, "no turn"),

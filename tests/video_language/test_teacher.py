@@ -116,9 +116,3 @@ def test_rows_without_a_span_are_counted_and_named_or_refused(dataset, caplog):
 def test_a_teacher_that_makes_no_sense_is_refused(changed, named):
     with pytest.raises(ValueError, match=named):
         VideoLanguageSettings(**TEACHER | changed)
-
-
-def test_settings_of_a_teacher_are_saved(tmp_path):
-    settings = VideoLanguageSettings(**TEACHER, teacher_span=True)
-    settings.save_pretrained(tmp_path)
-    assert VideoLanguageSettings.from_pretrained(tmp_path) == settings

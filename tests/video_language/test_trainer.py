@@ -12,7 +12,7 @@ import torch
 from tiny_video_language_models import tiny
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from modeling_siasamrea.data.questions import load_video_questions
+from modeling_siasamrea.data.questions import VideoQuestion, load_video_questions
 from modeling_siasamrea.modeling_siasamrea import NonFiniteError
 from modeling_siasamrea.video_language import VideoLanguageProcessor, VideoLanguageSettings, add_lora
 from modeling_siasamrea.video_language.data import VideoClipDataset
@@ -179,16 +179,6 @@ def test_two_accumulated_batches_of_two_equal_one_of_four(make_trainer):
         torch.testing.assert_close(parameters(small)[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_a_resumed_run_ends_with_the_same_weights(make_trainer):
-    settings = {"max_steps": 5, "save_strategy": "steps", "save_steps": 3, "learning_rate": 1e-3}
-    straight = make_trainer(output="straight", **settings)
-    straight.train()
-    resumed = make_trainer(output="resumed", **settings)
-    resumed.train(resume_from_checkpoint=str(Path(straight.args.output_dir) / "checkpoint-3"))
-    for name, value in parameters(straight).items():
-        assert torch.equal(parameters(resumed)[name], value)
-
-
 def test_gradient_checkpointing_and_bf16_train_adapters_alone(make_trainer):
     trainer = make_trainer(adapt=lambda model: add_lora(model, 2), gradient_checkpointing=True, bf16=True, max_steps=3)
     before = parameters(trainer)
@@ -197,14 +187,6 @@ def test_gradient_checkpointing_and_bf16_train_adapters_alone(make_trainer):
     moved = {name for name, value in after.items() if not torch.equal(before[name], value)}
     assert moved and all("lora_" in name and "language_model" in name for name in moved)
     assert all(torch.isfinite(value).all() for value in after.values())
-
-
-def test_checkpointed_gradients_equal_the_others(make_trainer):
-    trainers = [make_trainer(open_ended, gradient_checkpointing=way, max_steps=1, **SGD) for way in (False, True)]
-    for trainer in trainers:
-        trainer.train()
-    for name, value in parameters(trainers[0]).items():
-        torch.testing.assert_close(parameters(trainers[1])[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_an_adapter_answers_the_same_with_transformers_and_peft_alone(make_trainer, tmp_path):
@@ -243,7 +225,7 @@ def test_an_adapter_answers_the_same_with_transformers_and_peft_alone(make_train
 
 def test_a_fully_trained_checkpoint_loads_with_transformers_alone(make_trainer):
     trainer = make_trainer(open_ended)
-    trainer.train()
+    torch.nn.init.normal_(trainer.model.get_output_embeddings().weight)
     trainer.save_model()
     model = AutoModelForImageTextToText.from_pretrained(trainer.args.output_dir)
     assert type(model) is type(trainer.model)
@@ -300,13 +282,13 @@ def test_several_starts_and_shuffled_frames_are_answered(make_trainer):
     assert [line["prediction"] for line in centred] == [line["prediction"] for line in output.predictions]
 
 
-def test_any_right_answer_counts_and_the_first_is_trained_on(make_trainer):
-    question = dataclasses.replace(make_trainer(open_ended).train_dataset.questions[0], answer="Red")
+def test_any_right_answer_counts_and_the_first_is_trained_on():
+    question = VideoQuestion("v", "what colour ?", "Red", "open_ended", "1")
     assert written_answer(question, "red.\n") == "Red" and written_answer(question, "Crimson") == "crimson"
     several = dataclasses.replace(question, other_answers=("Crimson",))
     assert written_answer(several, "crimson.") == "Crimson"
     assert written_answer(dataclasses.replace(question, task="count"), "About three.") == 3.0
-    processor = make_trainer().processing_class
+    processor = VideoLanguageProcessor(tiny("qwen3_vl")[1], VideoLanguageSettings())
     assert processor.answer_text(several) == "Red"
 
 
@@ -337,12 +319,15 @@ def test_a_user_scores_answers_even_where_no_video_can_be_read(make_trainer):
     assert metrics["eval_unreadable"] == metrics["eval_rows"] == 3 and metrics["eval_accuracy"] == 0.0
 
 
-def test_the_anchor_has_its_gradient_under_bf16(make_trainer):
-    trainers = [make_trainer(open_ended, bf16=bf16, max_steps=1, **SGD) for bf16 in (False, True)]
+def test_gradients_with_checkpointing_and_under_bf16(make_trainer):
+    ways = ({}, {"gradient_checkpointing": True}, {"bf16": True})
+    trainers = [make_trainer(open_ended, max_steps=1, **way, **SGD) for way in ways]
     before = parameters(trainers[0])
     for trainer in trainers:
         trainer.train()
-    for name, value in parameters(trainers[0]).items():
-        step, half = value - before[name], parameters(trainers[1])[name] - before[name]
+    plain, checkpointed, rounded = map(parameters, trainers)
+    for name, value in plain.items():
+        torch.testing.assert_close(checkpointed[name], value, rtol=1e-4, atol=1e-6)
+        step, half = value - before[name], rounded[name] - before[name]
         if step.norm() > 1e-3:
             assert torch.cosine_similarity(step.flatten(), half.flatten(), dim=0) > 0.9, name
