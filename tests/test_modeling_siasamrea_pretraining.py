@@ -72,5 +72,5 @@ def test_pretraining_starts_from_a_model_that_answers(tiny_config, tmp_path, mem
 
 
 def test_several_clips_are_refused(model):
-    with pytest.raises(ValueError, match="one clip of a video; got 2"):
+    with pytest.raises(ValueError, match="one clip per video; got 2"):
         model(**(batch() | {"pixel_values_videos": torch.zeros(2, 2, 1, 3, 64, 64)}))

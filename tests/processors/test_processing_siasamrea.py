@@ -138,7 +138,7 @@ def test_copies_pickles_and_threads(processor):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({}, "nothing to process"),
+        ({}, "videos, text or both"),
         ({"text": ["a", "b"], "candidates": [["x", "y"]]}, "2 questions, but candidates for 1"),
         ({"text": ["a", "b"], "candidates": [["x", "y"], ["z"]]}, r"same number of candidates.*got \[1, 2\]"),
         ({"text": ["a"], "candidates": [[]]}, r"at least one; got \[0\]"),

@@ -144,5 +144,5 @@ def test_weights_that_a_checkpoint_lacks_are_not_made_up(tiny_config, tmp_path):
     renamed = {f"module.{name}": value for name, value in weights.items()}
     save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
     for model_class in (SiaSamReaForVideoQuestionAnswering, SiaSamReaModel):
-        with pytest.raises(ValueError, match=r"lacks \d+ weights of the network, such as .*random numbers"):
+        with pytest.raises(ValueError, match=r"lacks \d+ weights of the network, such as"):
             model_class.from_pretrained(tmp_path)
