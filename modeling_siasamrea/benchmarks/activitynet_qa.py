@@ -29,8 +29,6 @@ def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[di
     answer_rows = read_rows(answer_path, "question_id", "answer", "type")
     answers = {row["question_id"]: (where, row) for where, row in answer_rows}
     for _, row in read_rows(path, "question", "video_name", "question_id"):
-        if row["question_id"] not in answers:
-            raise ValueError(f"{answer_path} has no answer to the question {row['question_id']}.")
         where, answer = answers[row["question_id"]]
         yield {
             "video": folder.find(f"v_{row['video_name']}.mp4", row["video_name"]),

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..data.folder_files import FolderFiles
 from ..data.tables import read_csv
-from .official_files import annotation_file, check_rows, choice_row, read_rows, whole_number
+from .official_files import annotation_file, choice_row, read_rows, whole_number
 
 
 SECONDS = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
@@ -41,7 +41,7 @@ def span_cells(span: object, where: str) -> dict[str, float]:
 
 def read_first_release(path: Path, folder: FolderFiles, split: str) -> Iterator[dict]:
     """Reads the comma-separated files."""
-    for number, (where, row) in enumerate(check_rows(path, read_csv(path, columns=FIRST_RELEASE))):
+    for number, (where, row) in enumerate(read_rows(path, rows=read_csv(path, columns=FIRST_RELEASE))):
         order, question_id = [0, 1, 2, 3], f"{split}_{number}"
         key = hashlib.blake2b(f"how2qa/{question_id}".encode(), digest_size=8).digest()
         random.Random(key).shuffle(order)

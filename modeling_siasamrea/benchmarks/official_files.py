@@ -56,14 +56,12 @@ def annotation_files(annotations: Path, subfolder: str, names: Iterable[str]) ->
 # Rows
 
 
-def read_rows(path: Path, *columns: str) -> Iterator[tuple[str, dict]]:
-    """Reads the rows of a file with their places for errors, see [`check_rows`]."""
-    return check_rows(path, rows_of(path), *columns)
-
-
-def check_rows(path: Path, rows: Iterable[dict], *columns: str) -> Iterator[tuple[str, dict]]:
-    """Yields rows with their places; raises a `ValueError` at one that lacks one of `columns`."""
-    for number, row in enumerate(rows, start=1):
+def read_rows(path: Path, *columns: str, rows: Iterable[dict] | None = None) -> Iterator[tuple[str, dict]]:
+    """
+    Yields the rows of a file, or those that were read from it, with their places for errors; raises a `ValueError` at
+    one that lacks one of `columns`.
+    """
+    for number, row in enumerate(rows_of(path) if rows is None else rows, start=1):
         where = f"{path}, row {number}"
         missing = [column for column in columns if row.get(column) is None]
         if missing:
@@ -114,12 +112,6 @@ def choice_row(question: str, options: object, answer: object, where: str) -> di
     return cells | {"as_published": True, "task": "multiple_choice"}
 
 
-def first_word(question: str) -> str:
-    """Returns the question's first word, which is its type in MSVD-QA and MSRVTT-QA."""
-    words = question.split()
-    return words[0].lower().strip("?,.") if words else "none"
-
-
 def open_ended_rows(path: Path, find_video: Callable[[int | str], str]) -> Iterator[dict]:
     r"""
     Reads the files that MSVD-QA and MSRVTT-QA share, with `question`, `answer`, `video_id` and `id`, and ClipBERT's
@@ -136,5 +128,5 @@ def open_ended_rows(path: Path, find_video: Callable[[int | str], str]) -> Itera
             "answer": row["answer"],
             "task": "open_ended",
             "question_id": str(row.get("id", place)),
-            "question_type": first_word(row["question"]),
+            "question_type": (row["question"].split() or ["none"])[0].lower().strip("?,."),
         }

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..data.folder_files import FolderFiles
 from ..data.tables import read_csv
-from .official_files import annotation_file, check_rows, choice_row, read_rows, whole_number
+from .official_files import annotation_file, choice_row, read_rows, whole_number
 
 
 FRAMEQA_TYPES = ("object", "number", "color", "location")
@@ -40,7 +40,7 @@ def read_official(path: Path, name: str) -> Iterator[tuple[str, dict]]:
     """Reads the authors' tab-separated files, with the names of ClipBERT's columns."""
     columns = CHOICES if TASKS[name] == "multiple_choice" else ("type",) if name == "frameqa" else ()
     official = read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE)
-    for where, row in check_rows(path, official, "gif_name", "question", "answer", "vid_id", *columns):
+    for where, row in read_rows(path, "gif_name", "question", "answer", "vid_id", *columns, rows=official):
         row["question_id"] = row["vid_id"]
         if name == "frameqa":
             row["answer_type"] = FRAMEQA_TYPES[whole_number(row["type"], len(FRAMEQA_TYPES) - 1, "type", where)]

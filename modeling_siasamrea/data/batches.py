@@ -15,20 +15,19 @@ from .questions import VideoQuestion
 
 class TrainingBatchSampler(Sampler[list[VideoRequest]]):
     r"""
-    The batches of an epoch for one process: one task and number of candidates a batch, always `batch_size` questions,
-    questions about a video side by side. All processes have the same kind at the same step, so they train the same
-    head.
+    Deals the questions of an epoch to the batches of one process. A batch has one task, one number of candidates and
+    `batch_size` questions, those about a video side by side. At each step all processes have the same kind of
+    question, so they train the same head.
 
-    The order is a function of the seed and the epoch. Questions of a kind that do not fill its last batches are
-    completed with questions from the epoch's beginning, so none is left out, but for kinds that
-    [`~VideoQuestionDataset.check_readable`] found without a readable video.
+    The order depends only on the seed and the epoch. The last batch of a kind is filled up with its first questions,
+    so none is left out, except for kinds without a readable video, see [`~VideoQuestionDataset.check_readable`].
 
     Args:
         dataset ([`VideoQuestionDataset`]): The questions.
-        batch_size (`int`): Questions of a batch.
+        batch_size (`int`): Questions per batch.
         questions_per_video (`int`): The most questions about a video that stay side by side.
-        seed (`int`): Seed of the order, and of the frames.
-        num_clips (`int`): Clips of a video.
+        seed (`int`): Seed of the order and of the frames.
+        num_clips (`int`): Clips per video.
         num_processes (`int`, *optional*, defaults to 1): Processes of the run.
         process_index (`int`, *optional*, defaults to 0): Which of them this sampler serves.
     """
@@ -91,11 +90,11 @@ def _pieces(rows: list[int], length: int) -> list[list[int]]:
 
 class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
     r"""
-    The batches of an evaluation for one process: one task and number of candidates a batch, all such questions about a
-    video in one batch, so that it is decoded and encoded once.
+    Deals questions to the batches of an evaluation in one process. A batch has one task, one number of candidates and
+    all such questions about a video, so that the video is decoded and encoded once.
 
-    Videos are added to a batch until it has `batch_size` questions or more. Each process has the same number of
-    batches: some may get a batch a second time, whose answers are the same and count once.
+    Videos are added to a batch until it has at least `batch_size` questions. Each process has the same number of
+    batches, so some batches may be repeated; their answers are the same and count once.
 
     Args:
         dataset ([`VideoQuestionDataset`]): The questions.
@@ -131,7 +130,7 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
 
 class SiaSamReaDataCollator:
     r"""
-    Makes a batch of [`VideoQuestionDataset`]'s items: tokenizes, pads frames, leaves out unreadable videos.
+    Makes a batch of items of a [`VideoQuestionDataset`]: tokenizes, pads frames and leaves out unreadable videos.
 
     Args:
         processor ([`SiaSamReaProcessor`]): Tokenizes questions and candidates.
@@ -141,8 +140,8 @@ class SiaSamReaDataCollator:
     Returns:
         `dict`: what the model's forward takes, and besides `rows` (the row of each question), `unreadable` (pairs of
         a row and the reason why its video could not be read; these rows are in nothing else), `truncated` (texts that
-        were longer than the limit) and `frame_times` (by row; not of kept features). Where no video could be read,
-        the first three are all there is.
+        were longer than the limit) and `frame_times` (by row; not for stored features). If no video could be read,
+        the batch has only the first three.
 
         ```
         pixel_values_videos  uint8 (videos, clips, frames, 3, height, width)

@@ -29,7 +29,7 @@ class Caption(NamedTuple):
     A picture or video and a text about it.
 
     Args:
-        picture (`str` or `Callable`): Path of an image or video file, or a function that gives it or the image.
+        picture (`str` or `Callable`): Path of an image or video file, or a function that returns it or the image.
         text (`str`): The caption.
         picture_id (`str`): The same for all captions of a picture.
     """
@@ -129,7 +129,7 @@ def _picture_of_dataset(dataset: Any, row: int, column: str, folder: Path) -> st
 
 class CaptionDataset(Dataset):
     r"""
-    Gives pairs of frames and texts; a picture is a video of one frame.
+    Returns pairs of frames and texts; a picture is a video of one frame.
 
     Args:
         captions (`list[Caption]`): The pairs.
@@ -143,7 +143,6 @@ class CaptionDataset(Dataset):
         self.captions = captions
         self.video_processor = processor.video_processor
         self.training = training
-        self.unreadable: set[str] = set()
 
     def __len__(self) -> int:
         """The number of pairs."""
@@ -157,9 +156,7 @@ class CaptionDataset(Dataset):
             try:
                 features = self._frames(caption.picture)
             except (OSError, VideoDecodingError) as error:
-                if str(caption.picture) not in self.unreadable:
-                    logger.warning(f"{caption.picture} cannot be read and the next takes its place: {error}")
-                self.unreadable.add(str(caption.picture))
+                logger.warning_once(f"{caption.picture} cannot be read and the next takes its place: {error}")
                 continue
             return {**features, "text": caption.text, "picture_id": caption.picture_id, "index": number}
         raise ValueError(f"None of the {len(self.captions)} pictures can be read; the first is {caption.picture}.")
@@ -221,7 +218,7 @@ class PretrainingCollator:
         return batch | {"matching_labels": matching_labels}
 
     def _mismatch(self, items: list[dict[str, Any]]) -> tuple[list[str], list[int]]:
-        """Exchanges some texts for those of the next other picture in the batch, and tells which still match."""
+        """Exchanges some texts for those of the next other picture in the batch, and says which still match."""
         texts, matches = [], []
         for place, item in enumerate(items):
             exchange = bool(torch.rand(()) < 0.5) if self.training else item["index"] % 2 == 1

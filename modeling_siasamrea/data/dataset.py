@@ -17,7 +17,7 @@ SUBSTITUTES = 100  # videos that are tried where no video of a batch can be read
 
 class VideoRequest(NamedTuple):
     """
-    What a batch sampler asks of the data set: some questions about one video, and how to sample its frames.
+    What a batch sampler requests from the data set: questions about one video, and how to sample its frames.
 
     The epoch travels with the request, so worker processes need not be told that a new one began.
 
@@ -156,7 +156,7 @@ class VideoQuestionDataset(Dataset):
             if "error" not in item:
                 return item
         raise UnreadableVideoError(
-            f"None of {len(tried) + 1} videos of the task {failed.task!r} can be read any more; the first failure: "
+            f"None of {len(tried) + 1} videos of the task {failed.task!r} can be read now; the first failure: "
             f"{first_error}"
         )
 

@@ -91,7 +91,7 @@ class ClipFrames:
     The distinct frames of a video's clips: features of those in the store, pixels of the others.
 
     Args:
-        source (`str`, *optional*): What the store calls the video; `None` if its features are not to be kept.
+        source (`str`, *optional*): The name of the video in the store; `None` if its features are not kept.
         frames (`list[int]`): The frames' indices in the video, sorted.
         is_stored (`list[bool]`): Which of them the store has.
         features (`torch.Tensor` of shape `(stored, channels, rows, columns)`): Features of these.
@@ -109,8 +109,7 @@ class ClipFrames:
 
 class FrameFeatureReader:
     r"""
-    Reads the clips of a data set's item, from the store as far as it has them. A frame in the store is not decoded,
-    and a video whose frames are all there is not opened.
+    Reads the clips of a data set's item, from the store as far as it has them. A frame in the store is not decoded.
 
     Only whole frames of files and of bytes that came with the rows are kept. Not kept are those of addresses, whose
     content may change unnoticed, and reads that met damage, where a frame's picture depends on which others are read:

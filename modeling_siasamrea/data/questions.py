@@ -149,7 +149,7 @@ def number_cell(value: Any, name: str, where: str) -> float | None:
 
 
 def _list_in(value: Any) -> Any:
-    """Reads the JSON list that a text holds, as CSV cells do; gives any other value as it is."""
+    """Reads the JSON list that a text holds, as CSV cells do; returns any other value unchanged."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         with contextlib.suppress(ValueError):
             return parse_json(value, "")
@@ -191,19 +191,23 @@ def _candidates(row: Mapping, where: str) -> tuple[str, ...] | None:
     return tuple(candidates)
 
 
-def _whole_number(answer: Any, from_csv: bool) -> int | None:
-    """Reads a whole number; in CSV, which knows texts only, also a cell of nothing but digits."""
-    if from_csv and isinstance(answer, str) and re.fullmatch(r"\s*(0|[1-9]\d{0,9})(\.0)?\s*", answer):
-        return int(float(answer))
+def _whole_number(answer: Any) -> int | None:
     return int(answer) if _is_number(answer) and answer == int(answer) else None
 
 
-def _candidate_index(answer: Any, candidates: tuple[str, ...], from_csv: bool, where: str) -> int:
+def _with_number(row: Mapping) -> Mapping:
+    """Reads the answer of a CSV row, which knows texts only, as a number if it has nothing but digits."""
+    answer = row.get("answer")
+    is_number = answer is not None and re.fullmatch(r"\s*(0|[1-9]\d{0,9})(\.0)?\s*", answer)
+    return {**row, "answer": int(float(answer))} if is_number else row
+
+
+def _candidate_index(answer: Any, candidates: tuple[str, ...], where: str) -> int:
     """
     Finds the right candidate. A number is its index, or (where it is too large for one) the candidate that reads so; a
     text is the candidate that reads so, or else an index.
     """
-    number = _whole_number(answer, from_csv)
+    number = _whole_number(answer)
     if number is not None and 0 <= number < len(candidates):
         return number
     text = text_cell(answer, "answer", where) if number is None else str(number)
@@ -217,9 +221,7 @@ def _candidate_index(answer: Any, candidates: tuple[str, ...], from_csv: bool, w
     )
 
 
-def _answers(
-    row: Mapping, task: str, candidates: tuple[str, ...] | None, from_csv: bool, where: str
-) -> tuple[str | int | float, ...]:
+def _answers(row: Mapping, task: str, candidates: tuple[str, ...] | None, where: str) -> tuple[str | int | float, ...]:
     answer = _plain(row.get("answer"))
     if answer is None:
         return ()
@@ -229,7 +231,7 @@ def _answers(
         raise ValueError(f"{where}: answer must be one value, because its task is {task}; got {answer!r:.100}.")
     if task == "count":
         return (number_cell(answer, "answer", where),)
-    return (_candidate_index(answer, candidates, from_csv, where),)
+    return (_candidate_index(answer, candidates, where),)
 
 
 def _video(value: Any, where: str, folder: Path | None) -> tuple[str, bytes | None]:
@@ -290,7 +292,6 @@ def _video_question(
     task: str | None,
     number: int,
     video_folder: Path | None,
-    from_csv: bool,
     kept_once: Callable[[Any], Any],
 ) -> VideoQuestion:
     """Reads a row; `kept_once` returns the first of equal values, so that each is in memory once."""
@@ -306,7 +307,7 @@ def _video_question(
         given = "none" if candidates is None else len(candidates)
         raise ValueError(f"{where}: candidates belong to the task multiple_choice alone; got {given} for {task}.")
     start, end = _span(row.get("start"), row.get("end"), where)
-    answers = _answers(row, task, candidates, from_csv, where)
+    answers = _answers(row, task, candidates, where)
     count_range = _list_in(_plain(row.get("count_range")))
     if count_range is not None and not (isinstance(count_range, list | tuple) and len(count_range) == 2):
         raise ValueError(f"{where}: count_range must be [least, largest]; got {count_range!r:.100}.")
@@ -328,9 +329,9 @@ def _video_question(
     )
 
 
-def _reading_of_number(row: Mapping, question: VideoQuestion, task: str | None, from_csv: bool) -> str | None:
+def _reading_of_number(row: Mapping, question: VideoQuestion, task: str | None) -> str | None:
     """Says how an answer was read that is a number and could be meant otherwise: as a text or as an index."""
-    answer = _whole_number(_plain(row.get("answer")), from_csv)
+    answer = _whole_number(_plain(row.get("answer")))
     if answer is None or _as_published(row):
         return None
     if question.candidates is None:
@@ -421,7 +422,7 @@ def load_video_questions(
     shared: dict[Any, Any] = {}
     checked, seen, follow_ups, questions = set(), {}, [], []
     for number, row in enumerate(rows_of(source, split), start=1):
-        where, of_row = f"{name}, row {number}", [row]
+        where, of_row = f"{name}, row {number}", [_with_number(row) if from_csv else row]
         in_turns = is_conversation(row)
         if in_turns:
             try:
@@ -437,9 +438,7 @@ def load_video_questions(
             checked.add(columns)
         for one in of_row:
             one = split_options(one, where) if options_in_question else one
-            question = _video_question(
-                one, where, task, number, folder, from_csv, lambda value: shared.setdefault(value, value)
-            )
+            question = _video_question(one, where, task, number, folder, lambda value: shared.setdefault(value, value))
             if require_answers and question.answer is None:
                 raise ValueError(f"{where}: answer is empty.")
             if question.question_id in seen and in_turns:  # the id of a conversation is often its video's
@@ -450,7 +449,7 @@ def load_video_questions(
                     f"{seen[question.question_id]} too."
                 )
             seen[question.question_id] = number
-            reading = _reading_of_number(one, question, task, from_csv)
+            reading = _reading_of_number(one, question, task)
             if reading is not None:
                 readings[reading].append(number)
             questions.append(question)

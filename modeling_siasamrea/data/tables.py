@@ -55,9 +55,8 @@ def read_json(path: Path, form: type[list | dict] = list) -> Any:
     """Reads a JSON file that is one list, or one object; raises a `ValueError` if it is something else."""
     content = parse_json(read_text(path), str(path))
     if not isinstance(content, form):
-        keys = f" with the keys {', '.join(list(content)[:10])}" if isinstance(content, dict) else ""
-        wanted = "list" if form is list else "object"
-        raise ValueError(f"{path} must be a JSON {wanted}; it is a {type(content).__name__}{keys}.")
+        got = f"an object with the keys {', '.join(content):.100}" if isinstance(content, dict) else f"{content!r:.80}"
+        raise ValueError(f"{path} must be a JSON {'list' if form is list else 'object'}; got {got}.")
     return content
 
 
@@ -158,7 +157,7 @@ def load_dataset(source: str | Path, split: str) -> "datasets.Dataset":
 def with_encoded_videos(
     dataset: "datasets.Dataset | datasets.IterableDataset",
 ) -> "datasets.Dataset | datasets.IterableDataset":
-    """Makes a data set give its videos as paths or bytes, which this package decodes itself."""
+    """Makes a data set return its videos as paths or bytes, which this package decodes itself."""
     import datasets
 
     for column, feature in (dataset.features or {}).items():
@@ -186,7 +185,7 @@ def rows_of_dataset(dataset: "datasets.Dataset | datasets.IterableDataset") -> I
 
 def rows_of(source: Any, split: str = "train") -> Iterable[Mapping]:
     r"""
-    Reads the rows of anything that holds some.
+    Reads rows from a file, a data set, a table or a list.
 
     Args:
         source: A file in one of the formats above, the name or folder of a data set, a `datasets` data set or

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,13 @@ class LoaderWorkerError(RuntimeError):
 
 
 def worker_settings(args: TrainingArguments) -> dict[str, Any]:
-    """Returns the settings of a `DataLoader`'s workers; warns if the memory is small in which they pass batches on."""
+    """Returns the settings of a `DataLoader`'s workers; warns if the shared memory for batches is small."""
     if args.dataloader_num_workers and SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         if free < LITTLE_SHARED_MEMORY:
             logger.warning(
-                f"{SHARED_MEMORY} has {free >> 20} MB free, in which workers pass batches of frames on. If these do "
-                "not fit, the run stops: give the container more (docker run --shm-size=8g), or use "
-                "--dataloader_num_workers 0."
+                f"{SHARED_MEMORY} has {free >> 20} MB free for batches of the workers, and a run stops if they do not "
+                "fit: give the container more (docker run --shm-size=8g), or use --dataloader_num_workers 0."
             )
     return {
         "num_workers": args.dataloader_num_workers,
@@ -53,24 +52,15 @@ def worker_settings(args: TrainingArguments) -> dict[str, Any]:
     }
 
 
-@dataclass
-class CollateInSharedMemory:
+def collate_in_shared_memory(collate: Callable[[list], Any], items: list) -> Any:
     """
     Makes a batch and, in a worker, moves it to shared memory. PyTorch would do that in a thread: if the memory were
-    full, the thread's error would be lost, and the main process would wait for ever.
-
-    Args:
-        collate (`Callable`): Makes the batch.
+    full, the thread's error would be lost, and the main process would wait forever.
     """
-
-    collate: Callable[[list], Any]
-
-    def __call__(self, items: list) -> Any:
-        """Collates items."""
-        batch = self.collate(items)
-        if get_worker_info() is not None:
-            _share(batch)
-        return batch
+    batch = collate(items)
+    if get_worker_info() is not None:
+        _share(batch)
+    return batch
 
 
 def _share(value: Any) -> None:
@@ -96,7 +86,7 @@ def note_row(notes: torch.Tensor | None, row: int) -> None:
 @contextmanager
 def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
     r"""
-    A context in which the death of a loader worker raises an error that names the video that it read.
+    Raises an error that names the video if a loader worker dies while it reads one.
 
     Args:
         dataset ([`VideoQuestionDataset`], *optional*): The data set that the workers read.
@@ -115,8 +105,8 @@ def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
         said = str(error)
         if "shared memory" in said or "/dev/shm" in said:
             raise LoaderWorkerError(
-                f"{SHARED_MEMORY}, in which workers pass batches of frames on, is full: give the container more "
-                "(docker run --shm-size=8g), or use --dataloader_num_workers 0."
+                f"{SHARED_MEMORY}, which holds batches of the workers, is full: give the container more (docker run "
+                "--shm-size=8g), or use --dataloader_num_workers 0."
             ) from error
         if "DataLoader worker" not in said or isinstance(error, LoaderWorkerError):
             raise
@@ -137,12 +127,8 @@ def end_with_parent(*_: int) -> None:
     Ends a worker of a pool or data loader, which calls it at its start, when the process that started it is gone. A
     thread waits for that, which decoders do not block, because they release the interpreter's lock.
     """
-    threading.Thread(target=_end_when_ready, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
-
-
-def _end_when_ready(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+    sentinel = multiprocessing.parent_process().sentinel
+    threading.Thread(target=lambda: wait([sentinel]) and os._exit(1), daemon=True).start()
 
 
 def end_with_launcher() -> None:
@@ -152,8 +138,8 @@ def end_with_launcher() -> None:
 
 
 __all__ = [
-    "CollateInSharedMemory",
     "LoaderWorkerError",
+    "collate_in_shared_memory",
     "end_with_launcher",
     "end_with_parent",
     "naming_dead_workers",

@@ -34,38 +34,37 @@ class Fault(NamedTuple):
     detail: str
 
 
-def check_video(video: Video) -> list[Fault]:
+def check_video(path: str, latest: float | None, data: bytes | None = None) -> list[Fault]:
     r"""
     Finds what is wrong with a video.
 
     Args:
-        video (`Video`): Its path, and the latest start or end of its questions in seconds.
+        path (`str`): Its path, address or name.
+        latest (`float`, *optional*): The latest second that a question asks about.
+        data (`bytes`, *optional*): The video's file itself, if the rows bring it.
 
     Returns:
         `list[Fault]`: `missing`, `unreadable` (with the decoder's reason), `no frames`, `one frame`,
         `shorter than a span` or `extreme aspect ratio`; empty for a good video.
     """
-    if video.data is None and "://" not in video.path and not os.path.exists(absolute_path(video.path)):
-        return [Fault(video.path, "missing", "there is no such file")]
-    seen: list[FrameTimes] = []
+    if data is None and "://" not in path and not os.path.exists(absolute_path(path)):
+        return [Fault(path, "missing", "there is no such file")]
 
     def first_middle_last(metadata: FrameTimes) -> np.ndarray:
-        seen.append(metadata)
         return np.unique([0, metadata.total_num_frames // 2, metadata.total_num_frames - 1])
 
     try:
-        frames, _ = decode_frames(video.data or video.path, first_middle_last)
+        frames, metadata = decode_frames(data or path, first_middle_last)
     except VideoDecodingError as error:
-        return [Fault(video.path, "no frames" if "no frames" in error.reason else "unreadable", error.reason)]
-    metadata, (height, width) = seen[-1], frames.shape[-2:]
-    faults = []
+        return [Fault(path, "no frames" if "no frames" in error.reason else "unreadable", error.reason)]
+    faults, (height, width) = [], frames.shape[-2:]
     if metadata.total_num_frames == 1:
-        faults.append(Fault(video.path, "one frame", "all its clips are the same picture"))
-    if video.latest is not None and metadata.video_end is not None and metadata.video_end < video.latest:
-        detail = f"it lasts {metadata.video_end:.2f} s, a question asks about {video.latest:.2f} s"
-        faults.append(Fault(video.path, "shorter than a span", detail))
+        faults.append(Fault(path, "one frame", "all its clips are the same picture"))
+    if latest is not None and metadata.video_end is not None and metadata.video_end < latest:
+        detail = f"it lasts {metadata.video_end:.2f} s, a question asks about {latest:.2f} s"
+        faults.append(Fault(path, "shorter than a span", detail))
     if max(width / height, height / width) > MAX_ASPECT_RATIO:
-        faults.append(Fault(video.path, "extreme aspect ratio", f"{width} x {height} pixels"))
+        faults.append(Fault(path, "extreme aspect ratio", f"{width} x {height} pixels"))
     return faults
 
 

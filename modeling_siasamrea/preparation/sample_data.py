@@ -1,5 +1,5 @@
 """
-Writes a small video question answering data set from nothing but installed packages.
+Writes a small data set for video question answering; nothing is downloaded.
 
     siasamrea train quickstart
 
@@ -17,9 +17,9 @@ What a question needs is always in the pictures: answers are drawn evenly for ea
 same actions as the right one. The network takes the mean over a clip's frames, so time must be visible in space: a
 shape's place tells when it acted.
 
-With `event_seconds` a digit shows once for so long. Each video is then asked about its digit and one of color and
-shape (question type `what`). Where the digit shows for less than the interval between a clip's frames, one clip may
-miss it and a siamese clip see it; the studies of siamese sampling use this.
+With `event_seconds`, a digit shows once for that long, and each video has a question about its digit and one about
+its color or shape (question type `what`). If the digit shows for less than the interval between a clip's frames, one
+clip may miss it and a siamese clip see it; the studies of siamese sampling use this.
 """
 
 import hashlib
@@ -72,11 +72,11 @@ class SampleData:
         test_videos (`int`): Videos to report on.
         size (`int`): Side of the square videos, in pixels.
         seconds (`float`): Length of a video.
-        fps (`int`): Frames a second.
+        fps (`int`): Frames per second.
         event_seconds (`float`): How long a digit shows; 0 for no digit.
         action_share (`float`): How much of its fifth of the video an action lasts.
         noise (`float`): Standard deviation of the pixels' noise, of 255.
-        seed (`int`): Seed of all.
+        seed (`int`): Seed of everything random.
     """
 
     train_videos: int = 800
@@ -257,8 +257,9 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
     Writes the data set, unless the folder has it already.
 
     Args:
-        output_dir (`str` or `Path`): The folder; it gets `videos/`, a JSONL file a split, and `dataset.json` with the
-            parameters, the generator's version and a hash of the annotations.
+        output_dir (`str` or `Path`):
+            The folder; it gets `videos/`, a JSONL file per split, and `dataset.json` with the parameters, the
+            generator's version and a hash of the annotations.
         parameters: Fields of [`SampleData`].
 
     Returns:
@@ -273,19 +274,15 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
         frames = round(data.seconds * data.fps)
         fits = data.size % 2 == 0 and data.size >= 32 and frames >= 4 * MAX_REPEATS
     except TypeError as error:  # an unknown name, or text for a number
-        raise ValueError(f"The parameters {parameters} are none of the sample data: {error}.") from None
+        raise ValueError(f"The parameters {parameters} do not fit the sample data: {error}.") from None
     if not fits:
         raise ValueError(
             f"A video needs an even size of 32 pixels or more and at least {4 * MAX_REPEATS} frames; got size "
             f"{data.size} and {frames} frames."
         )
-    annotations = {split: [] for split in SPLITS}
-    stories = []
-    for split in SPLITS:
-        for index in range(getattr(data, f"{split}_videos")):
-            stories.append(write_story(data, split, index))
-            annotations[split] += ask(stories[-1])
-    lines = {split: "".join(json.dumps(row) + "\n" for row in rows) for split, rows in annotations.items()}
+    counts = {split: range(getattr(data, f"{split}_videos")) for split in SPLITS}
+    stories = {split: [write_story(data, split, index) for index in indices] for split, indices in counts.items()}
+    lines = {split: "".join(json.dumps(row) + "\n" for one in of for row in ask(one)) for split, of in stories.items()}
     digest = hashlib.sha256("".join(lines.values()).encode()).hexdigest()
     description = {"generator_version": GENERATOR_VERSION, "parameters": asdict(data), "annotations_sha256": digest}
 
@@ -294,14 +291,14 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
         if json.loads(description_file.read_text()) == description:
             return output_dir
         raise ValueError(
-            f"The folder {output_dir} has a data set of other parameters or another generator version. Choose another "
-            "folder, or remove it to make the data set anew."
+            f"The folder {output_dir} has a data set of other parameters or another generator version: choose another "
+            "folder, or remove this one."
         )
     (output_dir / "videos").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(initializer=end_with_parent) as pool:
-        written = pool.map(partial(write_video, data, output_dir / "videos"), stories, chunksize=8)
-        for _ in tqdm(written, total=len(stories), desc="Writing sample videos", unit="video"):
-            pass
+        everything = [story for of_split in stories.values() for story in of_split]
+        written = pool.map(partial(write_video, data, output_dir / "videos"), everything, chunksize=8)
+        list(tqdm(written, total=len(everything), desc="Writing sample videos", unit="video"))
     for split, text in lines.items():
         (output_dir / f"{split}.jsonl").write_text(text)
     description_file.write_text(json.dumps(description, indent=2) + "\n")  # last: it says that all is there

@@ -12,15 +12,15 @@ from ..data.workers import end_with_parent
 
 
 def in_separate_processes(
-    work: Callable[[Any], Any], inputs: Iterable[Any], processes: int, timeout: float
-) -> Iterator[tuple[Any, Any]]:
+    work: Callable, inputs: Iterable[tuple], processes: int, timeout: float
+) -> Iterator[tuple[tuple, Any]]:
     r"""
-    Runs a function on each input in one of several processes. A process that dies or takes too long is replaced.
+    Runs a function on each input in one of several processes, and replaces a process that dies or takes too long.
 
     Args:
         work (`Callable`): The function.
-        inputs (`Iterable`): Its inputs.
-        processes (`int`): How many processes there are.
+        inputs (`Iterable[tuple]`): The arguments of each call.
+        processes (`int`): Number of processes.
         timeout (`float`): Seconds that one input may take, at most a week.
 
     Yields:
@@ -52,7 +52,7 @@ def in_separate_processes(
 class _Worker:
     """A process that works on one input at a time, so that it is known which one it died of."""
 
-    def __init__(self, work: Callable[[Any], Any]):
+    def __init__(self, work: Callable):
         self.connection, other = multiprocessing.Pipe()
         self.process = multiprocessing.Process(target=_serve, args=(other, work), daemon=True)
         self.process.start()
@@ -83,12 +83,12 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection, work: Callable[[Any], Any]) -> None:
+def _serve(connection: Connection, work: Callable) -> None:
     """Works on the inputs that a worker is sent, until the process that sends them is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the first process ends the others
     end_with_parent()
     while True:
-        connection.send(work(connection.recv()))
+        connection.send(work(*connection.recv()))
 
 
 __all__ = ["in_separate_processes"]

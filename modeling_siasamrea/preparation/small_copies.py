@@ -54,11 +54,6 @@ def prepare_video(source: Path, target: Path, short_side: int, group: int, crf: 
     return None
 
 
-def _prepare(paths: tuple[Path, Path], **settings: int) -> str | None:
-    """Writes the copy of a video, given with the path of its copy."""
-    return prepare_video(*paths, **settings)
-
-
 def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf: int) -> None:
     options = {"crf": str(crf), "preset": "veryfast", "g": str(group), "bf": "0", "tune": "fastdecode"}
     index = frame_index(str(source), str(source))
@@ -147,14 +142,14 @@ def prepare_videos(
         crf (`int`, *optional*, defaults to 20): H.264's constant rate factor.
         workers (`int`, *optional*, defaults to 2): Processes.
         shard (`tuple[int, int]`, *optional*, defaults to `(1, 1)`):
-            `(i, n)`: the i-th of n shares of the videos, counted from 1.
+            `(i, n)` copies the i-th of n shares of the videos, counted from 1.
 
     Returns:
         `list[dict[str, str]]`: `video` and `error` of each that failed, also in `failures.jsonl`, which has a name of
         its own for each of several shares.
 
     Raises:
-        `ValueError`: If the folder has no videos, or two of them differ in nothing but their suffix.
+        `ValueError`: If the folder has no videos, or two of them differ only in their suffix.
     """
     source, target = Path(source), Path(target)
     copies = target.resolve()
@@ -171,7 +166,7 @@ def prepare_videos(
     number, count = shard
     todo = {path: copy for copy, path in list(targets.items())[number - 1 :: count] if not copy.exists()}
     failures = []
-    work = partial(_prepare, short_side=short_side, group=group, crf=crf)
+    work = partial(prepare_video, short_side=short_side, group=group, crf=crf)
     results = in_separate_processes(work, todo.items(), workers, TIMEOUT)
     for (path, _), error in tqdm(results, total=len(todo), desc="Preparing videos", unit="video"):
         if error is not None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers.utils import logging
 
 from ..data.batches import EvaluationBatchSampler, TrainingBatchSampler
 from ..data.dataset import VideoQuestionDataset
-from ..data.workers import CollateInSharedMemory, naming_dead_workers, worker_settings
+from ..data.workers import collate_in_shared_memory, naming_dead_workers, worker_settings
 from ..evaluation.answers import EvaluationAnswers, sampling_of_passes, score_passes
 from ..modeling_siasamrea import check_weights
 from .arguments import VideoQuestionTrainingArguments, refuse_what_is_not_used
@@ -149,7 +150,7 @@ class VideoQuestionTrainer(Trainer):
         loader = DataLoader(
             dataset,
             batch_sampler=batch_sampler,
-            collate_fn=CollateInSharedMemory(self.data_collator),
+            collate_fn=partial(collate_in_shared_memory, self.data_collator),
             **worker_settings(self.args),
         )
         # The batches are dealt out already; accelerate must not do it again.

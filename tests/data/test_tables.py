@@ -56,12 +56,12 @@ BAD_FILES = [
     ("a.jsonl", b"null", r"line 1: .*null"),
     ("a.jsonl", LINE.replace("question", "video").encode(), r"line 1 .*'video' is there twice"),
     ("a.jsonl", b"[" * 100_000, r"line 1 "),
-    ("a.json", f'{{"data": [{LINE}]}}'.encode(), r"a\.json.*dict"),
+    ("a.json", f'{{"data": [{LINE}]}}'.encode(), r"a\.json.*keys data"),
     ("a.json", f"{LINE}\n{LINE}".encode(), r"a\.json is not JSON"),
     ("a.json", f"[{LINE}, 3]".encode(), r"row 2: .*3"),
     ("a.json", b"", r"a\.json is not JSON"),
     ("a.parquet", b"PAR1", r"a\.parquet cannot be loaded"),
-    ("a.txt", b"", r"a\.txt must be one of \.jsonl"),
+    ("a.jsonl.gz", b"", r"a\.jsonl\.gz must be one of \.jsonl"),
 ]
 
 
