@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from transformers import TrainingArguments
 
+from ..benchmarks import load_benchmark
 from ..data.questions import VideoQuestion, load_video_questions, read_skip_list
 from ..preparation.sample_data import make_sample_data
 from ..processors.video_source import absolute_path
@@ -76,8 +77,6 @@ def check_sources(data: DataArguments, training: TrainingArguments) -> None:
 def load_split(data: DataArguments, split: str, require_answers: bool = True) -> dict[str, Rows]:
     """Loads the rows of a split by benchmark name, or by "" for other data; empty if there are none."""
     if data.benchmarks:
-        from ..benchmarks import load_benchmark  # here, because `datasets` is slow to import
-
         rows = {name: load_benchmark(name, data.annotations, data.video_folder, split) for name in data.benchmarks}
         return {name: load_video_questions(of, require_answers=require_answers) for name, of in rows.items()}
     source = data.dataset_name or getattr(data, f"{split}_file")

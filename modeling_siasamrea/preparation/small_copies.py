@@ -165,13 +165,10 @@ def prepare_videos(
         targets[copy] = path
     number, count = shard
     todo = {path: copy for copy, path in list(targets.items())[number - 1 :: count] if not copy.exists()}
-    failures = []
     work = partial(prepare_video, short_side=short_side, group=group, crf=crf)
     results = in_separate_processes(work, todo.items(), workers, TIMEOUT)
-    for (path, _), error in tqdm(results, total=len(todo), desc="Preparing videos", unit="video"):
-        if error is not None:
-            failures.append({"video": str(path.relative_to(source)), "error": str(error)})
-    failures.sort(key=lambda failure: failure["video"])
+    done = sorted(tqdm(results, total=len(todo), desc="Preparing videos", unit="video"), key=lambda each: each[0])
+    failures = [{"video": str(path.relative_to(source)), "error": str(error)} for (path, _), error in done if error]
     target.mkdir(parents=True, exist_ok=True)
     report = "failures.jsonl" if count == 1 else f"failures-{number}-of-{count}.jsonl"
     (target / report).write_text("".join(json.dumps(failure) + "\n" for failure in failures))

@@ -115,7 +115,7 @@ def test_unreadable_pictures_are_replaced_and_named(pictures, processor, caplog)
     (pictures / "2.jpg").write_bytes(b"broken")
     (pictures / "rows.jsonl").write_text("".join(f'{{"image": "{n}.jpg", "caption": "cat {n}"}}\n' for n in range(4)))
     dataset = CaptionDataset(load_captions(pictures / "rows.jsonl", pictures), processor)
-    assert dataset[2]["text"] == "cat 3" and caplog.text.count(str(pictures / "2.jpg")) == 1
+    assert dataset[2]["text"] == "cat 3" and caplog.text.count("2.jpg cannot be read") == 1
 
 
 @pytest.mark.parametrize("training", [True, False])
