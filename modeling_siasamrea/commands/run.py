@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,7 +121,8 @@ def run(
             )
         if data.show_examples and evaluated:
             show_examples(trainer, evaluated[-1])
-        print_report(evaluated)
+        files = {} if training.do_train else {"validation": data.validation_file, "test": data.test_file}
+        print_report(evaluated, files)
         print(f"\n{output_dir} has {'the model, its card and ' * training.do_train}all scores in metrics.json.")
     if training.push_to_hub:
         trainer.push_to_hub()
@@ -170,12 +171,16 @@ def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]
     }
 
 
-def print_report(evaluated: Sequence[Evaluated]) -> None:
-    """Prints the scores of each split, and a sentence if the model is no better than answers without the video."""
+def print_report(evaluated: Sequence[Evaluated], files: Mapping[str, str | None]) -> None:
+    """
+    Prints the scores of each split, under the name of its file where that is given, and a sentence if the model is no
+    better than answers without the video.
+    """
     for of in evaluated:
         unreadable = of.scores.get("unreadable", 0)
         left = f", {unreadable:.0f} of them wrong because their video cannot be read" if unreadable else ""
-        print(f"\n{score_table(of.title, of.scores, of.baselines)}\n{len(of.rows)} questions{left}.")
+        table = score_table(files.get(of.title) or of.title, of.scores, of.baselines)
+        print(f"\n{table}\n{len(of.rows)} questions{left}.")
         sentence = verdict(of.scores, of.baselines)
         if sentence is not None:
             print(sentence)

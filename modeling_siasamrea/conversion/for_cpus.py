@@ -74,6 +74,3 @@ def speed_up_on_cpu(model: nn.Module) -> None:
         # Nothing else reads a fresh convolution or sum; elsewhere a ReLU's input may still be needed.
         if (folded or {"layer", "shortcut"} <= children.keys()) and type(children.get("activation")) is nn.ReLU:
             children["activation"].inplace = True
-
-
-__all__ = ["speed_up_on_cpu"]

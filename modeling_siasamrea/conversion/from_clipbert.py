@@ -35,8 +35,14 @@ LEFT_OUT = (
     r"transformer\.bert\.visual_embeddings\.position_embeddings\.",
     r"transformer\.bert\.embeddings\.position_ids$",
 )
-# What ClipBERT's weights do not hold, and training starts anew: W1 and W2, and the counters of frozen batch norms.
-STARTS_ANEW = re.compile(r"siamese_reasoning\.|\.num_batches_tracked$")
+# Weights that a checkpoint may lack: W1, W2 and counters of frozen batch norms start anew, and the decoder of BERT's
+# masked-language head is the word embeddings and the head's own bias.
+STARTS_ANEW = re.compile(r"siamese_reasoning\.|\.num_batches_tracked$|^cls\.predictions\.decoder\.")
+# Fields of ClipBERT's BERT configuration that shapes do not tell, with BERT's own defaults.
+OF_BERT = (
+    *("num_attention_heads", "hidden_act", "layer_norm_eps", "hidden_dropout_prob"),
+    *("attention_probs_dropout_prob", "pad_token_id"),
+)
 
 
 def read_checkpoint(path: str | Path) -> State:
@@ -121,19 +127,16 @@ def read_config(state: State, task: str | None, bert: dict, num_attention_heads:
         embeddings = "transformer.bert.embeddings."
         vocab_size, hidden_size = state[f"{embeddings}word_embeddings.weight"].shape
         layers = {name.split(".")[4] for name in state if name.startswith("transformer.bert.encoder.layer.")}
+        of_bert = {"num_attention_heads": max(1, hidden_size // 64)} | {n: bert[n] for n in OF_BERT if n in bert}
+        of_bert |= {"num_attention_heads": num_attention_heads} if num_attention_heads else {}
         text_config = BertConfig(
             vocab_size=vocab_size,
             hidden_size=hidden_size,
             num_hidden_layers=len(layers),
-            num_attention_heads=num_attention_heads or bert.get("num_attention_heads") or max(1, hidden_size // 64),
             intermediate_size=len(state["transformer.bert.encoder.layer.0.intermediate.dense.weight"]),
             max_position_embeddings=len(state[f"{embeddings}position_embeddings.weight"]),
             type_vocab_size=len(state[f"{embeddings}token_type_embeddings.weight"]),
-            hidden_act=bert.get("hidden_act", "gelu"),
-            layer_norm_eps=bert.get("layer_norm_eps", 1e-12),
-            hidden_dropout_prob=bert.get("hidden_dropout_prob", 0.1),
-            attention_probs_dropout_prob=bert.get("attention_probs_dropout_prob", 0.1),
-            pad_token_id=bert.get("pad_token_id", 0),
+            **of_bert,
         )
         visual = "transformer.bert.visual_embeddings."
         fields = {
@@ -177,32 +180,28 @@ def convert_clipbert_state(
         num_attention_heads (`int`, *optional*): Attention heads, over those of `bert`.
 
     Returns:
-        `tuple`: the model in evaluation mode, a [`SiaSamReaForVideoQuestionAnswering`] or for the pretraining heads a
+        `tuple`: The model in evaluation mode, a [`SiaSamReaForVideoQuestionAnswering`] or for the pretraining heads a
         [`SiaSamReaForPreTraining`], and the official names that were `used` and those `left_out` on purpose.
 
     Raises:
-        `ValueError`: If a weight is missing, unexpected or of another shape; the message names all of them.
+        `ValueError`: If weights are missing, unexpected or of another shape; it names them.
     """
     task = find_task(state)
     model_class = SiaSamReaForPreTraining if task is None else SiaSamReaForVideoQuestionAnswering
     model = model_class(read_config(state, task, bert or {}, num_attention_heads))
-    wanted = model.state_dict()
     left_out = [name for name in state if any(re.match(pattern, name) for pattern in LEFT_OUT)]
-    used = {name: new_name(name, task) for name in state if name not in left_out}
-    # BERT's masked-language head shares its decoder with the word embeddings, and its bias with the decoder.
-    missing = set(wanted) - set(used.values()) - {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
-    missing = sorted(name for name in missing if not STARTS_ANEW.search(name))
-    unexpected = sorted(name for name, ours in used.items() if ours not in wanted)
-    misshapen = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[ours].shape)}"
-        for name, ours in used.items()
-        if ours in wanted and state[name].shape != wanted[ours].shape
-    ]
-    faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    used = [name for name in state if name not in left_out]
+    try:
+        loaded = model.load_state_dict({new_name(name, task): state[name] for name in used}, strict=False)
+    except RuntimeError as error:  # of another shape
+        raise ValueError(f"The checkpoint is not ClipBERT's: {' '.join(str(error).split())}") from None
+    faults = {
+        "missing": [name for name in loaded.missing_keys if not STARTS_ANEW.search(name)],
+        "unexpected": loaded.unexpected_keys,
+    }
     if any(faults.values()):
         listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
-        raise ValueError(f"The checkpoint is not ClipBERT's as this package knows it. Weights {listed}.")
-    model.load_state_dict({ours: state[name] for name, ours in used.items()}, strict=False)
+        raise ValueError(f"The checkpoint is not ClipBERT's: weights {listed}.")
     model.tie_weights()
     return model.eval(), {"used": sorted(used), "left_out": sorted(left_out)}
 

@@ -70,6 +70,8 @@ class VideoQuestionTrainingArguments(TrainingArguments):
         if "TORCHELASTIC_RUN_ID" in os.environ:
             end_with_launcher()  # now: what follows waits for the other processes
         self.check()
+        if getattr(self, "activation_checkpointing", False) is None:  # the newer name, where Transformers has it
+            self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
         self.dataloader_pin_memory &= self.device.type != "cpu"  # PyTorch would warn
         refuse_zero_3(self)

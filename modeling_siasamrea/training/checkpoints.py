@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import time
@@ -99,7 +100,7 @@ def order_by_step(output_dir: str | Path) -> None:
             os.utime(folder, (now - 2 * age, now - 2 * age))
 
 
-def last_whole_checkpoint(output_dir: str | Path, before: int | None = None) -> str | None:
+def last_whole_checkpoint(output_dir: str | Path, before: float = math.inf) -> str | None:
     r"""
     Finds the newest checkpoint that a run can be resumed from; unfinished ones are named in a warning.
 
@@ -111,11 +112,10 @@ def last_whole_checkpoint(output_dir: str | Path, before: int | None = None) -> 
         `str`, *optional*: Its path; `None` if there is none.
     """
     for step, folder in reversed(checkpoints_of(output_dir).items()):
-        if before is not None and step >= before:
-            continue
-        if is_whole(folder):
+        if step < before and is_whole(folder):
             return str(folder)
-        logger.warning(f"The checkpoint {folder} is passed over: it has no whole {STATE_NAME}, which is written last.")
+        if step < before:
+            logger.warning(f"The unfinished checkpoint {folder} is left out: it has no whole {STATE_NAME}.")
     return None
 
 
@@ -135,24 +135,18 @@ def checkpoint_to_resume(output_dir: str | Path, wanted: str | bool | None) -> s
     Raises:
         `ValueError`: If there is no such checkpoint.
     """
-    if wanted is None or wanted is False:
+    if not wanted:
         return None
     if wanted is True:
-        checkpoint = last_whole_checkpoint(output_dir)
-        if checkpoint is None and not list(Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
+        if not checkpoints_of(output_dir):
             raise ValueError(f"There is no checkpoint to resume from in {output_dir}.")
-        if checkpoint is None:
-            logger.warning(f"No checkpoint in {output_dir} is whole: the run starts anew.")
-        return checkpoint
-    if not Path(wanted).is_dir():
-        raise ValueError(f"There is no checkpoint to resume from at {wanted}.")
+        return last_whole_checkpoint(output_dir)
     if is_whole(Path(wanted)):
         return str(wanted)
-    number = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", Path(wanted).name)
-    earlier = last_whole_checkpoint(Path(wanted).parent, before=int(number[1])) if number is not None else None
+    later = [step for step, folder in checkpoints_of(Path(wanted).parent).items() if folder == Path(wanted)]
+    earlier = last_whole_checkpoint(Path(wanted).parent, before=later[0] + 1) if later else None
     if earlier is None:
-        raise ValueError(f"The checkpoint {wanted} is unfinished, and there is no whole one before it.")
-    logger.warning(f"The checkpoint {wanted} is unfinished: the run resumes from {earlier}.")
+        raise ValueError(f"The checkpoint {wanted} is missing or unfinished, and there is no whole one before it.")
     return earlier
 
 

@@ -1,4 +1,4 @@
-"""The log of a training run: parts of the loss, the state of the reasoning, and rows that were left out."""
+"""Logs a training run: parts of the loss, the state of the reasoning, and rows that were left out."""
 
 import json
 import os
@@ -49,33 +49,28 @@ class TrainingLog:
         self, outputs: SiaSamReaVideoQuestionAnsweringOutput, task: str, labels: torch.Tensor, rows: torch.Tensor
     ) -> None:
         """
-        Notes of a batch whether its clips agree and how accurate the soft label is. `rows` `(2,)` are the numbers of
-        rows whose answer is known, and of all rows.
+        Notes whether the clips of a batch agree, how accurate anchor and soft label are, and how far the affinity is
+        from even. `rows` `(2,)` are the numbers of rows whose answer is known, and of all rows.
         """
         anchor, siamese = outputs.clip_logits[:, :1], outputs.clip_logits[:, 1:]  # (questions, clips, classes)
         if siamese.shape[1] and task == "count":
             self.note("clip_difference/count", (siamese - anchor).abs().mean(), rows[1])
         elif siamese.shape[1]:
             self.note(f"clip_agreement/{task}", (siamese.argmax(-1) == anchor.argmax(-1)).float().mean(), rows[1])
-        self._note_answers("anchor", outputs.logits, task, labels, rows)
-        if outputs.soft_labels is None:
-            return
-        # Whether the soft label knows more than the anchor that it teaches, and how far the affinity is from even.
-        self._note_answers("soft_label", outputs.soft_labels, task, labels, rows)
-        even = average_affinity(outputs.affinity.shape[-1], outputs.affinity.device)
-        self.note(f"affinity_deviation/{task}", (outputs.affinity - even).abs().sum(dim=-1).mean(), rows[1])
-        if task != "count":
-            self.note(f"soft_label_entropy/{task}", torch.special.entr(outputs.soft_labels).sum(dim=1).mean(), rows[1])
-
-    def _note_answers(
-        self, name: str, scores: torch.Tensor, task: str, labels: torch.Tensor, rows: torch.Tensor
-    ) -> None:
-        """Notes the accuracy of scores, or the error of counts, over the rows whose answer is known."""
-        if task == "count":
-            self.note(f"{name}_error/count", mean_over_known(ground_truth_loss(scores, labels, task), labels), rows[0])
-        else:
-            right = (scores.argmax(dim=1) == labels).float()  # no class is -100
-            self.note(f"{name}_accuracy/{task}", mean_over_known(right, labels), rows[0])
+        # Whether the soft label knows more than the anchor that it teaches.
+        for name, scores in (("anchor", outputs.logits), ("soft_label", outputs.soft_labels)):
+            if scores is not None and task == "count":
+                errors = ground_truth_loss(scores, labels, task)
+                self.note(f"{name}_error/count", mean_over_known(errors, labels), rows[0])
+            elif scores is not None:
+                right = (scores.argmax(dim=1) == labels).float()  # no class is -100
+                self.note(f"{name}_accuracy/{task}", mean_over_known(right, labels), rows[0])
+        if outputs.soft_labels is not None:
+            even = average_affinity(outputs.affinity.shape[-1], outputs.affinity.device)
+            self.note(f"affinity_deviation/{task}", (outputs.affinity - even).abs().sum(dim=-1).mean(), rows[1])
+            if task != "count":
+                entropy = torch.special.entr(outputs.soft_labels).sum(dim=1).mean()
+                self.note(f"soft_label_entropy/{task}", entropy, rows[1])
 
     def note_reasoning_weights(self, module: SiameseReasoning, *_: Any) -> None:
         """Notes W1 and W2. It is a forward hook, because inside forward they are whole even if FSDP shards them."""
@@ -106,11 +101,11 @@ def mean_loss(log_history: Iterable[Mapping[str, float]]) -> float:
 
 class SkippedVideos:
     """
-    The rows that training left out because their video could not be read, listed in the output folder.
+    Lists the rows that training left out because their video could not be read.
 
     Args:
-        path (`Path`): The list, a JSONL file; the main process writes it.
-        is_main_process (`bool`): Whether this process does.
+        path (`Path`): The list, a JSONL file.
+        is_main_process (`bool`): Whether this process writes it.
     """
 
     def __init__(self, path: Path, is_main_process: bool):
@@ -128,7 +123,7 @@ class SkippedVideos:
         if not resumed:
             self.path.unlink(missing_ok=True)
         elif self.path.is_file():
-            self.listed = {line["question_id"]: line for line in read_jsonl(self.path, unfinished_end=True)}
+            self.listed = {line["question_id"]: line for line in read_jsonl(self.path)}
 
     def write(self, questions: Sequence[VideoQuestion]) -> int:
         """Adds rows of any process that are not in the list yet; returns the number of rows in the list."""
@@ -139,9 +134,9 @@ class SkippedVideos:
             name, video = questions[row].question_id, questions[row].video
             self.listed.setdefault(name, {"question_id": name, "video": video, "error": error})
         if len(self.listed) > listed and self.is_main_process:
-            # Written as a whole, so that a kill leaves no half of a line.
+            # The list is replaced as a whole, so that a kill leaves no half of a line.
             unfinished = self.path.with_suffix(".unfinished")
-            # A file name that is no text becomes an escape, as JSON has it.
+            # Bytes of a file name that are no text become escapes.
             with open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in self.listed.values())
             os.replace(unfinished, self.path)
