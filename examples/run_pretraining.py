@@ -1,5 +1,5 @@
 """
-ClipBERT's image-text pretraining: masked words and matching, on pictures or videos with captions.
+Pretrains as ClipBERT does, by masked words and matching, on pictures or videos with captions.
 
     python examples/run_pretraining.py examples/configs/pretraining_sample.json
     python examples/run_pretraining.py --train_file captions_train2014.json --folder train2014 \
@@ -7,7 +7,7 @@ ClipBERT's image-text pretraining: masked words and matching, on pictures or vid
         --do_train --output_dir clipbert
     python examples/run_videoqa.py --model_name_or_path clipbert ...
 
-Several files are trained together: `--train_file captions_train2014.json region_descriptions.json --folder coco vg`.
+Several files train together: `--train_file captions_train2014.json region_descriptions.json --folder coco vg`.
 """
 
 import logging
@@ -37,25 +37,35 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PretrainingArguments:
-    """The model and the captions."""
+    """
+    The model and the captions.
 
-    train_file: list[str] | None = field(default=None, metadata={"help": "Caption files, or names for `datasets`."})
-    validation_file: list[str] | None = field(default=None, metadata={"help": "The same for --do_eval."})
-    folder: list[str] | None = field(default=None, metadata={"help": "Folder of the pictures, one for each file."})
-    model_name_or_path: str | None = field(default=None, metadata={"help": "A checkpoint to go on from."})
-    vision_model: str | None = field(default=None, metadata={"help": "A pretrained image encoder."})
-    text_model: str | None = field(default=None, metadata={"help": "A pretrained BERT and its tokenizer."})
-    model_config: dict | str | None = field(
-        default=None, metadata={"help": "Fields of SiaSamReaConfig as JSON.", "action": JsonObject}
-    )
-    video_processor: dict | str | None = field(
-        default=None, metadata={"help": "Settings of SiaSamReaVideoProcessor as JSON.", "action": JsonObject}
-    )
-    max_text_length: int = field(default=20, metadata={"help": "Longest text in tokens. ClipBERT: 20."})
-    mask_probability: float = field(default=0.15, metadata={"help": "Share of masked words. ClipBERT: 0.15."})
-    sample_captions: int = field(
-        default=0, metadata={"help": "Pictures of make_sample_captions to write where the files are missing."}
-    )
+    Args:
+        train_file (`list[str]`, *optional*): Caption files, or names for `datasets`.
+        validation_file (`list[str]`, *optional*): The same for --do_eval.
+        folder (`list[str]`, *optional*): Folder of the pictures, one for each file.
+        model_name_or_path (`str`, *optional*): A checkpoint to go on from.
+        vision_model (`str`, *optional*): A pretrained image encoder.
+        text_model (`str`, *optional*): A pretrained BERT and its tokenizer.
+        model_config (`dict`, *optional*): Fields of SiaSamReaConfig as JSON.
+        video_processor (`dict`, *optional*): Settings of SiaSamReaVideoProcessor as JSON.
+        max_text_length (`int`, *optional*, defaults to 20): Longest text in tokens. ClipBERT: 20.
+        mask_probability (`float`, *optional*, defaults to 0.15): Share of masked words. ClipBERT: 0.15.
+        sample_captions (`int`, *optional*, defaults to 0):
+            Pictures of make_sample_captions to write where the files are missing.
+    """
+
+    train_file: list[str] | None = None
+    validation_file: list[str] | None = None
+    folder: list[str] | None = None
+    model_name_or_path: str | None = None
+    vision_model: str | None = None
+    text_model: str | None = None
+    model_config: dict | str | None = field(default=None, metadata={"action": JsonObject})
+    video_processor: dict | str | None = field(default=None, metadata={"action": JsonObject})
+    max_text_length: int = 20
+    mask_probability: float = 0.15
+    sample_captions: int = 0
 
     def __post_init__(self):
         if self.max_text_length < 4:
@@ -72,20 +82,32 @@ class PretrainingArguments:
 
 @dataclass
 class ClipBertPretrainingArguments(TrainingArguments):
-    """Arguments of the Trainer with ClipBERT's values."""
+    """
+    Arguments of the Trainer with ClipBERT's values.
 
-    per_device_train_batch_size: int = field(default=64, metadata={"help": "Pairs of a batch. ClipBERT: 64."})
-    num_train_epochs: float = field(default=40.0, metadata={"help": "Epochs. ClipBERT: 40."})
-    learning_rate: float = field(default=5e-5, metadata={"help": "Peak learning rate. ClipBERT: 5e-5."})
-    warmup_steps: float = field(default=0.1, metadata={"help": "Share of the steps. ClipBERT: 0.1."})
-    adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW. ClipBERT: 0.98."})
-    weight_decay: float = field(default=1e-3, metadata={"help": "Weight decay. ClipBERT: 1e-3."})
-    max_grad_norm: float = field(default=5.0, metadata={"help": "Gradients are clipped to this norm. ClipBERT: 5.0."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Off: a loss that is NaN stops the run."})
+    Args:
+        per_device_train_batch_size (`int`, *optional*, defaults to 64): Pairs of a batch.
+        num_train_epochs (`float`, *optional*, defaults to 40): Epochs.
+        learning_rate (`float`, *optional*, defaults to 5e-5): Peak learning rate.
+        warmup_steps (`float`, *optional*, defaults to 0.1): Share of the steps.
+        adam_beta2 (`float`, *optional*, defaults to 0.98): Second beta of AdamW.
+        weight_decay (`float`, *optional*, defaults to 1e-3): Weight decay.
+        max_grad_norm (`float`, *optional*, defaults to 5): Gradients are clipped to this norm.
+        logging_nan_inf_filter (`bool`, *optional*, defaults to `False`): Off: a loss that is NaN stops the run.
+    """
+
+    per_device_train_batch_size: int = 64
+    num_train_epochs: float = 40.0
+    learning_rate: float = 5e-5
+    warmup_steps: float = 0.1
+    adam_beta2: float = 0.98
+    weight_decay: float = 1e-3
+    max_grad_norm: float = 5.0
+    logging_nan_inf_filter: bool = False
 
 
 def parse_arguments(argv: Sequence[str] | None) -> tuple[PretrainingArguments, ClipBertPretrainingArguments]:
-    """The arguments of a JSON file, where one comes first, and of the command line over it."""
+    """Reads the arguments of a JSON file, where one comes first, and of the command line over it."""
     classes = (PretrainingArguments, ClipBertPretrainingArguments)
     arguments, training = read_arguments(argv, classes, __doc__)
     training.remove_unused_columns = False
@@ -94,7 +116,7 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[PretrainingArguments, C
 
 
 def read_files(files: list[str] | None, folders: list[str] | None, split: str) -> list[Caption]:
-    """The captions of several files, each with its folder."""
+    """Reads the captions of several files, each with its folder."""
     if not files:
         return []
     folders = folders or [None] * len(files)
@@ -106,7 +128,7 @@ def read_files(files: list[str] | None, folders: list[str] | None, split: str) -
 def build(
     arguments: PretrainingArguments, captions: list[Caption]
 ) -> tuple[SiaSamReaForPreTraining, SiaSamReaProcessor]:
-    """The model and its processor: a checkpoint, two pretrained encoders, or random weights."""
+    """Makes the model and its processor from a checkpoint, two pretrained encoders, or random weights."""
     if arguments.model_name_or_path is not None:
         with explained(f"The checkpoint {arguments.model_name_or_path} cannot be loaded"):
             model = SiaSamReaForPreTraining.from_pretrained(arguments.model_name_or_path)
@@ -129,14 +151,14 @@ def build(
 
 
 def best_guesses(logits: tuple[torch.Tensor, ...], labels: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The likeliest word of each place and the likelier match, instead of all scores."""
+    """Keeps the likeliest word of each place and the likelier match, instead of all scores."""
     *_, words, matches = logits
     return words.argmax(dim=-1), matches.argmax(dim=-1)
 
 
 def scores(predictions: EvalPrediction) -> dict[str, float]:
     r"""
-    Accuracy of masked words and of matching.
+    Computes the accuracy of masked words and of matching.
 
     Returns:
         `dict[str, float]`: `masked_words_accuracy`, `unigram_accuracy` (always the most frequent masked word: the best
@@ -173,14 +195,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     text = {"max_length": arguments.max_text_length, "mask_probability": arguments.mask_probability}
 
     class PretrainingTrainer(Trainer):
-        """A Trainer whose evaluation masks the same words each time, and that stops at a loss that is no number."""
+        """Masks the same words in each evaluation, and stops at a loss that is not finite."""
 
         def training_step(self, *step, **options) -> torch.Tensor:
             loss = super().training_step(*step, **options)
             if not torch.isfinite(loss):
                 raise NonFiniteError(
-                    f"The loss of training step {self.state.global_step + 1} is {loss.item()}: the run stops before "
-                    "the weights move. Train with a lower learning rate; the last checkpoint is as it was."
+                    f"The loss of training step {self.state.global_step + 1} is {loss.item()}: lower the learning "
+                    "rate; the last checkpoint is as it was."
                 )
             return loss
 

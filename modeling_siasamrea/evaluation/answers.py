@@ -1,4 +1,4 @@
-"""How the Trainer evaluates: the answers it notes batch by batch, and what they make when all processes are done."""
+"""Notes the answers of an evaluation batch by batch, and scores them when all processes are done."""
 
 import hashlib
 import math
@@ -90,8 +90,8 @@ class EvaluationAnswers:
 
 def sampling_of_passes(offsets: int) -> list[dict[str, Any]]:
     """
-    How the passes of an evaluation sample clips: from each of K anchor starts, the centred one first, and with several
-    once more from the centred one with its frames shuffled.
+    Returns how each pass of an evaluation samples clips: from one of K anchor starts, the centred one first; with
+    several starts, one more pass shuffles the frames of the centred one.
     """
     if offsets == 1:
         return [{}]
@@ -99,7 +99,7 @@ def sampling_of_passes(offsets: int) -> list[dict[str, Any]]:
 
 
 def digest_frames(frames: torch.Tensor) -> str:
-    """A digest of frames, which tells whether two passes saw the same."""
+    """Returns a digest of frames, which tells whether two passes saw the same."""
     return hashlib.blake2b(frames.cpu().contiguous().flatten().view(torch.uint8).numpy(), digest_size=8).hexdigest()
 
 

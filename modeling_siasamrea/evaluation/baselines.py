@@ -1,4 +1,4 @@
-"""The two baselines that see no video."""
+"""Answers without seeing the video: two baselines."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ def majority_baseline(train: Sequence[VideoQuestion], test: Sequence[VideoQuesti
 
 def question_only_baseline(train: Sequence[VideoQuestion], test: Sequence[VideoQuestion]) -> list[str | int | float]:
     """
-    Answers as well as it can be done without the video: with the most frequent training answer of the same question
+    Answers as well as possible without the video: with the most frequent training answer of the same question
     (of counts, the mean), and for multiple choice with the candidate that was right most often when that question
     offered it. A question that training never asked gets the answer of its question type, or of its task.
     """

@@ -1,4 +1,4 @@
-"""Which answers are taken for which others."""
+"""Counts which answers are given where others are right."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

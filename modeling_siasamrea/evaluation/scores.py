@@ -10,12 +10,18 @@ from ..configuration_siasamrea import round_count
 from ..data.questions import VideoQuestion
 
 
+def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Averages values by their name."""
+    of_name = defaultdict(list)
+    for name, value in pairs:
+        of_name[name].append(value)
+    return {name: float(np.mean(values)) for name, values in of_name.items()}
+
+
 def _by_type(correct: np.ndarray, question_types: Sequence[str | None] | None) -> dict[str, float]:
     """Averages over each question type, `accuracy/<type>`; rows without a type are in the overall accuracy only."""
-    of_type = defaultdict(list)
-    for name, outcome in zip(question_types or (), correct):
-        of_type[name].append(outcome)
-    return {f"accuracy/{name}": float(np.mean(of_type[name])) for name in sorted(of_type.keys() - {None})}
+    pairs = sorted((name, outcome) for name, outcome in zip(question_types or (), correct) if name is not None)
+    return {f"accuracy/{name}": value for name, value in _means(pairs).items()}
 
 
 def _composed(text: str | None) -> str | None:
@@ -48,13 +54,10 @@ def open_ended_scores(
         tuple(dict.fromkeys(map(_composed, (answer,) if isinstance(answer, str) else answer))) for answer in answers
     ]
     correct = np.array([_composed(given) in right for given, right in zip(predictions, rights)], dtype=float)
-    of_answer = defaultdict(list)
-    for right, outcome in zip(rights, correct):
-        for answer in right:
-            of_answer[answer].append(outcome)
+    of_answer = _means((answer, outcome) for right, outcome in zip(rights, correct) for answer in right)
     scores = {
         "accuracy": float(correct.mean()),
-        "mean_answer_accuracy": float(np.mean([np.mean(outcomes) for outcomes in of_answer.values()])),
+        "mean_answer_accuracy": float(np.mean(list(of_answer.values()))),
     }
     if vocabulary is not None:
         vocabulary = set(map(_composed, vocabulary))

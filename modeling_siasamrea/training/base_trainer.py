@@ -1,4 +1,4 @@
-"""What the Trainers of both kinds of model share: data, shares of the optimizer step, checkpoints and evaluation."""
+"""The base of both Trainers: data, shares of the optimizer step, checkpoints and evaluation."""
 
 import math
 from collections.abc import Iterable
@@ -116,7 +116,7 @@ class VideoQuestionTrainer(Trainer):
         if self.is_fsdp_enabled:
             choose_sharded_layers(self.accelerator.state.fsdp_plugin, self.model)
 
-    # What the Trainer of each kind of model says
+    # Defined by the Trainer of each kind of model
 
     def method_of(self, model: nn.Module, processor: Any) -> Any:
         """Returns the configuration that holds the fields of siamese reasoning; it is saved with each checkpoint."""
@@ -398,7 +398,7 @@ class VideoQuestionTrainer(Trainer):
 
 
 class _Run(TrainerCallback):
-    """What the Trainer does at the events of its run."""
+    """Lets the Trainer act at events of its run."""
 
     def __init__(self, trainer: VideoQuestionTrainer):
         self.trainer = trainer

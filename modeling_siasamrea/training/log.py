@@ -23,7 +23,7 @@ SKIPPED_VIDEOS_NAME = "skipped_videos.jsonl"
 
 class TrainingLog:
     """
-    Means since the last log, over the rows of all processes.
+    Averages quantities over the rows of all processes since the last log.
 
     Args:
         accelerator ([`~accelerate.Accelerator`]): Adds up over the processes.
@@ -119,7 +119,6 @@ class SkippedVideos:
         self.errors, self.listed = {}, {}
         if not self.is_main_process:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if not resumed:
             self.path.unlink(missing_ok=True)
         elif self.path.is_file():

@@ -47,7 +47,9 @@ def add_lora(model: PreTrainedModel, rank: int, target_modules: list[str] | str 
         whole = [f"heads.{task}" for task in model.heads] + ["grid_encoder", "visual_embeddings"]
         fields["modules_to_save"] = whole + ["siamese_reasoning"] * (model.config.alpha > 0)
     else:
-        targets = target_modules or linear_layers(model, model.get_decoder())
+        decoder = model.get_decoder()
+        prefix = next(name for name, module in model.named_modules() if module is decoder)
+        targets = target_modules or rf"{re.escape(prefix)}\..*\.({'|'.join(linear_layers(decoder))})"
         fields["task_type"] = "CAUSAL_LM"
     names = [f".{name}" for name, _ in model.named_modules()]
     given = [] if isinstance(targets, str) else targets
@@ -55,16 +57,11 @@ def add_lora(model: PreTrainedModel, rank: int, target_modules: list[str] | str 
     if unknown:
         raise ValueError(
             f"lora_target_modules names no layer of this model by {', '.join(unknown)}; its linear layers end with "
-            f"{', '.join(_endings_of_linear_layers(model))}."
+            f"{', '.join(linear_layers(model))}."
         )
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, **fields))
 
 
-def linear_layers(model: PreTrainedModel, part: nn.Module) -> str:
-    """The expression that finds the linear layers of a part of a model by their names."""
-    prefix = next(name for name, module in model.named_modules() if module is part)
-    return rf"{re.escape(prefix)}\..*\.({'|'.join(_endings_of_linear_layers(part))})"
-
-
-def _endings_of_linear_layers(part: nn.Module) -> list[str]:
+def linear_layers(part: nn.Module) -> list[str]:
+    """Returns the endings of the names of a module's linear layers."""
     return sorted({name.rsplit(".", 1)[-1] for name, module in part.named_modules() if isinstance(module, nn.Linear)})

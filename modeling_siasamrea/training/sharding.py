@@ -1,4 +1,4 @@
-"""FSDP2 where accelerate does not do all of it: on CPUs, around BERT, and with heads that have not trained yet."""
+"""Completes FSDP2 where accelerate does not: on CPUs, around BERT, and with heads that have not trained yet."""
 
 import atexit
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 
 def shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:
     """
-    Makes several processes on CPUs shard as several GPUs do. Accelerate ignores the plugin there, without a word, so
-    its state is set here by hand.
+    Makes several processes on CPUs shard as several GPUs do. Accelerate silently ignores the plugin there, so its
+    state is set here.
     """
     if accelerator.mixed_precision != "no":
         plugin.set_mixed_precision(accelerator.mixed_precision)
@@ -30,8 +30,8 @@ def leave_process_group_at_exit() -> None:
 
 def choose_sharded_layers(plugin: FullyShardedDataParallelPlugin, model: nn.Module) -> None:
     """
-    Shards layer by layer; not BERT's embeddings as one, because accelerate shards the word embeddings as well. Frozen
-    batch norms are not sharded: half precision would reach their weights, and not their statistics.
+    Chooses to shard layer by layer, but not BERT's embeddings as one, because accelerate shards the word embeddings by
+    themselves. Frozen batch norms stay whole: half precision would reach their weights, but not their statistics.
     """
     if plugin.transformer_cls_names_to_wrap is None:
         there = {type(module).__name__ for module in model.modules()}
@@ -44,14 +44,14 @@ def choose_sharded_layers(plugin: FullyShardedDataParallelPlugin, model: nn.Modu
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether FSDP has sharded a model."""
+    """Tells whether FSDP has sharded a model."""
     return isinstance(model, FSDPModule | FullyShardedDataParallel)
 
 
 def name_as_before_sharding(model: nn.Module) -> None:
     """
-    Names the class that FSDP2 made of the model's as it was. Custom code is saved by the name and the module of the
-    model's class.
+    Gives the class that FSDP2 derives from the model's own the name and module of the latter, because custom code is
+    saved by them.
     """
     if isinstance(model, FSDPModule):
         of_model = type(model).__bases__[1]

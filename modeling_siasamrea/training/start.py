@@ -1,4 +1,4 @@
-"""The model a run starts from: a checkpoint or adapter, two pretrained encoders, or random weights, with its heads."""
+"""Builds or loads the model of a run: a checkpoint, an adapter, two pretrained encoders, or random weights."""
 
 import difflib
 from collections.abc import Iterator, Sequence
