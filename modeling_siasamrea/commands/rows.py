@@ -90,10 +90,10 @@ def rows_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         siasamrea rows rows.jsonl conversations.jsonl --format messages
         siasamrea rows llava.json rows.jsonl --options_in_question
 
-    Rows are read as `siasamrea train` reads them, but conversations that it refuses, about several videos or with
-    images, are left out and named. The format `rows` has this package's columns; `messages` is for ms-swift,
-    LLaMA-Factory and TRL, with candidates as lettered options. It has no rows without an answer, about a part of a
-    video, or with a video's bytes: these are left out and named, too.
+    Rows are read as `siasamrea train` reads them, but conversations about several videos or with images are left out
+    and named. The format `rows` has this package's columns; `messages` is for ms-swift, LLaMA-Factory and TRL, with
+    candidates as lettered options. It cannot hold rows without an answer, about a part of a video, or with a video's
+    bytes: these are left out and named, too.
     """
     parser = parser_for(rows_arguments)
     parser.add_argument("source", help="a file, or the name or folder of a data set")

@@ -1,4 +1,4 @@
-"""Batches for a video-language model: clips as frames with their times, and the model's inputs made of them."""
+"""Reads clips as frames with their times, and makes batches of them for a video-language model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Answers of a video-language model: how likely each is, and what the model writes."""
+"""Scores answers with a video-language model, and lets it write its own."""
 
 import math
 import re
@@ -29,7 +29,7 @@ def normalize_answer(text: str) -> str:
         text (`str`): What was generated.
 
     Returns:
-        `str`: its first line that is not empty (decision), behind the end of the last thought.
+        `str`: its first line that is not empty, after the last thought (decision).
     """
     lines = [" ".join(line.split()) for line in text.rpartition("</think>")[2].splitlines() if line.strip()]
     return lines[0].lower().removesuffix(".").rstrip() if lines else ""

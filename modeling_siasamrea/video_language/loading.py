@@ -1,4 +1,4 @@
-"""A video-language model and its processor: from the hub, a folder, or an adapter over either."""
+"""Loads a video-language model and its processor from the hub, a folder, or an adapter over either."""
 
 from pathlib import Path
 

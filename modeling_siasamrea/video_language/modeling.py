@@ -1,4 +1,4 @@
-"""Equations 1 to 8 over the answer tokens of a video-language model."""
+"""Computes equations 1 to 8 over the answer tokens of a video-language model."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from .shared_prompts import Prompt, run_model
 
 class AnswerTokens:
     """
-    Where the answers of a batch are, among the last positions of its rows.
+    Finds the tokens of the answers of a batch among the last positions of its rows.
 
     Args:
         labels (`torch.LongTensor` of shape `(questions, positions)`):
@@ -49,7 +49,7 @@ class AnswerTokens:
 @dataclass
 class AnswerReasoningOutput:
     """
-    What a pass over the clips of some questions gives. `tokens` are those of all the answers, one after another.
+    Holds the losses and scores of a pass over the clips of some questions. The tokens of all answers are in one row.
 
     Args:
         loss (`torch.Tensor`): The ground-truth loss L_gt: mean over the tokens of an answer, then over questions.

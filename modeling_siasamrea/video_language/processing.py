@@ -1,4 +1,4 @@
-"""Questions about clips as a video-language model reads them: chat template, frames with their times, answers."""
+"""Writes questions about clips for a video-language model: chat template, frames with their times, answers."""
 
 import re
 import string
@@ -28,8 +28,8 @@ PROBE = "Answer"  # a question and an answer that show how the template writes t
 
 class VideoLanguageProcessor:
     r"""
-    Adds sampling and wording to a family's own processor, which is used as it is: its chat template makes the prompt,
-    and its video processor gets frames that are already sampled, with their times.
+    Adds sampling and wording to the processor of a model family. Its chat template writes the prompt, and its video
+    processor gets frames that are already sampled, with their times.
 
     Args:
         processor ([`ProcessorMixin`]): The processor of a model of `AutoModelForImageTextToText` that takes videos.
@@ -73,7 +73,7 @@ class VideoLanguageProcessor:
     # What is asked and answered
 
     def question_text(self, question: VideoQuestion) -> str:
-        """Returns what is asked: the question, its candidates, and the form of the answer."""
+        """Returns the text of the question with its candidates and the request for the form of the answer."""
         listed = list(question.candidates or ())
         if self.settings.multiple_choice == "letters":
             listed = [f"{letter}. {text}" for letter, text in zip(self.candidate_texts(question), listed)]
@@ -93,7 +93,7 @@ class VideoLanguageProcessor:
         return list(string.ascii_uppercase[: len(candidates)])
 
     def answer_text(self, question: VideoQuestion) -> str:
-        """Returns the right answer as the model is to write it; a whole count without decimals."""
+        """Returns the right answer as the model should write it; a whole count has no decimals."""
         if question.task == "multiple_choice":
             return self.candidate_texts(question)[question.answer]
         if question.task == "count":
@@ -255,8 +255,7 @@ class VideoLanguageProcessor:
 
     def share(self, clip: Clip, texts: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, Any]:
         r"""
-        Splits prompts and answers about one clip into the beginning that all have in common, with the video, and what
-        differs.
+        Splits prompts and answers about one clip into their common beginning, which has the video, and the rest.
 
         Args:
             clip (`tuple`): The clip, as for [`~VideoLanguageProcessor.__call__`].

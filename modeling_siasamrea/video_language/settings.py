@@ -1,4 +1,4 @@
-"""Settings of a video-language model that its own files do not hold: sampling, method and wording."""
+"""Settings of a video-language model that are not in its own files: sampling, method and wording."""
 
 import dataclasses
 import json

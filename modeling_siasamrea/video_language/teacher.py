@@ -1,4 +1,4 @@
-"""Siamese clips that see more of the video than the anchor: what a teacher of the same network is shown (decision)."""
+"""Samples siamese clips with more frames than the anchor, for a teacher of the same network (decision)."""
 
 import math
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def teacher_clips(
 
 
 def _shown_in(spans: Spans, times: np.ndarray) -> np.ndarray:
-    """Returns the indices of the frames that are on screen in any of the spans; of all without spans."""
+    """Returns the indices of the frames that are on screen in any of the spans, or of all frames without spans."""
     if not spans:
         return np.arange(len(times))
     edges = [(np.searchsorted(times, start, "right") - 1, np.searchsorted(times, end)) for start, end in spans]
@@ -68,8 +68,8 @@ def note_rows_without_span(questions: Sequence[VideoQuestion]) -> None:
         raise ValueError(f"teacher_span needs rows with evidence; none of {len(questions)} training rows has any.")
     if without:
         logger.warning(
-            f"teacher_span: {len(without)} of {len(questions)} training rows have no evidence, so their teacher sees "
-            f"the whole video; the first are {', '.join(without[:3])}."
+            f"teacher_span: the teacher sees the whole video for {len(without)} of {len(questions)} training rows "
+            f"without evidence; the first are {', '.join(without[:3])}."
         )
 
 

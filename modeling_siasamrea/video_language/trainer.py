@@ -177,8 +177,8 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
 
 def written_answer(question: VideoQuestion, text: str) -> str | float | None:
     """
-    Returns a generated answer as the annotations would write it: an open-ended one that differs from a right answer in
-    case or in a full stop alone is spelled like it, and a count is the first number that was generated (decision).
+    Returns a generated answer as annotations write it: an open-ended one that differs from a right answer only in case
+    or a full stop is spelled like it, and a count is the first number that was generated (decision).
     """
     if question.task == "count":
         return parse_count(text)
