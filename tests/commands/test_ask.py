@@ -234,7 +234,7 @@ def test_a_checkpoint_is_evaluated_without_training(capsys, model, small_data, t
     monkeypatch.chdir(tmp_path)
     rows = [str(small_data / "rows.jsonl"), "--videos", str(small_data), "--use_cpu"]
     code, out, _ = run(capsys, "evaluate", model, *rows)
-    assert code == 0 and "multiple-choice, accuracy" in out and f"\n{rows[0]}  " in out  # the name of the table
+    assert code == 0 and "multiple-choice, accuracy" in out and f"\n| {rows[0]} |" in out  # the name of the table
     report = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert set(report) == {"test"} and report["test"]["scores"]["questions"] == 20
     assert len((tmp_path / "evaluation" / "predictions.jsonl").read_text().splitlines()) == 20
