@@ -36,7 +36,7 @@ LAZY = {
     "SiaSamReaTrainer": "training.trainer",
     "SiaSamReaTrainingArguments": "training.arguments",
     "VideoClipDataset": "video_language.data",
-    "VideoDecodingError": "processors.video_source",
+    "VideoDecodingError": "processors.video_error",
     "VideoLanguagePipeline": "video_language.pipeline",
     "VideoLanguageProcessor": "video_language.processing",
     "VideoLanguageSettings": "video_language.settings",

@@ -295,11 +295,10 @@ class SiaSamReaConfig(PreTrainedConfig):
             raise ValueError(f"tasks must be among {list(TASKS)}, each once; got {list(self.tasks)}.")
 
     def validate_sizes(self) -> None:
-        """Checks the sizes that may be `None`."""
-        for name in ("pixel_random_sampling_size", "grid_channels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more; got {value}.")
+        """Checks the size that may be `None`."""
+        size = self.pixel_random_sampling_size
+        if size is not None and size < 1:
+            raise ValueError(f"pixel_random_sampling_size must be 1 or more; got {size}.")
 
     def validate_text_model(self) -> None:
         """Checks that the text model is of BERT's architecture, as far as its configuration tells."""

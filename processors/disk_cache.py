@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,19 +42,14 @@ def delete_unused(folder: Path, most: int, in_use: float = 0.0) -> None:
         most (`int`): Bytes of all its files.
         in_use (`float`, *optional*, defaults to 0): Seconds for which a file is kept after its last use.
     """
-    files = []
-    for file in os.scandir(folder):
-        try:
-            status = file.stat()
-        except FileNotFoundError:  # another process was faster
-            continue
-        files.append((status.st_atime, status.st_size, file.path))
-    size = sum(length for _, length, _ in files)
-    for used, length, path in sorted(files):
-        if size <= most or used > time.time() - in_use:
-            break
-        Path(path).unlink(missing_ok=True)
-        size -= length
+    with suppress(FileNotFoundError):  # another process is deleting, too
+        files = [(file.stat().st_atime, file.stat().st_size, file.path) for file in os.scandir(folder)]
+        size = sum(length for _, length, _ in files)
+        for used, length, path in sorted(files):
+            if size <= most or used > time.time() - in_use:
+                break
+            os.unlink(path)
+            size -= length
 
 
 __all__ = ["cache_folder", "delete_unused", "new_file", "note_use"]

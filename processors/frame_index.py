@@ -1,6 +1,5 @@
 """The frames of a video file that a player shows, with their times: found by reading packets, without decoding."""
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -137,8 +136,6 @@ def explaining(name: str) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        if error.errno == errno.EINVAL:
-            raise VideoDecodingError(name, "it is damaged or of a kind that is no video") from None
         raise VideoDecodingError(name, f"it is damaged or no video ({error.strerror})") from None
     except (VideoDecodingError, LostFrameError, MemoryError):
         raise
@@ -212,18 +209,18 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Pac
 
 def decode_packets(stream: VideoStream, packets: Iterator[Packet]) -> Iterator[VideoFrame | None]:
     """Decodes frames in the order of presentation; gives `None` for a damaged packet and goes on, as players do."""
-    packet = True
-    while packet is not None:
+    while True:
         try:
-            packet = next(packets, None)
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError:  # the rest cannot be read
+            yield None
+            return
+        try:
+            yield from stream.decode(packet)
         except av.FFmpegError:
             yield None
-            packet = None  # the rest cannot be read
-        if packet is not None:
-            try:
-                yield from stream.decode(packet)
-            except av.FFmpegError:
-                yield None
 
 
 def _make_index(name: str, path: str, size: int) -> FrameIndex:

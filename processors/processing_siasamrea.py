@@ -90,20 +90,19 @@ class SiaSamReaProcessor(ProcessorMixin):
         """
         if videos is None and text is None:
             raise ValueError("videos, text or both must be given.")
-        both = kwargs.pop("common_kwargs", {}) | kwargs
-        arguments = {}
-        for part, names in (("text_kwargs", TextKwargs), ("videos_kwargs", SiaSamReaVideoProcessorKwargs)):
-            arguments[part] = {name: both[name] for name in names.__annotations__ if name in both}
-            arguments[part] |= both.pop(part, {})
-        names = [*TextKwargs.__annotations__, *SiaSamReaVideoProcessorKwargs.__annotations__]
-        refuse_unknown_names("SiaSamReaProcessor", both, names)
-        for_text = SiaSamReaProcessorKwargs._defaults["text_kwargs"] | arguments["text_kwargs"]
+        given = kwargs.pop("common_kwargs", {}) | kwargs
+        given |= given.pop("text_kwargs", {}) | given.pop("videos_kwargs", {})
+        of_text, of_videos = TextKwargs.__annotations__, SiaSamReaVideoProcessorKwargs.__annotations__
+        refuse_unknown_names("SiaSamReaProcessor", given, of_text | of_videos)
+        for_text = SiaSamReaProcessorKwargs._defaults["text_kwargs"]
+        for_text = for_text | {name: value for name, value in given.items() if name in of_text}
+        for_videos = {name: value for name, value in given.items() if name in of_videos}
         data = {}
         if text is not None:
             with _one_at_a_time():
                 data |= self._tokenize([text] if isinstance(text, str) else list(text), candidates, for_text)
         if videos is not None:
-            data |= self.video_processor(videos, **arguments["videos_kwargs"])
+            data |= self.video_processor(videos, **for_videos)
         if video_index is not None:
             data["video_index"] = video_index
         return BatchFeature(data, tensor_type=for_text.get("return_tensors"))

@@ -60,7 +60,7 @@ class DownloadLimits:
         return made
 
 
-_limits: ContextVar[DownloadLimits] = ContextVar("download_limits", default=DownloadLimits())  # noqa: B039 (frozen)
+download_limits: ContextVar[DownloadLimits] = ContextVar("limits", default=DownloadLimits())  # noqa: B039 (frozen)
 
 
 @contextmanager
@@ -71,16 +71,11 @@ def limit_downloads(limits: DownloadLimits) -> Iterator[None]:
     Args:
         limits ([`DownloadLimits`]): The limits.
     """
-    before = _limits.set(limits)
+    before = download_limits.set(limits)
     try:
         yield
     finally:
-        _limits.reset(before)
-
-
-def current_limits() -> DownloadLimits:
-    """Returns the limits that hold here."""
-    return _limits.get()
+        download_limits.reset(before)
 
 
 def download(address: str, file: BinaryIO) -> None:
@@ -102,7 +97,7 @@ def download(address: str, file: BinaryIO) -> None:
         raise VideoDecodingError(address, "an address needs httpx: pip install httpx") from None
     # A thread with an event loop, which can be cut off wherever it waits, also under a caller that has a loop itself.
     with start_blocking_portal() as portal:
-        portal.call(_download, address, file, current_limits())
+        portal.call(_download, address, file, download_limits.get())
 
 
 async def _download(address: str, file: BinaryIO, limits: DownloadLimits) -> None:
@@ -197,4 +192,4 @@ def _is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-__all__ = ["DownloadLimits", "current_limits", "download", "limit_downloads"]
+__all__ = ["DownloadLimits", "download", "download_limits", "limit_downloads"]

@@ -418,11 +418,10 @@ def _check(settings: Mapping[str, Any]) -> None:
         validate_typed_dict(SiaSamReaVideoProcessorKwargs, own)
     except StrictDataclassError as error:
         raise ValueError(" ".join(str(error).split())) from None
-    for name in ("num_clips", "num_eval_clips", "frames_per_clip", "min_frames", "max_frames"):
-        if isinstance(settings[name], int) and settings[name] < 1:
-            raise ValueError(f"{name} must be 1 or more; got {settings[name]}.")
-    if not settings["window"] >= 0:
-        raise ValueError(f"window must be 0 or more; got {settings['window']}.")
+    for name in ("num_clips", "num_eval_clips", "frames_per_clip", "min_frames", "max_frames", "window"):
+        least = 0 if name == "window" else 1
+        if isinstance(settings[name], int | float) and not settings[name] >= least:
+            raise ValueError(f"{name} must be {least} or more; got {settings[name]}.")
     if settings["min_frames"] > settings["max_frames"]:
         raise ValueError(f"min_frames is {settings['min_frames']}, more than max_frames, {settings['max_frames']}.")
     if (settings["eval_offset"] or settings["shuffle_frames"]) and not settings["do_sample_frames"]:

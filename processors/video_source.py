@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from .video_download import current_limits, download
+from .video_download import download, download_limits
 from .video_error import VideoDecodingError
 from .video_store import SCHEMES, stored_file
 
@@ -149,7 +149,7 @@ def _temporary(name: str, write: Callable[[BinaryIO], None]) -> Iterator[str]:
 
 
 def _copy_file_object(name: str, video: Any, file: BinaryIO) -> None:
-    limit = current_limits().max_bytes
+    limit = download_limits.get().max_bytes
     try:
         position = video.tell() if hasattr(video, "seekable") and video.seekable() else None
         if position is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 
 from .disk_cache import cache_folder, delete_unused, new_file, note_use
-from .video_download import DownloadLimits, current_limits
+from .video_download import DownloadLimits, download_limits
 from .video_error import VideoDecodingError
 
 
@@ -31,7 +31,7 @@ def stored_file(address: str) -> str:
         [`VideoDecodingError`]: If the store's library or the file is missing, or it is larger or slower than
             [`DownloadLimits`] allow.
     """
-    limits = current_limits()
+    limits = download_limits.get()
     if limits.public_only:
         raise VideoDecodingError(address, "only public addresses are allowed, and this one is of a store")
     try:

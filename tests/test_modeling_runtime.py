@@ -39,6 +39,14 @@ def test_sdpa_and_eager_attention_agree_and_the_convolutional_encoder_does_not_o
     torch.testing.assert_close(answers["sdpa"], answers["eager"], atol=1e-5, rtol=1e-5)
 
 
+def test_attentions_and_hidden_states_are_those_of_the_text_model(model):
+    model.set_attn_implementation("eager")
+    outputs = model(**batch(1), output_attentions=True, output_hidden_states=True)
+    layers, tokens = model.config.text_config.num_hidden_layers, outputs.hidden_states[0].shape[1]
+    assert len(outputs.attentions) == layers and len(outputs.hidden_states) == layers + 1
+    torch.testing.assert_close(outputs.attentions[0].sum(dim=-1)[0], torch.ones(2, tokens))
+
+
 @pytest.mark.parametrize("use_reentrant", [True, False])
 def test_gradient_checkpointing_gives_the_same_gradients(model, use_reentrant):
     plain = gradients(model, batch(3))

@@ -29,28 +29,22 @@ from modeling_siasamrea.processors.frame_index import frame_index, open_video, r
 from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
 
 
-FILES = [
-    *[(kind, container) for kind in ("h264_closed", "h264_open", "h264_intra_refresh") for container in ("mp4", "ts")],
-    *[(kind, container) for kind in ("hevc_default", "hevc_closed") for container in ("mp4", "mkv", "ts")],
-    *[(kind, container) for kind in ("mpeg4_b", "mpeg4", "mpeg2_b") for container in ("mp4", "mkv")],
-    *[("mpeg4_b", "avi"), ("mpeg4", "avi"), ("h264_closed", "avi"), ("mpeg2_b", "mpg"), ("mpeg2_b", "ts")],
-    *[
-        ("h264_open", "mkv"),
-        ("h264_open", "mov"),
-        ("h264_closed", "flv"),
-        ("h264_closed", "3gp"),
-        ("h264_closed", "h264"),
-    ],
-    *[
-        ("vp8", "webm"),
-        ("vp9", "webm"),
-        ("vp9", "mp4"),
-        ("mjpeg", "avi"),
-        ("mjpeg", "mov"),
-        ("wmv", "wmv"),
-        ("gif", "gif"),
-    ],
-]
+KINDS = {
+    "h264_closed": "mp4 ts avi flv 3gp h264",
+    "h264_open": "mp4 ts mkv mov",
+    "h264_intra_refresh": "mp4 ts",
+    "hevc_default": "mp4 mkv ts",
+    "hevc_closed": "mp4 mkv ts",
+    "mpeg4_b": "mp4 mkv avi",
+    "mpeg4": "mp4 mkv avi",
+    "mpeg2_b": "mp4 mkv mpg ts",
+    "vp8": "webm",
+    "vp9": "webm mp4",
+    "mjpeg": "avi mov",
+    "wmv": "wmv",
+    "gif": "gif",
+}
+FILES = [(kind, container) for kind, containers in KINDS.items() for container in containers.split()]
 
 
 @pytest.mark.parametrize(("kind", "container"), FILES)
