@@ -1,7 +1,6 @@
 """`siasamrea demo`: a page in the browser to ask a model about a video, and to see what the model sees."""
 
 import argparse
-import importlib.util
 import os
 import signal
 import tempfile
@@ -54,11 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Serves the page until it is stopped, and then deletes the uploads of its users.
 
     Raises:
-        `ValueError`: If Gradio is not installed, the model cannot be loaded, or there are no such examples.
+        `ValueError`: If the model cannot be loaded, or there are no such examples.
     """
     given = demo_arguments(argv)
-    if importlib.util.find_spec("gradio") is None:
-        raise ValueError('The page needs Gradio: pip install "siasamrea[demo]".')
     from ..demo.page import Page, load_examples
     from ..demo.review import draw_review
 

@@ -35,8 +35,6 @@ def export_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     given = parser.parse_intermixed_args(argv)
     if given.model is None:
         parser.error("Which model? siasamrea export MODEL OUTPUT.")
-    if given.output.exists() and not given.output.is_dir():
-        parser.error(f"{given.output} is a file; the program needs a folder.")
     if given.output.resolve() == Path(given.model).resolve():
         parser.error("The program needs a folder of its own, not the model's.")
     return given

@@ -45,7 +45,11 @@ def load_rows(data: DataArguments, training: TrainingArguments) -> RunRows:
     Raises:
         `ValueError`: If something is to be done with rows that no argument names, or rows make no sense.
     """
-    check_sources(data, training)
+    wanted = [training.do_train, training.do_eval, training.do_predict]
+    if not any(wanted):
+        raise ValueError("There is nothing to do: give --train_file, --validation_file or --test_file.")
+    if data.benchmarks and Path(data.annotations).is_file() and sum(wanted) * len(data.benchmarks) > 1:
+        raise ValueError(f"--annotations must be a folder, to read several splits from; {data.annotations} is a file.")
     if data.sample_data is not None:
         with training.main_process_first(desc="sample data"):
             make_sample_data(Path(data.train_file).parent, **data.sample_data)
@@ -58,30 +62,14 @@ def load_rows(data: DataArguments, training: TrainingArguments) -> RunRows:
     )
 
 
-def check_sources(data: DataArguments, training: TrainingArguments) -> None:
-    """Raises a `ValueError` if something is to be done with rows that no argument names, or nothing is to be done."""
-    wanted = {"train": training.do_train, "validation": training.do_eval, "test": training.do_predict}
-    if not any(wanted.values()):
-        raise ValueError("There is nothing to do: give --train_file, --validation_file or --test_file.")
-    if data.benchmarks and Path(data.annotations).is_file() and sum(wanted.values()) * len(data.benchmarks) > 1:
-        raise ValueError(
-            f"--annotations must be a folder to read several splits from; {data.annotations} is one file."
-        )
-    if data.dataset_name or data.benchmarks:
-        return
-    for name, is_wanted in wanted.items():
-        if is_wanted and getattr(data, f"{name}_file") is None:
-            raise ValueError(f"There are no {name} rows: give --{name}_file, --dataset_name or --benchmarks.")
-
-
 def load_split(data: DataArguments, split: str, require_answers: bool = True) -> dict[str, Rows]:
-    """Loads the rows of a split by benchmark name, or by "" for other data; empty if there are none."""
+    """Loads the rows of a split by benchmark name, or by "" for other data; a `ValueError` if there are none."""
     if data.benchmarks:
         rows = {name: load_benchmark(name, data.annotations, data.video_folder, split) for name in data.benchmarks}
         return {name: load_video_questions(of, require_answers=require_answers) for name, of in rows.items()}
     source = data.dataset_name or getattr(data, f"{split}_file")
     if source is None:
-        return {}
+        raise ValueError(f"There are no {split} rows: give --{split}_file, --dataset_name or --benchmarks.")
     options = data.options_in_question
     return {"": load_video_questions(source, data.video_folder, split, data.task, require_answers, options)}
 
