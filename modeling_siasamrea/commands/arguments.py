@@ -178,7 +178,9 @@ def read_arguments(
         parser.set_defaults(**defaults(given | content.keys()))
         parser.file, read = file, argparse.Namespace()
         for setting in content.items():
-            parser.parse_args(as_words(*setting), read)
+            _, others = parser.parse_known_args(as_words(*setting), read)
+            if others:
+                parser.error(f"--{setting[0]} takes one value; got {setting[1]!r:.100}.")
         parser.file = None
         return parser.parse_dict(vars(parser.parse_args(argv, read)), allow_extra_keys=True)
     except ValueError as error:

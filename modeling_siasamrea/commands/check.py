@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> Counter:
     if Path(given.source).is_dir() and not any(walk_files(given.source, SUFFIXES)):
         folder = given.source
         videos = [Video(path, None) for path in walk_files(folder, VIDEO_SUFFIXES)]
+        if not videos:
+            raise ValueError(f"The folder {folder} has neither videos nor files of rows.")
     else:
         rows = load_rows(given.source, given.annotations, folder)
         videos = sorted(distinct_videos(rows), key=lambda video: (video.path, video.data or b""))

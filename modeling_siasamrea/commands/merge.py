@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..adapter_siasamrea import adapter_source
+from ..training.start import explained
 from .checkpoint import add_model_options, load_model
 from .parser import parser_for
 
@@ -40,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         `ValueError`: If the adapter cannot be loaded, or is none.
     """
     arguments = merge_arguments(argv)
-    if adapter_source(arguments.adapter) is None:
-        raise ValueError(f"{arguments.adapter} is no adapter, so there is nothing to merge.")
+    with explained(f"{arguments.adapter} cannot be merged", arguments.adapter):
+        if adapter_source(arguments.adapter) is None:
+            raise ValueError("it is no adapter.")
     model, processor = load_model(arguments.adapter, arguments.base_model, arguments.settings)
     if hasattr(model, "merge_and_unload"):  # SiaSamRea's own network is merged when it is loaded
         model = model.merge_and_unload()

@@ -59,7 +59,7 @@ def read_checkpoint(path: str | Path) -> State:
         is_safetensors = path.suffix == ".safetensors"
         state = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises errors of many kinds
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"The checkpoint {path} cannot be read as tensors alone: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise ValueError(f"The checkpoint {path} must hold tensors by name, as ClipBERT saves them.")

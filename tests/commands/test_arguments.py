@@ -86,7 +86,7 @@ def test_a_model_and_a_file_of_rows_come_by_position_in_either_order(write):
         ({"lerning_rate": 1}, "'--lerning_rate'. Did you mean '--learning_rate'?"),
         ({"vocabulary_size": -1}, "--vocabulary_size must be 0 (all answers) or more; got -1"),
         ({"vocabulary_size": "many"}, "config.json: --vocabulary_size must be a whole number; "),
-        ({"learning_rate": [1, 2]}, "config.json: unrecognized arguments: 2"),
+        ({"learning_rate": [1, 2]}, "config.json: --learning_rate takes one value; got [1, 2]"),
         ({"lora_rank": 0}, "--lora_rank must be 1 or more; got 0"),
         ({"lora_rank": True}, "--lora_rank must be a whole number; got 'True'"),
         ({"task": "open-ended"}, "invalid choice: 'open-ended'"),

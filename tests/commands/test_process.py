@@ -46,6 +46,7 @@ def test_a_large_block_is_cleared_once(environment, again):
     [
         (OSError(errno.ENOSPC, "No space left on device"), "A file cannot be written: No space left on device."),
         (PermissionError(errno.EACCES, "Permission denied", "/no"), "The file /no cannot be written"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "no/x"), "The file no/x cannot be opened"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk is full"),
         (ModuleNotFoundError("No module named 'peft'", name="peft"), 'pip install "siasamrea[peft]"'),
         (ImportError("Package `num2words` is required to run SmolVLM processor."), 'pip install "num2words"'),

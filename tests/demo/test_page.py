@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import sys
 import threading
 from importlib import import_module
 from socketserver import BaseRequestHandler, TCPServer
@@ -17,6 +18,7 @@ from transformers import pipeline
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands import demo as command
 from modeling_siasamrea.commands.checkpoint import load_answerer
+from modeling_siasamrea.commands.process import run_command
 from modeling_siasamrea.data.questions import VideoQuestion
 from modeling_siasamrea.demo.drawing import STYLE
 
@@ -257,10 +259,11 @@ def test_the_model_comes_by_position_or_by_name(tmp_path):
         command.demo_arguments(["mine", "--predictions", str(tmp_path / "none.jsonl")])
 
 
-def test_the_command_explains_what_is_missing(monkeypatch):
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install .*siasamrea\[demo\]"):
-        command.main(["nowhere"])
+def test_the_command_explains_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "modeling_siasamrea.demo.page", raising=False)
+    assert run_command(command.main, ["nowhere"]) == 2
+    assert 'pip install "siasamrea[demo]"' in capsys.readouterr().err
 
 
 @pytest.fixture
