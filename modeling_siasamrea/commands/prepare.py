@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..preparation.small_copies import prepare_videos
-from .parser import add_work_arguments, one_or_more, parser_for, user_path
+from .parser import add_work_arguments, one_or_more, parser_for, reader, user_path
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, str]]:
@@ -32,8 +32,8 @@ def prepare_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("output", type=user_path, help="folder for the copies")
     parser.add_argument("--short_side", type=one_or_more, default=256, help="pixels; default: %(default)s")
     parser.add_argument("--group", type=one_or_more, default=8, help="frames between key frames; default: %(default)s")
-    quality = "H.264 quality from 0 to 51, lower is better; default: %(default)s"
-    parser.add_argument("--crf", type=int, choices=range(52), default=20, metavar="CRF", help=quality)
+    crf = reader(lambda text: range(52).index(int(text)), "a whole number from 0 to 51")
+    parser.add_argument("--crf", type=crf, default=20, help="H.264 quality, lower is better; default: %(default)s")
     add_work_arguments(parser, "copy", "failures.jsonl is then failures-i-of-n.jsonl")
     return parser.parse_args(argv)
 
