@@ -1,6 +1,5 @@
 """Trains and evaluates a tiny video-language model on the colours of `test_trainer.py` in a process of the pair."""
 
-import json
 from pathlib import Path
 
 from tiny_video_language_models import tiny
@@ -11,8 +10,8 @@ from modeling_siasamrea.video_language.data import VideoClipDataset
 from modeling_siasamrea.video_language.trainer import VideoLanguageTrainer, VideoLanguageTrainingArguments
 
 
-def train_in_two(colours: str, output: str, settings: dict, arguments: dict, fsdp: bool = False) -> None:
-    """Trains on open-ended questions, or sharded on choices, answers them and writes both into the output folder."""
+def train_in_two(colours: str, output: str, settings: dict, arguments: dict, fsdp: bool = False) -> tuple[list, list]:
+    """Trains on open-ended questions, or sharded on choices; returns the answers and the log."""
     model, processor = tiny("qwen3_vl")
     processor = VideoLanguageProcessor(processor, VideoLanguageSettings(num_clips=3, max_new_tokens=8, **settings))
     task = "multiple_choice" if fsdp else "open_ended"
@@ -31,5 +30,4 @@ def train_in_two(colours: str, output: str, settings: dict, arguments: dict, fsd
     trainer.train()
     predictions = trainer.predict(trainer.eval_dataset).predictions
     trainer.save_model()
-    if trainer.is_world_process_zero():
-        (Path(output) / "report.json").write_text(json.dumps([predictions, trainer.state.log_history]))
+    return predictions, trainer.state.log_history

@@ -134,7 +134,7 @@ def as_text(answer: dict) -> str:
     return json.dumps(answer, sort_keys=True)
 
 
-@pytest.mark.ray
+@pytest.mark.end_to_end
 def test_an_actor_and_the_driver_die_and_each_request_has_one_answer(cluster, echo, model, requests, tmp_path):
     source, output = tmp_path / "requests.jsonl", tmp_path / "answers"
     source.write_text("\n".join(requests))
@@ -157,7 +157,7 @@ def test_an_actor_and_the_driver_die_and_each_request_has_one_answer(cluster, ec
     assert answers_in(output) == Counter(map(as_text, expected)) and set(before) <= set(output.glob("answers-*"))
 
 
-@pytest.mark.ray
+@pytest.mark.end_to_end
 def test_parquet_is_answered_as_by_one_process(cluster, model, small_data, tmp_path):
     rows = [{"video": f"v{number}.mp4", "question": "what is it ?"} for number in (0, 1, 2)]
     rows[0] |= {"candidates": ["cat", "dog"], "start": 0.25}
@@ -168,7 +168,7 @@ def test_parquet_is_answered_as_by_one_process(cluster, model, small_data, tmp_p
     assert answers_in(output) == Counter(map(as_text, expected)) and "v2.mp4" in expected[2]["error"]
 
 
-@pytest.mark.ray
+@pytest.mark.end_to_end
 def test_a_data_set_is_answered_into_parquet(cluster, echo, model, tmp_path, capsys):
     rows = [{"video": f"{name}.mp4", "question": "?", "start": start} for name, start in (("a", 1.5), ("b", None))]
     (tmp_path / "corpus").mkdir()

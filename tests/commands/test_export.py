@@ -10,19 +10,18 @@ from modeling_siasamrea.commands import siasamrea_command
 @pytest.mark.end_to_end
 def test_an_exported_program_answers_as_the_model(capsys, tiny_config, processor, small_data, tmp_path):
     model, exported = str(tmp_path / "model"), tmp_path / "exported"
-    SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=["open_ended", "multiple_choice"])).save_pretrained(model)
+    SiaSamReaForVideoQuestionAnswering(tiny_config(tasks=["open_ended", "count"])).save_pretrained(model)
     processor.save_pretrained(model)
-    assert siasamrea_command.main(["export", "--model", model, "--task", "multiple_choice", str(exported)]) == 0
+    assert siasamrea_command.main(["export", "--model", model, "--task", "count", str(exported)]) == 0
     out = capsys.readouterr().out
     assert out == f"{exported / 'model.pt2'}\n"
     inputs = SiaSamReaProcessor.from_pretrained(exported)(
         videos=str(small_data / "v0.mp4"),
         text=["what is it ?"],
-        candidates=[["cat", "dog", "jump"]],
         video_index=[0],
         return_tensors="pt",
     )
-    logits = SiaSamReaForVideoQuestionAnswering.from_pretrained(model)(**inputs, task="multiple_choice").logits
+    logits = SiaSamReaForVideoQuestionAnswering.from_pretrained(model)(**inputs, task="count").logits
     torch.testing.assert_close(torch.export.load(out.strip()).module()(**inputs), logits, atol=1e-6, rtol=1e-5)
     for wrong, sentence in (
         ([model, str(exported)], "one head"),

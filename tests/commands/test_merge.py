@@ -1,12 +1,9 @@
 """An adapter merged into its base model answers as before, with plain Transformers too."""
 
-import json
 import shutil
-import urllib.request
 
 import pytest
 import torch
-from other_processes import transformers_server
 from tiny_video_language_models import FAMILIES, tiny
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
@@ -15,10 +12,8 @@ from modeling_siasamrea import (
     SiaSamReaProcessor,
     VideoLanguageSettings,
     add_lora,
-    decode_frames,
 )
 from modeling_siasamrea.commands.merge import main
-from modeling_siasamrea.demo.drawing import picture
 
 
 CANDIDATES = ["cat", "dog", "red"]
@@ -89,35 +84,3 @@ def test_an_adapter_of_the_own_network_and_what_is_none(tmp_path, tiny_config, p
         main([str(tmp_path / "base"), str(tmp_path / "elsewhere")])
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path / "adapter"), str(tmp_path / "merged")])
-
-
-@pytest.mark.end_to_end
-def test_transformers_serve_gives_the_first_token_of_the_merged_model(adapter, write_video, tmp_path):
-    pytest.importorskip("openai", reason="`transformers serve` needs transformers[serving]")
-    merged = str(tmp_path / "merged")
-    main([adapter("qwen2_5_vl"), merged])
-    processor = AutoProcessor.from_pretrained(merged)  # the tiny template knows no pictures
-    written = "{%- elif part['type'] == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>{%- else -%}"
-    processor.chat_template = processor.chat_template.replace("{%- else -%}", written, 1)
-    processor.save_pretrained(merged)
-    # Frames as pictures: of a video this server reads the sound, too, which needs torchcodec and a track of it.
-    frames, _ = decode_frames(write_video(tmp_path / "v.mp4", frames=16), [0, 8])
-    addresses = [picture(frame) for frame in frames.permute(0, 2, 3, 1).numpy()]
-    content = [{"type": "image_url", "image_url": {"url": address}} for address in addresses]
-    content.append({"type": "text", "text": "which ?"})
-    body = {"model": merged, "messages": [{"role": "user", "content": content}], "max_tokens": 1, "temperature": 0}
-    with transformers_server(merged, tmp_path / "log") as port:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/v1/chat/completions",
-            json.dumps(body | {"stream": False}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        served = json.loads(urllib.request.urlopen(request, timeout=120).read())["choices"][0]["message"]["content"]
-    content = [*({"type": "image", "url": address} for address in addresses), content[-1]]
-    chat = [{"role": "user", "content": content}]
-    inputs = processor.apply_chat_template(
-        chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-    )
-    model = AutoModelForImageTextToText.from_pretrained(merged)
-    token = model.generate(**inputs, max_new_tokens=1, do_sample=False)[:, -1]
-    assert served == processor.decode(token, skip_special_tokens=True)

@@ -20,26 +20,20 @@ def processor(tokenizer) -> SiaSamReaProcessor:
     return SiaSamReaProcessor(SiaSamReaVideoProcessor(size={"longest_edge": 64}), tokenizer)
 
 
-@pytest.mark.parametrize(
-    ("task", "videos", "questions"),
-    [
-        ("open_ended", 3, 4),
-        ("open_ended", 1, 1),
-        ("multiple_choice", 3, 4),
-        ("count", 1, 1),
-    ],
-)
+@pytest.mark.parametrize("task", ["open_ended", "multiple_choice"])
 @pytest.mark.end_to_end
-def test_the_saved_program_answers_as_the_model(model, processor, write_video, tmp_path, task, videos, questions):
+def test_the_saved_program_answers_as_the_model(model, processor, write_video, tmp_path, task):
     program = torch.export.load(save_exported_model(tmp_path / "exported", model, processor, task)).module()
-    inputs = SiaSamReaProcessor.from_pretrained(tmp_path / "exported")(
-        videos=[write_video(tmp_path / f"{index}.mp4", frames=48 + 24 * index) for index in range(videos)],
-        text=["what is the man doing ?", "what colour ?", "what ?", "a cat or a dog ?"][:questions],
-        candidates=[["a cat", "a dog"]] * questions if task == "multiple_choice" else None,
-        video_index=[index % videos for index in range(questions)],
-        return_tensors="pt",
-    )
-    torch.testing.assert_close(program(**inputs), model(**inputs, task=task).logits, atol=1e-6, rtol=1e-5)
+    paths = [write_video(tmp_path / f"{index}.mp4", frames=48 + 24 * index) for index in range(3)]
+    for videos, questions in ((3, 4), (1, 1)):
+        inputs = SiaSamReaProcessor.from_pretrained(tmp_path / "exported")(
+            videos=paths[:videos],
+            text=["what is the man doing ?", "what colour ?", "what ?", "a cat or a dog ?"][:questions],
+            candidates=[["a cat", "a dog"]] * questions if task == "multiple_choice" else None,
+            video_index=[index % videos for index in range(questions)],
+            return_tensors="pt",
+        )
+        torch.testing.assert_close(program(**inputs), model(**inputs, task=task).logits, atol=1e-6, rtol=1e-5)
 
 
 def test_a_head_that_is_missing_or_not_named_is_refused(model, processor):

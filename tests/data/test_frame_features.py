@@ -1,17 +1,14 @@
 """Features of frames on disk: the same numbers as without, a frame encoded once, and nothing old or damaged used."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import pytest
 import torch
+from gloo_pair import preloaded_processes
+from other_processes import wait_for
 from train_small_data import train
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
@@ -20,7 +17,6 @@ from modeling_siasamrea.image_encoder_siasamrea import SiaSamReaImageEncoder
 from modeling_siasamrea.processors.video_decoding import VideoDecodingError, decode_frames
 
 
-SCRIPT = Path(__file__).parents[1] / "train_small_data.py"
 FROZEN = {"frozen_image_encoder_modules": ["all"]}
 
 
@@ -241,38 +237,25 @@ def settings(tmp_path, small_data, tokenizer, tiny_config, store) -> dict:
     return {"start": str(tmp_path / "start"), "rows": str(small_data / "rows.jsonl"), "arguments": arguments}
 
 
-def start(settings: dict, output: Path, *launcher: str, **arguments) -> subprocess.Popen:
-    output.mkdir()
-    settings = settings | {"arguments": settings["arguments"] | arguments | {"output_dir": str(output)}}
-    (output / "settings.json").write_text(json.dumps(settings))
-    command = [sys.executable, *launcher, str(SCRIPT), str(output / "settings.json")]
-    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
-
-
-@pytest.mark.end_to_end
-def test_two_processes_share_a_store(settings, tmp_path, store):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    arguments = {"ddp_backend": "gloo", "per_device_train_batch_size": 2}
-    assert start(settings, tmp_path / "two", *launcher, **arguments).wait(timeout=300) == 0
+def test_two_processes_share_a_store(settings, tmp_path, store, gloo_pair):
+    arguments = {"output_dir": str(tmp_path / "two"), "per_device_train_batch_size": 2}
+    two, _ = gloo_pair.run("train_small_data", "train", settings | {"arguments": settings["arguments"] | arguments})
     kept = stored(store)
-    one = settings | {"arguments": settings["arguments"] | {"output_dir": str(tmp_path / "one")}}
-    train(one)
+    one = train(settings | {"arguments": settings["arguments"] | {"output_dir": str(tmp_path / "one")}})
     assert stored(store) == kept  # two processes sample as one does
-    two, one = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("two", "one"))
     for ours, theirs in zip(two["log"], one["log"]):
         if "loss" in theirs:
             assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
     assert two["metrics"]["test_loss"] == pytest.approx(one["metrics"]["test_loss"], abs=1e-4)
 
 
-@pytest.mark.end_to_end
 def test_a_killed_run_leaves_a_store_that_another_goes_on_with(settings, tmp_path, store):
-    process = start(settings, tmp_path / "killed", max_steps=400)
-    while not stored(store):
-        time.sleep(0.02)
-        assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    endless = settings["arguments"] | {"output_dir": str(tmp_path / "killed"), "max_steps": 400}
+    process = preloaded_processes().Process(target=train, args=(settings | {"arguments": endless},))
+    process.start()
+    assert wait_for(lambda: stored(store), 120) and process.is_alive()
+    process.kill()
+    process.join()
     kept = stored(store)
     train(settings | {"arguments": settings["arguments"] | {"output_dir": str(tmp_path / "after")}})
     assert stored(store).items() > kept.items()

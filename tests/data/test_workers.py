@@ -1,6 +1,5 @@
 """A loader worker that dies is named by its video; none outlives its run."""
 
-import json
 import os
 import signal
 import subprocess
@@ -62,76 +61,44 @@ SLEEPER = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from modeling_siasamrea.processors import video_processing_siasamrea
-from train_small_data import main
+from train_small_data import train
 
 decode = video_processing_siasamrea.decode_frames
 
 def slow(video, *arguments, **options):
+    import os
     from torch.utils.data import get_worker_info
     if get_worker_info() is not None:
-        open({notes!r} + "/" + str(__import__("os").getpid()), "w").close()
+        for process in (os.getpid(), os.getppid()):
+            open({notes!r} + "/" + str(process), "w").close()
         time.sleep(600)
     return decode(video, *arguments, **options)
 
 video_processing_siasamrea.decode_frames = slow
-main({settings!r})
+train({settings!r})
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-@pytest.mark.parametrize(
-    ("launcher", "kill"),
-    [
-        ([], signal.SIGKILL),
-        (["-m", "torch.distributed.run", "--nproc_per_node", "1", "--standalone"], signal.SIGTERM),
-    ],
-)
 @pytest.mark.end_to_end
-def test_no_worker_outlives_a_killed_run(make_trainer, tmp_path, small_data, launcher, kill):
-    start, notes = tmp_path / "start", tmp_path / "notes"
+def test_no_process_outlives_a_killed_launcher(make_trainer, tmp_path, small_data):
+    """The launcher's process gets a signal from the system, and the workers of the data loader watch that process."""
     trainer = make_trainer()
-    trainer.model.save_pretrained(start)
-    trainer.processing_class.save_pretrained(start)
+    for part in (trainer.model, trainer.processing_class):
+        part.save_pretrained(tmp_path / "start")
+    notes = tmp_path / "notes"
     notes.mkdir()
-    settings = {"start": str(start), "rows": str(small_data / "rows.jsonl")}
+    settings = {"start": str(tmp_path / "start"), "rows": str(small_data / "rows.jsonl")}
     settings["arguments"] = {"output_dir": str(tmp_path / "out"), "max_steps": 5} | WORKERS
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    names = {"tests": str(Path(__file__).parents[1]), "notes": str(notes), "settings": str(tmp_path / "settings.json")}
+    names = {"tests": str(Path(__file__).parents[1]), "notes": str(notes), "settings": settings}
     (tmp_path / "sleeper.py").write_text(SLEEPER.format(**names))
-    command = [sys.executable, *launcher, str(tmp_path / "sleeper.py")]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "1", "--standalone"]
+    run = subprocess.Popen([*launcher, tmp_path / "sleeper.py"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        assert wait_for(lambda: len(list(notes.iterdir())) == 2, 120)
-        workers = [int(note.name) for note in notes.iterdir()]
-        assert all(map(lives, workers))
-    finally:
-        run.send_signal(kill)
-        run.wait(60)
-    assert wait_for(lambda: not any(map(lives, workers)), 10)
-
-
-WAITING = """
-import os, sys, time
-from modeling_siasamrea import SiaSamReaTrainingArguments
-
-SiaSamReaTrainingArguments(output_dir=sys.argv[1], use_cpu=True)
-open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
-time.sleep(600)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-@pytest.mark.end_to_end
-def test_a_launcher_that_is_killed_before_training_leaves_no_process_that_waits(tmp_path):
-    (tmp_path / "waiting.py").write_text(WAITING)
-    (tmp_path / "out").mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    run = subprocess.Popen([*command, str(tmp_path / "waiting.py"), str(tmp_path / "out")], stderr=subprocess.DEVNULL)
-    try:
-        assert wait_for(lambda: len(list((tmp_path / "out").iterdir())) == 2, 120)
-        ranks = [int(note.name) for note in (tmp_path / "out").iterdir()]
-        assert all(map(lives, ranks))
+        assert wait_for(lambda: len(list(notes.iterdir())) == 3, 120)
+        processes = [int(note.name) for note in notes.iterdir()]
+        assert all(map(lives, processes))
     finally:
         run.kill()
         run.wait(60)
-    assert wait_for(lambda: not any(map(lives, ranks)), 10)
+    assert wait_for(lambda: not any(map(lives, processes)), 10)

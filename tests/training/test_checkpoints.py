@@ -3,16 +3,17 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
+from gloo_pair import preloaded_processes
 from safetensors.torch import load_file
 from tiny_video_language_models import FAMILIES, tiny
+from train_small_data import train_until_killed
 from transformers import TrainerCallback
 
 from modeling_siasamrea.training.checkpoints import (
@@ -230,30 +231,15 @@ def test_a_killed_run_goes_on_with_its_list_of_skipped_rows(make_trainer, traine
     assert trainer.state.log_history[-1]["skipped_questions"] == 5
 
 
-@pytest.mark.end_to_end
 def test_a_run_that_is_killed_while_it_saves_leaves_an_unfinished_checkpoint(make_trainer, tmp_path, small_data):
     start = make_trainer(max_steps=6, **SAVING)
     start.model.save_pretrained(tmp_path / "start")
     start.processing_class.save_pretrained(tmp_path / "start")
     settings = {"start": str(tmp_path / "start"), "rows": str(small_data / "rows.jsonl")}
     settings["arguments"] = {"output_dir": str(tmp_path / "out"), "max_steps": 6} | SAVING
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    script = f"""
-import json, os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from transformers import Trainer
-from train_small_data import train
-
-save = Trainer._save_optimizer_and_scheduler
-
-def killed(self, folder):
-    if folder.endswith("-4"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(self, folder)
-
-Trainer._save_optimizer_and_scheduler = killed
-train(json.load(open({str(tmp_path / "settings.json")!r})))
-"""
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=240).returncode == -9
+    process = preloaded_processes().Process(target=train_until_killed, args=(settings,))
+    process.start()
+    process.join(240)
+    assert process.exitcode == -signal.SIGKILL
     assert (tmp_path / "out" / "checkpoint-4" / "model.safetensors").is_file()
     assert last_whole_checkpoint(tmp_path / "out") == str(tmp_path / "out" / "checkpoint-2")

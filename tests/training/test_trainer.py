@@ -1,9 +1,6 @@
 """Training and evaluation: equation 8, accumulation, several processes, resuming, unreadable videos."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +9,6 @@ import torch
 from torch.utils.data import ConcatDataset, Subset
 from transformers import TrainerCallback
 
-from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from modeling_siasamrea.data.dataset import VideoQuestionDataset
 from modeling_siasamrea.data.questions import load_video_questions
 from modeling_siasamrea.processors.video_source import VideoDecodingError
@@ -379,61 +375,6 @@ def test_a_task_without_a_head_is_refused(make_trainer, small_data, processor, t
         trainer.evaluate(
             VideoQuestionDataset(load_video_questions(small_data / "rows.jsonl", small_data)[4:5], processor)
         )
-
-
-@pytest.mark.end_to_end
-def test_two_processes_train_several_heads_and_evaluate_each_row_once(make_trainer, tmp_path, small_data):
-    alone = make_trainer(max_steps=5, per_device_train_batch_size=4, output="alone")
-    alone.model.save_pretrained(tmp_path / "start")
-    alone.processing_class.save_pretrained(tmp_path / "start")
-    script = tmp_path / "train.py"
-    script.write_text(
-        f"""
-import json
-from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor
-from modeling_siasamrea.data.questions import load_video_questions
-from modeling_siasamrea.data.dataset import VideoQuestionDataset
-from modeling_siasamrea.loss_siasamrea import siamese_loss
-from modeling_siasamrea.processors.siamese_sampling import sample_clips
-from modeling_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
-
-processor = SiaSamReaProcessor.from_pretrained({str(tmp_path / "start")!r})
-rows = load_video_questions({str(small_data / "rows.jsonl")!r}, {str(small_data)!r})
-dataset = VideoQuestionDataset(rows, processor)
-args = SiaSamReaTrainingArguments(
-    output_dir={str(tmp_path / "two")!r}, use_cpu=True, ddp_backend="gloo", report_to="none", disable_tqdm=True,
-    max_steps=5, per_device_train_batch_size=2, logging_steps=1, save_strategy="no",
-)
-model = SiaSamReaForVideoQuestionAnswering.from_pretrained({str(tmp_path / "start")!r})
-trainer = SiaSamReaTrainer(model, args, train_dataset=dataset, eval_dataset=dataset, processing_class=processor)
-trainer.train()
-output = trainer.predict(dataset)
-if trainer.is_world_process_zero():
-    trainer.save_model()
-    with open({str(tmp_path / "two.json")!r}, "w") as file:
-        json.dump([output.predictions, output.metrics], file)
-"""
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    run = subprocess.run([*command, str(script)], env=environment, capture_output=True, text=True, timeout=240)
-    assert run.returncode == 0, run.stderr[-3000:]
-
-    predictions, metrics = json.loads((tmp_path / "two.json").read_text())
-    rows = alone.train_dataset.questions
-    assert [line["question_id"] for line in predictions] == [row.question_id for row in rows]
-    assert metrics["test_questions"] == len(rows) and metrics["test_unreadable"] == 5
-    skipped = (tmp_path / "two" / "skipped_videos.jsonl").read_text().splitlines()
-    assert len(skipped) == len(set(skipped))
-    # One process gives the same answers with the weights that two have trained.
-    alone.model.load_state_dict(SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "two").state_dict())
-    expected = alone.predict(alone.eval_dataset)
-    for line, other in zip(predictions, expected.predictions):
-        is_number = isinstance(other["prediction"], float)
-        assert line["prediction"] == (
-            pytest.approx(other["prediction"], rel=1e-3) if is_number else other["prediction"]
-        )
-    assert metrics["test_loss"] == pytest.approx(expected.metrics["test_loss"], rel=1e-4)
 
 
 def test_a_candidate_that_can_never_fit_is_refused_before_the_run(make_trainer):

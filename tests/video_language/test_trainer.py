@@ -240,12 +240,11 @@ def test_two_processes_train_as_one(make_trainer, tmp_path, colours, gloo_pair):
     adaptive = {"frames_per_clip": "adaptive"}  # so that the processes run the model different numbers of times
     alone = make_trainer(open_ended, settings=adaptive, max_steps=2, per_device_train_batch_size=4, **SGD)
     alone.train()
-    gloo_pair.run("train_tiny_vlm", "train_in_two", str(colours), str(tmp_path / "two"), adaptive, SGD)
-
+    answers = gloo_pair.run("train_tiny_vlm", "train_in_two", str(colours), str(tmp_path / "two"), adaptive, SGD)
+    predictions, history = answers[0]
     two = AutoModelForImageTextToText.from_pretrained(tmp_path / "two")
     for name, value in parameters(alone).items():
         torch.testing.assert_close(dict(two.named_parameters())[name], value, rtol=1e-3, atol=1e-5)
-    predictions, history = json.loads((tmp_path / "two" / "report.json").read_text())
     assert len(predictions) == 8 and sum("error" in line for line in predictions) == 1
     for name in ("loss", "anchor_accuracy/open_ended", "soft_label_entropy/open_ended"):
         logged = [[logs[name] for logs in of_run if name in logs] for of_run in (history, alone.state.log_history)]
@@ -255,8 +254,8 @@ def test_two_processes_train_as_one(make_trainer, tmp_path, colours, gloo_pair):
 @pytest.mark.end_to_end
 def test_fsdp_evaluates_choices_with_other_numbers_of_questions_in_each_process(tmp_path, colours, gloo_pair):
     method = {"frames_per_clip": 4}
-    gloo_pair.run("train_tiny_vlm", "train_in_two", str(colours), str(tmp_path / "two"), method, SGD, True)
-    predictions, _ = json.loads((tmp_path / "two" / "report.json").read_text())
+    out = str(tmp_path / "two")
+    (predictions, _), _ = gloo_pair.run("train_tiny_vlm", "train_in_two", str(colours), out, method, SGD, True)
     assert len(predictions) == 8 and sum("error" in line for line in predictions) == 1
 
 
