@@ -95,7 +95,7 @@ def test_no_process_outlives_a_killed_launcher(make_trainer, tmp_path, small_dat
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "1", "--standalone"]
     run = subprocess.Popen([*launcher, tmp_path / "sleeper.py"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        assert wait_for(lambda: len(list(notes.iterdir())) == 3, 120)
+        assert wait_for(lambda: len(list(notes.iterdir())) == 3, 300)
         processes = [int(note.name) for note in notes.iterdir()]
         assert all(map(lives, processes))
     finally:
