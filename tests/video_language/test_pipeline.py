@@ -111,13 +111,6 @@ def test_requests_of_every_form_and_what_is_saved(tmp_path, video):
     assert [one["answer"] for one in again(video=video, question="which ?")] == [one["answer"] for one in asked]
 
 
-def test_a_model_that_takes_no_videos_is_refused(tmp_path):
-    model, processor = tiny("qwen3_vl")
-    processor.video_processor = None
-    with pytest.raises(ValueError, match="takes no videos"):
-        pipeline("video-question-answering", model=model, processor=processor)
-
-
 def test_a_model_in_the_hubs_cache_answers_without_a_network(tmp_path, video, monkeypatch):
     repository = tmp_path / "hub" / "models--maker--model"
     saved("qwen3_vl", repository / "snapshots" / ("0" * 40))
