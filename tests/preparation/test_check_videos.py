@@ -110,6 +110,7 @@ def dies_of_some(path: str, *_) -> list[check.Fault]:
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, so that they see the stand-in")
 def test_files_that_kill_a_worker_or_never_end_are_named_and_the_rest_is_checked(monkeypatch):
     monkeypatch.setattr(check, "check_video", dies_of_some)
+    running = set(multiprocessing.active_children())
     names = ["a.mp4", "killed.mp4", "b.mp4", "forever.mp4", "c.mp4", "exit.mp4", "killed2.mp4", *"defghijk"]
     found = list(check.check_videos([check.Video(name, None) for name in names], workers=2, timeout=3.0))
     assert len(found) == len(names)
@@ -121,7 +122,7 @@ def test_files_that_kill_a_worker_or_never_end_are_named_and_the_rest_is_checked
         "forever.mp4": ("takes too long", "it was not read within 3 s"),
     }
     assert {"kills its decoder", "takes too long"} <= set(check.UNUSABLE)
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= running
 
 
 def check_for_ever(started: Connection) -> None:
