@@ -104,6 +104,3 @@ def load_adapter(
         return peft.PeftModel.from_pretrained(model, str(adapter))
     except UnpicklingError as error:
         raise ValueError(f"The weights of the adapter {adapter} cannot be read as tensors alone.") from error
-
-
-__all__ = ["adapter_source", "base_of", "load_adapter"]

@@ -25,6 +25,3 @@ class AutoVideoLanguageModel(AutoModelForImageTextToText):
         model = AutoModelForImageTextToText.from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model.name_or_path = str(pretrained_model_name_or_path)
         return model
-
-
-__all__ = ["AutoFastVideoQuestionAnswering", "AutoVideoLanguageModel"]

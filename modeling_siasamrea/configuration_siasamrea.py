@@ -321,6 +321,3 @@ class SiaSamReaConfig(PreTrainedConfig):
     def siamese_clips_trained(self) -> bool:
         """Returns whether training runs the siamese clips, for their soft label or because they are supervised."""
         return self.alpha > 0 or self.supervised_clips != "anchor"
-
-
-__all__ = ["SiaSamReaConfig"]

@@ -179,6 +179,3 @@ class SiaSamReaVisualEmbeddings(nn.Module):
         )
         tokens = grid.flatten(2, 3) + self.token_type_embeddings.weight  # (videos, clips, rows * columns, hidden_size)
         return self.dropout(self.LayerNorm(tokens))
-
-
-__all__ = ["SiaSamReaImageEncoder", "SiaSamReaVisualEmbeddings", "frames_of", "given_clips"]

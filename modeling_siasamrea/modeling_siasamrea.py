@@ -711,16 +711,3 @@ class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
             prediction_logits=prediction_logits,
             matching_logits=matching_logits,
         )
-
-
-__all__ = [
-    "NonFiniteError",
-    "SiaSamReaCountBatchNorm",
-    "SiaSamReaForPreTraining",
-    "SiaSamReaForPreTrainingOutput",
-    "SiaSamReaForVideoQuestionAnswering",
-    "SiaSamReaModel",
-    "SiaSamReaPreTrainedModel",
-    "SiaSamReaVideoQuestionAnsweringOutput",
-    "answer_head",
-]

@@ -266,6 +266,3 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 def _check_whole(what: str, value: Any) -> None:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{what} must be 1 or more; got {value!r}.")
-
-
-__all__ = ["VideoQuestionAnsweringPipeline"]

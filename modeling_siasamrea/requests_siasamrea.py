@@ -226,15 +226,3 @@ def answers_in_order(answered: Iterable[list[tuple[Question, Any]]]) -> Iterator
         while following in waiting:
             yield waiting.pop(following)
             following += 1
-
-
-__all__ = [
-    "FIELDS",
-    "Batch",
-    "Question",
-    "answers_in_order",
-    "each",
-    "is_video",
-    "read_request",
-    "request_batches",
-]

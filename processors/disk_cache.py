@@ -50,6 +50,3 @@ def delete_unused(folder: Path, most: int, in_use: float = 0.0) -> None:
                 break
             os.unlink(path)
             size -= length
-
-
-__all__ = ["cache_folder", "delete_unused", "new_file", "note_use"]

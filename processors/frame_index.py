@@ -470,14 +470,3 @@ def _display_matrix(frame: VideoFrame) -> np.ndarray:
         matrix = np.frombuffer(bytes(side_data), dtype=np.int32).reshape(3, 3)[:2, :2].astype(float)
     upright = abs(matrix[0, 0]) + abs(matrix[1, 1]) >= abs(matrix[0, 1]) + abs(matrix[1, 0])
     return np.where(np.eye(2, dtype=bool) == upright, np.where(matrix < 0, -1, 1), 0)
-
-
-__all__ = [
-    "FrameIndex",
-    "LostFrameError",
-    "decode_packets",
-    "explaining",
-    "frame_index",
-    "open_video",
-    "read_packets",
-]

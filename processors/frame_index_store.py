@@ -64,6 +64,3 @@ def write_index(file: Path, fields: dict[str, Any]) -> None:
         with new_file(file) as new:
             np.savez_compressed(new, **fields)
         delete_unused(file.parent, STORE_BYTES)
-
-
-__all__ = ["index_file", "read_index", "write_index"]

@@ -105,6 +105,3 @@ def _pixels(image: Image.Image, number: int) -> torch.Tensor:
     if image.mode not in EIGHT_BITS:
         raise VideoDecodingError(NAME, f"frame {number} must have 8 bits per channel; its mode is {image.mode!r}")
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
-__all__ = ["count_frames", "is_frames", "is_image", "pick_frames"]

@@ -207,6 +207,3 @@ class SiaSamReaProcessor(ProcessorMixin):
 def _join(question: str, candidates: list[str]) -> list[str]:
     """Returns a question with each of its candidates."""
     return [f"{question} {candidate}" for candidate in candidates]
-
-
-__all__ = ["SiaSamReaProcessor"]

@@ -149,6 +149,3 @@ def _windows(
         starts = room * (number * np.arange(num_clips) + k) // (number * num_clips)
     offsets = np.linspace(0, num_video_frames - 1 - room, frames_per_clip).astype(np.int64)
     return starts[:, None] + offsets  # (clips, frames)
-
-
-__all__ = ["adaptive_frames", "sample_clips", "shuffle_frames"]

@@ -407,6 +407,3 @@ def _placed(index: FrameIndex, frames: Iterator[VideoFrame | None]) -> Iterator[
             if position is not None:
                 reached = position
                 yield position, frame
-
-
-__all__ = ["FrameTimes", "VideoDecodingError", "decode_frames", "frames_from_the_start", "span_of", "turned"]

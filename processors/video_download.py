@@ -190,6 +190,3 @@ def _is_public(address: str) -> bool:
         elif ip not in IPV6_PUBLIC or any(ip in network for network in IPV6_TUNNELS):
             return False
     return ip.is_global and not ip.is_multicast
-
-
-__all__ = ["DownloadLimits", "download", "download_limits", "limit_downloads"]

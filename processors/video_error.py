@@ -20,6 +20,3 @@ class VideoDecodingError(ValueError):
         name = self.video if len(self.video) <= LONGEST_NAME else f"{self.video[:LONGEST_NAME]}…"
         sentence = f"Cannot read the video {name}: {self.reason}."
         return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence)
-
-
-__all__ = ["VideoDecodingError"]

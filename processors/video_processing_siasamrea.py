@@ -492,6 +492,3 @@ def stack_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
     for place, tensor in zip(stacked, tensors):
         place[tuple(slice(size) for size in tensor.shape)] = tensor
     return stacked
-
-
-__all__ = ["SampledClips", "SiaSamReaVideoProcessor", "stack_padded"]

@@ -163,14 +163,3 @@ def _copy_file_object(name: str, video: Any, file: BinaryIO) -> None:
     except Exception as error:  # whatever the object's own code raises
         reason = str(error) or type(error).__name__
         raise VideoDecodingError(name, f"reading the file object failed ({reason})") from None
-
-
-__all__ = [
-    "VideoDecodingError",
-    "VideoSource",
-    "absolute_path",
-    "is_file_object",
-    "is_source",
-    "local_file",
-    "source_name",
-]

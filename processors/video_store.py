@@ -64,6 +64,3 @@ def _download(store: fsspec.AbstractFileSystem, place: str, path: Path, limits: 
         if max(received, announced) > limits.max_bytes:
             raise ValueError(f"it is larger than the limit of {limits.max_bytes} bytes")
         raise ValueError(f"it takes longer than the limit of {limits.max_seconds:g} s")
-
-
-__all__ = ["SCHEMES", "stored_file"]

@@ -76,6 +76,3 @@ def load_benchmark(
     if not rows:
         raise ValueError(f"The annotations {annotations} have no rows of the split {split}.")
     return datasets.Dataset.from_list(rows)
-
-
-__all__ = ["SPLITS", "load_benchmark"]

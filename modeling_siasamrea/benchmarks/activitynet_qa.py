@@ -26,8 +26,11 @@ def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[di
     answer_path = path.with_name(re.sub(r"(?i)_q(?=\.json$)", "_a", path.name))
     if not answer_path.is_file() or answer_path == path:
         raise ValueError(f"The questions {path} need their answers in {split}_a.json beside them.")
-    answer_rows = read_rows(answer_path, "question_id", "answer", "type")
-    answers = {row["question_id"]: (where, row) for where, row in answer_rows}
+    answers: dict[str, tuple[str, dict]] = {}
+    for where, row in read_rows(answer_path, "question_id", "answer", "type"):
+        if row["question_id"] in answers:
+            raise ValueError(f"{where}: the question_id {row['question_id']!r} has an answer already.")
+        answers[row["question_id"]] = where, row
     for _, row in read_rows(path, "question", "video_name", "question_id"):
         where, answer = answers[row["question_id"]]
         yield {

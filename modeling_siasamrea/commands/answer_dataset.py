@@ -233,6 +233,3 @@ def _write(block: dict[str, np.ndarray], address: str, ending: str) -> dict[str,
                 file.write("".join(line + "\n" for line in lines).encode())
         filesystem.move(half, f"{folder}/{name}")
     return {"written": [len(lines)]}
-
-
-__all__ = ["answer_dataset", "answer_files"]

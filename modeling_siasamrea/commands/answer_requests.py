@@ -82,6 +82,3 @@ def _with_answers(request: dict[str, Any], answers: list) -> dict[str, Any]:
     several = isinstance(request["question"], list)
     best = [one[0]["answer"] for one in answers] if several else answers[0]["answer"]
     return request | {"answer": best, "answers": answers}
-
-
-__all__ = ["ANSWER_FIELDS", "answer_requests", "fields_of", "parse_line", "span_of", "together"]

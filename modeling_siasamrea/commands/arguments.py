@@ -185,6 +185,3 @@ def read_arguments(
         return parser.parse_dict(vars(parser.parse_args(argv, read)), allow_extra_keys=True)
     except ValueError as error:
         parser.error(str(error))
-
-
-__all__ = ["DataArguments", "JsonObject", "read_arguments"]

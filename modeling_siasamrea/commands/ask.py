@@ -195,6 +195,3 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if is_wrong:
             parser.error(sentence)
     return given
-
-
-__all__ = ["main"]

@@ -107,6 +107,3 @@ def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if given.videos is not None and not Path(given.videos).is_dir():
         parser.error(f"The video folder {given.videos} does not exist.")
     return given
-
-
-__all__ = ["main"]

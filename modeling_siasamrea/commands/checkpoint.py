@@ -61,6 +61,3 @@ def load_answerer(checkpoint: str | Path, base_model: str | None = None, setting
     model, processor = load_model(checkpoint, base_model, settings)
     speed_up_on_cpu(model)
     return pipeline("video-question-answering", model=model, processor=processor)
-
-
-__all__ = ["add_model_options", "load_answerer", "load_model"]

@@ -72,6 +72,3 @@ def main(argv: Sequence[str] | None = None) -> None:
         _, local, public = page.launch(share=given.share, auth=auth, **served)
         print(f"The page is at {public or local}. Ctrl+C ends it.", flush=True)
         page.blocks.block_thread()
-
-
-__all__ = ["main"]

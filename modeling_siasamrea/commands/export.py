@@ -38,6 +38,3 @@ def export_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if given.output.resolve() == Path(given.model).resolve():
         parser.error("The program needs a folder of its own, not the model's.")
     return given
-
-
-__all__ = ["main"]

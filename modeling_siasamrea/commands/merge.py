@@ -50,6 +50,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     model.save_pretrained(arguments.output)
     processor.save_pretrained(arguments.output)
     print(SERVE.format(output=arguments.output))
-
-
-__all__ = ["main"]

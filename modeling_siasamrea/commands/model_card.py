@@ -125,6 +125,3 @@ def _cell(value: object) -> str:
 
 def _table(values: Mapping[str, object]) -> str:
     return "\n".join(f"| {key} | {_cell(value)} |" for key, value in values.items())
-
-
-__all__ = ["write_model_card"]

@@ -36,6 +36,3 @@ def prepare_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--crf", type=crf, default=20, help="H.264 quality, lower is better; default: %(default)s")
     add_work_arguments(parser, "copy", "failures.jsonl is then failures-i-of-n.jsonl")
     return parser.parse_args(argv)
-
-
-__all__ = ["main"]

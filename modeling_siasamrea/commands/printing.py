@@ -89,6 +89,3 @@ def verdict(scores: dict[str, float], baselines: dict[str, dict[str, float]]) ->
         "without seeing them. Try more steps (--max_steps), another --learning_rate (5e-5 suits pretrained encoders), "
         "pretrained encoders if it started from random weights, and the anchor clip alone (alpha 0)."
     )
-
-
-__all__ = ["ProgressLines", "one_line", "score_rows", "score_table", "verdict"]

@@ -48,6 +48,3 @@ def main(argv: Sequence[str] | None = None) -> Path:
     given.output.write_text(draw_review(given.predictions, given.videos, processor, given.most), encoding="utf-8")
     print(f"{given.output}: open it in a browser.")
     return given.output
-
-
-__all__ = ["main"]

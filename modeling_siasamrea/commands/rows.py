@@ -103,6 +103,3 @@ def rows_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", default="train", help="split of a data set; default: %(default)s")
     parser.add_argument("--options_in_question", action="store_true", help='"A. red B. blue" become candidates')
     return parser.parse_args(argv)
-
-
-__all__ = ["as_messages", "main"]

@@ -204,6 +204,3 @@ def choose_examples(rows: Rows, lines: Sequence[dict]) -> list[tuple[VideoQuesti
         kinds.setdefault((row.task, row.question_type), []).append((row, line))
     chosen = [of_kind[number % len(of_kind)] for number, of_kind in enumerate(kinds.values())]
     return (chosen + [pair for pair in readable if pair not in chosen])[:EXAMPLES]
-
-
-__all__ = ["Report", "run", "start_run"]

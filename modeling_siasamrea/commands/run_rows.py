@@ -85,6 +85,3 @@ def training_rows(data: DataArguments) -> Rows:
     if not kept:
         raise ValueError(f"No training row is left: the skip list {data.skip_list} names the videos of all of them.")
     return kept
-
-
-__all__ = ["RunRows", "load_rows"]

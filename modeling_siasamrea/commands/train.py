@@ -162,6 +162,3 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple:
 def main(argv: Sequence[str] | None = None) -> Report:
     """Command line; returns the content of metrics.json."""
     return train(*parse_arguments(argv))
-
-
-__all__ = ["ModelArguments", "VocabularyDataArguments", "main", "parse_arguments", "train", "what_to_do"]

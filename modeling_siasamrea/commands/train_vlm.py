@@ -126,6 +126,3 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple:
 def main(argv: Sequence[str] | None = None) -> Report:
     """Command line; returns the content of metrics.json."""
     return train(*parse_arguments(argv))
-
-
-__all__ = ["VideoLanguageModelArguments", "main", "parse_arguments", "train"]

@@ -62,6 +62,3 @@ def _mean_of(entry: Mapping[str, float], name: str) -> float | None:
     """Returns the value of a name in a log entry, or the mean over tasks of a name that ends in a slash."""
     values = [value for key, value in entry.items() if key == name or (name[-1] == "/" and key.startswith(name))]
     return sum(values) / len(values) if values else None
-
-
-__all__ = ["save_training_picture"]

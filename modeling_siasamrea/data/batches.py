@@ -212,6 +212,3 @@ class SiaSamReaDataCollator:
             known = [self.label2id[answer] for answer in question.right_answers if answer in self.label2id]
             return min(known, default=-100)
         return -100 if question.answer is None else question.answer
-
-
-__all__ = ["EvaluationBatchSampler", "SiaSamReaDataCollator", "TrainingBatchSampler"]

@@ -227,6 +227,3 @@ class PretrainingCollator:
             matches.append(int(other is None))
             texts.append((other or item)["text"])
         return texts, matches
-
-
-__all__ = ["Caption", "CaptionDataset", "PretrainingCollator", "load_captions"]

@@ -177,12 +177,3 @@ def option_index(answer: str, options: list[str], where: str) -> int:
     if len(named) != 1:
         raise ValueError(f"{where}: answer must be the letter or text of one of {options}; got {answer!r}.")
     return named.pop()
-
-
-__all__ = [
-    "is_conversation",
-    "option_index",
-    "options_of",
-    "rows_of_conversation",
-    "split_options",
-]

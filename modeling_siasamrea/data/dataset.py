@@ -188,6 +188,3 @@ class VideoQuestionDataset(Dataset):
                 f"failure: {left_out[0]}"
             )
         return left_out
-
-
-__all__ = ["UnreadableVideoError", "VideoQuestionDataset", "VideoRequest", "frame_seed"]

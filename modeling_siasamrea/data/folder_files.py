@@ -52,6 +52,3 @@ class FolderFiles:
             if paths:
                 return paths[0]
         return official if self.folder is None else str(Path(self.folder) / official)
-
-
-__all__ = ["FolderFiles", "walk_files"]

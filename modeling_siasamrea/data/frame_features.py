@@ -192,6 +192,3 @@ def digest(*parts: Any) -> str:
 
 def _checksum(content: bytes) -> bytes:
     return zlib.crc32(content).to_bytes(4, "little")
-
-
-__all__ = ["ClipFrames", "FrameFeatureReader", "FrameFeatureStore", "digest", "frame_settings"]

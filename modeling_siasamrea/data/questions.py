@@ -487,6 +487,3 @@ def read_skip_list(path: str | Path, video_folder: str | Path | None = None) -> 
         video, _ = _video(row.get("video"), f"{path}, row {number}", None if "question_id" in row else folder)
         videos.add(absolute_path(video))
     return videos
-
-
-__all__ = ["VideoQuestion", "load_video_questions", "read_skip_list"]

@@ -223,14 +223,3 @@ def rows_of(source: Any, split: str = "train") -> Iterable[Mapping]:
     if isinstance(source, Mapping | bytes) or not isinstance(source, Iterable):
         raise ValueError(f"The rows must be a list of dictionaries, a data set or a table; got {type(source)}.")
     return check_objects(source, "The rows")
-
-
-__all__ = [
-    "check_objects",
-    "load_dataset",
-    "parse_json",
-    "read_csv",
-    "read_json",
-    "read_jsonl",
-    "rows_of",
-]

@@ -59,12 +59,3 @@ def refuse_heads_without_answers(rows: Sequence[VideoQuestion], tasks: Iterable[
                 f"None of the {len(of_task)} training rows of the task {task!r} has an answer, so a new head for it "
                 "has nothing to learn from. Give some an answer, leave them out, or start from a model of this task."
             )
-
-
-__all__ = [
-    "leave_out_unlabelled",
-    "name_unlabelled",
-    "note_unlabelled",
-    "refuse_heads_without_answers",
-    "refuse_unlabelled",
-]

@@ -97,6 +97,3 @@ def build_tokenizer(
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **SPECIAL_TOKENS,
     )
-
-
-__all__ = ["answer_vocabulary", "build_tokenizer"]

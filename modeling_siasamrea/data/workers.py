@@ -135,14 +135,3 @@ def end_with_launcher() -> None:
     """Has the system send SIGTERM to this process when its launcher, such as `torchrun`, dies (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-__all__ = [
-    "LoaderWorkerError",
-    "collate_in_shared_memory",
-    "end_with_launcher",
-    "end_with_parent",
-    "naming_dead_workers",
-    "note_row",
-    "worker_settings",
-]

@@ -42,6 +42,3 @@ TEMPLATES = Environment(
 TEMPLATES.filters["picture"] = picture
 TEMPLATES.globals |= {"zip": zip, "affinity_cells": affinity_cells, "greatest_classes": greatest_classes}
 draw = TEMPLATES.get_template("drawing.html").module  # each macro is a function that returns HTML
-
-
-__all__ = ["STYLE", "TEMPLATES", "Cell", "draw", "picture"]

@@ -274,6 +274,3 @@ def _thumbnails(frames: torch.Tensor) -> torch.Tensor:
     size = (min(height, THUMBNAIL_HEIGHT), max(1, round(width * min(1, THUMBNAIL_HEIGHT / height))))
     small = [nn.functional.interpolate(few.float(), size, mode="area") for few in frames.split(8)]
     return torch.cat(small).round().to(torch.uint8).permute(0, 2, 3, 1)
-
-
-__all__ = ["Inspection", "anchor_clip", "answers_from_other_starts", "frames_at", "inspect_video", "video_film"]

@@ -402,6 +402,3 @@ def _player(file: gr.File, path: str, duration: float) -> str:
         copy = file.move_resource_to_block_cache(str(copy))
     source = escape(f"gradio_api/file={quote(copy)}")
     return f'<div class="siasamrea"><video controls muted preload="metadata" src="{source}"></video></div>'
-
-
-__all__ = ["Page", "load_examples"]

@@ -105,6 +105,3 @@ def _video(line: Line, videos: Path) -> str | Path:
     parts = Path(line["video"]).parts
     places = [Path(line["video"]), *(videos.joinpath(*parts[first:]) for first in range(len(parts)))]
     return next((place for place in places if place.is_file()), line["video"])
-
-
-__all__ = ["draw_review"]

@@ -92,6 +92,3 @@ def check_videos(videos: Sequence[Video], workers: int, timeout: float = TIMEOUT
             fault = "takes too long" if isinstance(result, TimeoutError) else "kills its decoder"
             result = [Fault(video.path, fault, str(result))]
         yield result
-
-
-__all__ = ["Fault", "Video", "check_video", "check_videos"]

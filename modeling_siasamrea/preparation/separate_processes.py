@@ -89,6 +89,3 @@ def _serve(connection: Connection, work: Callable) -> None:
     end_with_parent()
     while True:
         connection.send(work(*connection.recv()))
-
-
-__all__ = ["in_separate_processes"]

@@ -173,6 +173,3 @@ def prepare_videos(
     report = "failures.jsonl" if count == 1 else f"failures-{number}-of-{count}.jsonl"
     (target / report).write_text("".join(json.dumps(failure) + "\n" for failure in failures))
     return failures
-
-
-__all__ = ["prepare_video", "prepare_videos"]

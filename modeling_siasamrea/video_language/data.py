@@ -201,6 +201,3 @@ def token_labels(tails: Sequence[torch.Tensor], lengths: Sequence[int]) -> torch
     for row, tail, length in zip(labels, tails, lengths):
         row[len(tail) - length - 1 : len(tail) - 1] = tail[-length:]
     return labels[:, min(len(tail) - length for tail, length in zip(tails, lengths)) - 1 :]
-
-
-__all__ = ["VideoClipDataset", "VideoLanguageDataCollator", "read_clips", "token_labels"]

@@ -130,6 +130,3 @@ def _end_tokens(model: nn.Module, processor: VideoLanguageProcessor) -> list[int
     of_model = [] if of_model is None else of_model if isinstance(of_model, list) else [of_model]
     end = processor.tokenizer(processor.end, add_special_tokens=False)["input_ids"][0]
     return sorted({*of_model, processor.tokenizer.eos_token_id, end})
-
-
-__all__ = ["answer_questions", "normalize_answer", "parse_count"]

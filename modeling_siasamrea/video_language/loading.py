@@ -64,6 +64,3 @@ def load_video_language_model(
         from peft import PeftModel  # an optional dependency
 
         return PeftModel.from_pretrained(model, str(name_or_path), is_trainable=trainable), processor
-
-
-__all__ = ["is_video_language_model", "load_video_language_model"]

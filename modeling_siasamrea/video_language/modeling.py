@@ -180,6 +180,3 @@ def soften(
     weights = of_questions[tokens.question]  # (tokens, clips)
     soft_labels = sum(weights[:, clip, None] * of_clip.float().softmax(dim=-1) for clip, of_clip in enumerate(logits))
     return soft_labels, affinity
-
-
-__all__ = ["AnswerReasoningOutput", "AnswerTokens", "reason_over_clips", "run_clip"]

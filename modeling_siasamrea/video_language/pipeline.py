@@ -118,6 +118,3 @@ def _best(question: Question, answered: tuple, top_k: int) -> list[dict[str, Any
         return [{"answer": normalize_answer(text), "score": probability}]
     value = parse_count(text)
     return [{"answer": normalize_answer(text) if value is None else round_count(value), "value": value}]
-
-
-__all__ = ["VideoLanguagePipeline"]

@@ -339,6 +339,3 @@ def _opens_thought(prompt: str) -> bool:
     """Returns whether the last mark of a thought in a prompt opens one."""
     marks = THOUGHT.findall(prompt)
     return bool(marks) and marks[-1] == ""
-
-
-__all__ = ["Clip", "VideoLanguageProcessor"]

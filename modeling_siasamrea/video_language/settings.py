@@ -227,6 +227,3 @@ class VideoLanguageSettings:
             return cls(**(saved | fields | merged))
         except StrictDataclassError as error:
             raise ValueError(f"The settings of {file or name_or_path}: {' '.join(str(error).split())}.") from None
-
-
-__all__ = ["SETTINGS_NAME", "VideoLanguageSettings", "optional_file"]

@@ -177,6 +177,3 @@ class Prompt:
             self.position = self.position + tails.shape[1]
         logits, states, self.cache = run_model(self.model, inputs, kept, self.cache, use_cache=True)
         return logits, states
-
-
-__all__ = ["Prompt", "run_model"]

@@ -71,6 +71,3 @@ def note_rows_without_span(questions: Sequence[VideoQuestion]) -> None:
             f"teacher_span: the teacher sees the whole video for {len(without)} of {len(questions)} training rows "
             f"without evidence; the first are {', '.join(without[:3])}."
         )
-
-
-__all__ = ["note_rows_without_span", "spans_of", "teacher_clips"]

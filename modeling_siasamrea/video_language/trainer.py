@@ -200,6 +200,3 @@ def _measures(output: AnswerReasoningOutput) -> dict[str, torch.Tensor]:
         measures["soft_label_accuracy"] = mean(output.soft_labels.argmax(dim=1) == output.tokens.labels)
         measures["anchor_accuracy"] = mean(anchor[:, 0] == output.tokens.labels)
     return measures
-
-
-__all__ = ["VideoLanguageTrainer", "VideoLanguageTrainingArguments", "written_answer"]

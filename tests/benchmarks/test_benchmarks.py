@@ -154,7 +154,11 @@ def test_activitynet_types_and_names(benchmark):
     rows = load_benchmark("activitynet_qa", annotations, videos)
     assert rows["question_type"][:6] == ["motion", "spatial", "temporal", "yes/no", "color", "object"]
     assert [Path(video).name for video in rows["video"]][:2] == ["v_-abc.mp4", "v__def.mkv"]
-    write_json(annotations / "train_a.json", json.loads((annotations / "train_a.json").read_text())[1:])
+    answers = json.loads((annotations / "train_a.json").read_text())
+    write_json(annotations / "train_a.json", [*answers, answers[0]])
+    with pytest.raises(ValueError, match=r"train_a\.json, .*question_id 'v_pqr_1' has an answer already"):
+        load_benchmark("activitynet_qa", annotations)
+    write_json(annotations / "train_a.json", answers[1:])
     with pytest.raises(ValueError, match="layout of activitynet_qa.*v_pqr_1"):
         load_benchmark("activitynet_qa", annotations)
 
