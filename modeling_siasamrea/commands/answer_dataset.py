@@ -140,7 +140,7 @@ def answer_files(
     ).materialize()
     counts = Counter()
     for info in filesystem.get_file_info(fs.FileSelector(folder)):
-        with filesystem.open_input_stream(info.path) as file:
+        with filesystem.open_input_file(info.path) as file:
             of_parquet = ending == "parquet"
             lines = parquet.read_table(file)["text"].to_pylist() if of_parquet else file.read().decode().splitlines()
         counts.update(answers=len(lines), errors=sum("error" in json.loads(line) for line in lines))

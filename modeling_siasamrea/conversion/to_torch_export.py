@@ -20,8 +20,24 @@ class _Inference(nn.Module):
         self.model = model
         self.task = task
 
-    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
-        return self.model(**inputs, task=self.task).logits
+    def forward(  # one by one, because a program that is loaded has no free keyword arguments
+        self,
+        pixel_values_videos: torch.Tensor,
+        frame_mask: torch.Tensor,
+        video_index: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        return self.model(
+            pixel_values_videos=pixel_values_videos,
+            frame_mask=frame_mask,
+            video_index=video_index,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            task=self.task,
+        ).logits
 
 
 def export_model(
@@ -61,7 +77,7 @@ def export_model(
     }
     inputs = _example_inputs(processor, choices)
     with torch.no_grad():
-        return torch.export.export(_Inference(model.eval(), task), (), inputs, dynamic_shapes={"inputs": shapes})
+        return torch.export.export(_Inference(model.eval(), task), (), inputs, dynamic_shapes=shapes)
 
 
 def save_exported_model(

@@ -100,7 +100,13 @@ def requests(small_data) -> list[str]:
 
 
 @pytest.fixture
-def echo(monkeypatch) -> Callable:
+def hold(tmp_path) -> Path:
+    """A file that, while it is there, keeps the actors from answering about v3.mp4."""
+    return tmp_path / "hold"
+
+
+@pytest.fixture
+def echo(monkeypatch, hold) -> Callable:
     """Has the actors repeat the question, which takes no model and a moment; returns what answers."""
 
     def answerer(request: dict | list[dict], top_k: int) -> list:
@@ -108,6 +114,8 @@ def echo(monkeypatch) -> Callable:
         if any("v2.mp4" in one.get("video", "v2.mp4") for one in requests):
             raise ValueError("there is no such 'video'")
         time.sleep(0.05)
+        while "v3.mp4" in requests[0]["video"] and hold.exists():
+            time.sleep(0.05)
         answers = [[{"answer": f"{one['video']}: {one['question']}", "score": 1.0}] for one in requests]
         return answers if isinstance(request, list) else answers[0]
 
@@ -135,9 +143,10 @@ def as_text(answer: dict) -> str:
 
 
 @pytest.mark.end_to_end
-def test_an_actor_and_the_driver_die_and_each_request_has_one_answer(cluster, echo, model, requests, tmp_path):
+def test_an_actor_and_the_driver_die_and_each_request_has_one_answer(cluster, echo, hold, model, requests, tmp_path):
     source, output = tmp_path / "requests.jsonl", tmp_path / "answers"
     source.write_text("\n".join(requests))
+    hold.touch()
     arguments = str(source), output, model, 1, None, 1  # one actor
     driver = multiprocessing.get_context("fork").Process(target=answer_dataset.answer_files, args=arguments)
     driver.start()
@@ -147,6 +156,7 @@ def test_an_actor_and_the_driver_die_and_each_request_has_one_answer(cluster, ec
     wait_for(lambda: not actors(cluster))
     before = sorted(output.glob("answers-*"))
     assert 0 < answers_in(output).total() < len(requests)
+    hold.unlink()
 
     killer = Thread(target=lambda: wait_for(lambda: actors(cluster))[0].kill())
     killer.start()
