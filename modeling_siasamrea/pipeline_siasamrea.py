@@ -181,12 +181,12 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         if task is not None:
             fitting = [name for name in fitting if name == task]
         if len(fitting) != 1:
-            asked = "" if task is None else f" and task={task!r}"
-            advice = f"; say which by task, one of {fitting}" if fitting else ""
-            raise ValueError(
-                f"the model answers {self.tasks}, and a question with{'' if candidates else 'out'} candidates{asked} "
-                f"fits {len(fitting)} of them{advice}"
+            asked = f"a question with{'' if candidates else 'out'} candidates" + (
+                f" and task={task!r}" if task else ""
             )
+            if fitting:
+                raise ValueError(f"{asked} needs a task, {' or '.join(fitting)}")
+            raise ValueError(f"the model answers tasks {', '.join(self.tasks)}, not {asked}")
         return fitting[0]
 
     def preprocess(self, batch: Batch, download_limits: dict[str, Any] | None = None) -> dict[str, Any]:

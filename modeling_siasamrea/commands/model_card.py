@@ -79,7 +79,12 @@ def write_model_card(
             "prompts": _table({name: repr(text) for name, text in config.prompts.items()}),
         }
     else:
-        template, fields = "template.md", {"vocabulary_size": config.num_labels * ("open_ended" in config.tasks)}
+        alone = "on all clips" if config.supervised_clips == "all" else "on the anchor clip alone"
+        template = "template.md"
+        fields = {
+            "method": "with siamese sampling and reasoning" if config.alpha else alone,
+            "vocabulary_size": config.num_labels * ("open_ended" in config.tasks),
+        }
     owners = [(owner, key) for owner in (config, arguments) for key in SETTINGS if hasattr(owner, key)]
     card = ModelCard.from_template(
         card_data,

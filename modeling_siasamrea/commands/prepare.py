@@ -12,7 +12,8 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, str]]:
     given = vars(prepare_arguments(argv))
     output = given.pop("output")
     failures = prepare_videos(target=output, **given)
-    print(f"{output} has copies of all videos but {len(failures)} that cannot be read; failures.jsonl names these.")
+    unread = f" but {len(failures)} that cannot be read, which failures.jsonl names" if failures else ""
+    print(f"{output} has copies of all videos{unread}.")
     return failures
 
 
@@ -22,10 +23,11 @@ def prepare_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
         siasamrea prepare videos fast_videos --short_side 256
 
-    Decoding costs most of a training step on large videos. The copy keeps names, the frames that are shown, turned as
-    they are shown, and their times, so annotation rows and the frames that are sampled stay the same; pixels change by
-    what resizing and H.264 change. It can be stopped and started again: what is finished is never done twice, and a
-    video is there whole or not at all. Videos that cannot be read are listed in `failures.jsonl` in the new folder.
+    Decoding costs most of a training step on large videos. The copies are named as the videos are, but end in .mp4.
+    They have the frames that are shown, turned as they are shown, and their times, so the frames that are sampled stay
+    the same; pixels change by what resizing and H.264 change. It can be stopped and started again: what is finished is
+    never done twice, and a video is there whole or not at all. Videos that cannot be read are listed in
+    `failures.jsonl` in the new folder.
     """
     parser = parser_for(prepare_arguments)
     parser.add_argument("source", type=user_path, help="folder of videos")

@@ -76,7 +76,8 @@ def _read_turns(row: Mapping, where: str) -> tuple[list[tuple[str, str]], list[A
         turn = turn if isinstance(turn, Mapping) else {"value": turn}
         role, content = ROLES.get(turn.get("role", turn.get("from"))), turn.get("content", turn.get("value"))
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else _listed(content)
-        if role is None or not all(isinstance(part, Mapping) for part in parts):
+        calls = turn.get("tool_calls") or turn.get("function_call") or "<tool_call>" in str(content)
+        if role is None or calls or not all(isinstance(part, Mapping) for part in parts):
             raise ValueError(f"{where}: a turn must be the text of a user or an assistant; got {str(turn)[:80]}.")
         for part in parts:
             if part.get("type") in VIDEOS:
@@ -91,8 +92,10 @@ def _read_turns(row: Mapping, where: str) -> tuple[list[tuple[str, str]], list[A
             turns.append((role, MARK.sub("", text).strip()))
     media["video"] = len(videos)
     if len(videos) != 1 or media["mark"] > 1 or media.total() > 1 + media["mark"]:
-        found = ", ".join(f"{number} {name}s" for name, number in sorted(media.items()) if number) or "none"
-        raise ValueError(f"{where}: a row must be about one video alone; it has {found}.")
+        found = ", ".join(f"{name} ({number})" for name, number in sorted(media.items()) if number) or "none"
+        raise ValueError(
+            f"{where}: a row must be about one video alone; got {found}. `siasamrea rows` leaves such rows out."
+        )
     return turns, videos, span
 
 

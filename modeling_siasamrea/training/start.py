@@ -43,7 +43,7 @@ def explained(what: str, name_or_path: str | Path | None = None) -> Iterator[Non
             refuse_missing_folder(Path(name_or_path))
         yield
     except NOT_LOADED as error:
-        raise ValueError(f"{what}: {error}") from error
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def refuse_missing_folder(path: Path) -> None:
@@ -93,6 +93,8 @@ def build_model(
     fields = count_fields(rows) | dict(config or {}) | {"tasks": tasks_of(rows)}
     fields |= vocabulary_fields(rows, vocabulary_size)
     settings = dict(video_processor or {})
+    with explained("The settings of the model are wrong"):  # not those of the encoders, which are loaded below
+        SiaSamReaConfig(**{name: value for name, value in fields.items() if not name.endswith("_config")})
     if vision_model is not None:
         with explained(f"The encoders {vision_model} and {text_model} cannot be loaded"):
             model = SiaSamReaForVideoQuestionAnswering.from_vision_text_pretrained(vision_model, text_model, **fields)

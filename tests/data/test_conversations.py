@@ -127,17 +127,18 @@ def test_conversations_of_one_id_are_told_apart():
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (llava("q", "a", videos=["a.mp4", "b.mp4"]), "row 1: .*one video alone; it has 2 videos"),
-        (llava("q", "a"), "row 1: .*one video alone; it has none"),
-        (llava("<video><image>q", "a", video="a.mp4"), "2 marks"),
-        (llava("<video><audio>q", "a", video="a.mp4"), "1 audios"),
+        (llava("q", "a", videos=["a.mp4", "b.mp4"]), "row 1: .*one video alone; got video .2."),
+        (llava("q", "a"), "row 1: .*one video alone; got none"),
+        (llava("<video><image>q", "a", video="a.mp4"), "mark .2."),
+        (llava("<video><audio>q", "a", video="a.mp4"), "audio .1."),
         (
             messages([{"type": "image_url", "image_url": "b.png"}, {"type": "video", "video": "a.mp4"}], "a"),
-            "1 image_urls",
+            "image_url .1.",
         ),
-        (llava("q", "a", video="a.mp4", image="a.png"), "1 images"),
-        (messages(parts(("video", "a.mp4"), ("image", "b.png")), "a"), "1 images"),
+        (llava("q", "a", video="a.mp4", image="a.png"), "image .1."),
+        (messages(parts(("video", "a.mp4"), ("image", "b.png")), "a"), "image .1."),
         ({"messages": [{"role": "tool", "content": "q"}], "video": "a.mp4"}, "row 1: a turn"),
+        (llava("q", "<tool_call>{}</tool_call>", video="a.mp4"), "row 1: a turn"),
         ({"messages": [{"role": "assistant", "content": "q"}], "video": "a.mp4"}, "row 1: .*alternate"),
         ({"messages": messages("q", "a")["messages"] * 2 + messages("q")["messages"] * 2, "video": "a"}, "alternate"),
         (messages([3], "a", video="a.mp4"), "row 1: a turn"),
@@ -219,5 +220,5 @@ def test_conversations_that_make_no_rows_are_left_out_and_counted(tmp_path, caps
     assert "2 rows; 5 are left out" in out and "row 2" in err and "row 3" in err and "2 more" in err
     assert [row.question_id for row in load_video_questions(tmp_path / "rows.jsonl")] == ["0", "8"]
     (tmp_path / "llava.json").write_text(json.dumps(rows[1:3]))
-    with pytest.raises(ValueError, match="row 1: .*1 images"):
+    with pytest.raises(ValueError, match="row 1: .*image .1."):
         main([str(tmp_path / "llava.json"), str(tmp_path / "rows.jsonl")])

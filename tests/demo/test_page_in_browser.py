@@ -142,7 +142,7 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     write(see("#end input[type=number]"), "5")
     write(see("#candidates textarea"), "cat, dog")
     see("#ask").click()
-    see("#notice [role=alert]", "fits 0 of them")
+    see("#notice [role=alert]", "the model answers tasks")
 
     # An example brings its question along, and is answered.
     see("#examples button", "v0.mp4: how many").click()

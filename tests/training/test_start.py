@@ -128,7 +128,7 @@ def test_what_cannot_be_loaded_gets_a_sentence(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="The weights of .* cannot be loaded"):
         (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"cut")
         load_model(checkpoint)
-    with pytest.raises(ValueError, match="(?s)The model cannot be built: .*affinity.*knowledge"):
+    with pytest.raises(ValueError, match="(?s)The settings of the model are wrong: .*affinity.*knowledge"):
         build_model(COUNTS, config={"affinity": "none"})
     with pytest.raises(ValueError, match="The model cannot be built: The hidden size"):
         build_model(COUNTS, config={"text_config": {"hidden_size": 30, "num_attention_heads": 4}})
