@@ -75,7 +75,7 @@ def test_bad_input_gets_a_sentence(run, tmp_path, capsys):
         run(4, model_name_or_path=tmp_path / "nowhere")
 
 
-@pytest.mark.end_to_end
+@pytest.mark.slow
 def test_it_learns_to_match_and_to_see_masked_words(run):
     report = run(3000)
     assert report["eval_matching_accuracy"] > report["eval_matching_chance"] + 0.2

@@ -18,7 +18,7 @@ def test_the_notebook_is_committed_with_outputs():
     assert not any(output.output_type == "error" for output in outputs)
 
 
-@pytest.mark.end_to_end
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="the notebook is run by nbclient")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
