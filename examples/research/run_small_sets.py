@@ -16,6 +16,7 @@ import statistics
 import subprocess
 from pathlib import Path
 
+from modeling_siasamrea.data.tables import read_jsonl
 from modeling_siasamrea.preparation.sample_data import make_sample_data
 
 
@@ -27,18 +28,13 @@ KINDS = {
 }
 
 
-def read_rows(path: Path) -> list[dict]:
-    """Reads a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def write_set(name: str, data: Path, work: Path) -> Path:
     """Writes the rows of a set into the folder of its name; returns the folder of its videos."""
     videos = data
     if name == "generated":
         videos = make_sample_data(work / "sample_data", train_videos=60, validation_videos=20, test_videos=40)
     for split in SPLITS:
-        rows = read_rows(videos / ("rows.jsonl" if videos == data else f"{split}.jsonl"))
+        rows = read_jsonl(videos / ("rows.jsonl" if videos == data else f"{split}.jsonl"))
         rows = [row for row in rows if row["question_type"] in KINDS[name] and row.get("split", split) == split]
         kept = [{cell: row[cell] for cell in row if cell not in ("source", "split", "group")} for row in rows]
         (work / name).mkdir(parents=True, exist_ok=True)

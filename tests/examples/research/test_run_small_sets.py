@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from modeling_siasamrea.data.tables import read_jsonl
+
 
 pytestmark = pytest.mark.research
 
@@ -21,7 +23,7 @@ def test_a_set_has_two_kinds_of_question_and_a_line_with_each_seed(example, tmp_
 
     def train(name, videos, seed, encoders, work):
         trained.append(
-            (name, videos, [len(script.read_rows(work / name / f"{split}.jsonl")) for split in script.SPLITS])
+            (name, videos, [len(list(read_jsonl(work / name / f"{split}.jsonl"))) for split in script.SPLITS])
         )
         baselines = {"majority": {"accuracy": 0.25}, "question only": {"accuracy": 0.3}}
         return {"test": {"scores": {"accuracy": 0.5 + seed / 10, "questions": 2}, "baselines": baselines}}
@@ -32,5 +34,5 @@ def test_a_set_has_two_kinds_of_question_and_a_line_with_each_seed(example, tmp_
     monkeypatch.setattr("sys.argv", ["run_small_sets.py", "--data", str(tmp_path), "--work", str(work)])
     script.main()
     assert trained == [("weizmann", tmp_path, [2, 0, 2])] * 3
-    assert set(script.read_rows(work / "weizmann/test.jsonl")[0]) == {"video", "question", "answer", "question_type"}
+    assert set(next(read_jsonl(work / "weizmann/test.jsonl"))) == {"video", "question", "answer", "question_type"}
     assert "| weizmann | 2 | 0.500, 0.600, 0.700 | 0.600 | 0.250 | 0.300 |" in capsys.readouterr().out
