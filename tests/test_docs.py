@@ -24,7 +24,14 @@ from clipbert_weights import OPEN_ENDED, official_state
 from official_files import OFFICIAL
 from other_processes import transformers_server
 from tiny_video_language_models import tiny
-from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BertConfig,
+    BertModel,
+    ResNetConfig,
+    ResNetModel,
+)
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands import siasamrea_command
@@ -194,19 +201,40 @@ def run(words: list[str], example: Callable, server: dict[str, Any]) -> None:
             example(Path(words[1]).stem).main(words[2:])
 
 
+def own_answer(body: dict[str, Any]) -> str:
+    """What plain Transformers answers to a request for a model server, greedily."""
+    processor = AutoProcessor.from_pretrained(body["model"])
+    model = AutoModelForImageTextToText.from_pretrained(body["model"])
+    content = body["messages"][0]["content"]
+    pictures = [{"type": "image", "url": part["image_url"]["url"]} for part in content if "image_url" in part]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": [*pictures, content[-1]]}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    tokens = model.generate(**inputs, max_new_tokens=body["max_tokens"], do_sample=False)
+    return processor.decode(tokens[0, inputs["input_ids"].shape[1] :])
+
+
 @pytest.mark.parametrize(("language", "block"), blocks())
-def test_code_blocks_run(language, block, reader, example, server):
+def test_code_blocks_run(language, block, reader, example, server, capsys):
     if language == "json":
         rows = [json.loads(line) for line in block.splitlines()]
         files = ("train.jsonl", "validation.jsonl", "data/train.jsonl", "data/validation.jsonl")
         for file in ("llava.jsonl",) if "conversations" in rows[0] else files:
             Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     elif language == "python":
-        if "localhost:8000" in block and "port" not in server:
+        asks = "localhost:8000" in block
+        if asks and "port" not in server:
             pytest.skip("the server that this block asks was not started")
         block = block.replace("localhost:8000", f"127.0.0.1:{server.get('port')}")
         short = block.replace("learning_rate=", 'max_steps=2, save_strategy="no", report_to="none", learning_rate=')
-        exec(compile(short, "block", "exec"), {"__name__": "__main__"})
+        names = {"__name__": "__main__"}
+        exec(compile(short, "block", "exec"), names)
+        if asks:
+            assert capsys.readouterr().out == own_answer(names["body"]) + "\n"
     elif language == "bash":
         for words in commands(block):
             run(words, example, server)
