@@ -49,17 +49,14 @@ def base_of(adapter: str | Path, base_model: str | None = None) -> str:
     content = Path(find_adapter_config_file(str(adapter))).read_text(encoding="utf-8")
     base = json.loads(content).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
-        raise ValueError(
-            f"The adapter {adapter} names the base model {base!r} in adapter_config.json; give a --base_model."
-        )
+        raise ValueError(f"adapter_config.json of {adapter} names the base model {base!r}; give a --base_model.")
     if not Path(base).is_absolute() or Path(base).exists():
         return base
     moved = [folder / Path(base).name for folder in (Path(adapter), Path(adapter).parent)]
     found = next((str(folder) for folder in moved if folder.is_dir()), None)
     if found is None:
         raise OSError(
-            f"The weights that the adapter {adapter} was trained over are gone; put them in {moved[0]}, or give a "
-            "--base_model."
+            f"The base model of the adapter {adapter} is gone; put it in {moved[0]}, or give a --base_model."
         )
     return found
 

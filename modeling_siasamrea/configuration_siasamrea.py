@@ -256,9 +256,7 @@ class SiaSamReaConfig(PreTrainedConfig):
         """
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
-            raise ValueError(
-                f"This is the configuration of a {model_type!r} model, not of a {cls.model_type!r} model."
-            )
+            raise ValueError(f"The configuration is of a {model_type!r} model, not of a {cls.model_type!r} model.")
         # Transformers passes names of its own here, so only those that are almost a field's are refused.
         names = cls.__dataclass_fields__
         did_you_mean("SiaSamReaConfig", kwargs, names, cutoff=0.8)
@@ -304,18 +302,12 @@ class SiaSamReaConfig(PreTrainedConfig):
         """Checks that the text model is of BERT's architecture, as far as its configuration tells."""
         lacking = [name for name in ("hidden_dropout_prob", "layer_norm_eps") if not hasattr(self.text_config, name)]
         if lacking:
-            raise ValueError(
-                f"The text model must be of BERT's architecture; a {self.text_config.model_type!r} model has no "
-                f"{lacking[0]}."
-            )
+            raise ValueError(f"The text model must be a BERT; {self.text_config.model_type!r} has no {lacking[0]}.")
 
     def validate_num_clips(self) -> None:
         """Checks that siamese reasoning has clips to reason over."""
         if self.siamese_clips_trained and self.num_clips < 2:
-            raise ValueError(
-                f"Siamese reasoning needs at least 2 clips; got num_clips={self.num_clips} (alpha=0 trains on the "
-                "anchor clip alone)."
-            )
+            raise ValueError(f"Siamese reasoning needs 2 or more clips, or alpha=0; got num_clips={self.num_clips}.")
 
     @property
     def siamese_clips_trained(self) -> bool:

@@ -52,8 +52,8 @@ class SiaSamReaImageEncoder(nn.Module):
         children = dict(getattr(self.encoder, "timm_model", self.encoder).named_children())
         if config.vision_config.model_type == "timm_wrapper" and "patch_embed" in children:
             raise ValueError(
-                f"Transformers' TimmWrapperModel gives no map of features for {config.vision_config.architecture!r}. "
-                'Use timm\'s models with patches as vision_config={"model_type": "timm_backbone", "backbone": ...}.'
+                f"{config.vision_config.architecture!r} is a model with patches, which needs "
+                'vision_config={"model_type": "timm_backbone", "backbone": ...}.'
             )
         # Sizes other than the one a vision transformer was trained at need its positions interpolated.
         interpolates = "interpolate_pos_encoding" in inspect.signature(self.encoder.forward).parameters
@@ -84,8 +84,7 @@ class SiaSamReaImageEncoder(nn.Module):
             except AttributeError:
                 names = [child for child, module in self.encoder.named_modules() if child and child.count(".") < 3]
                 raise ValueError(
-                    f"frozen_image_encoder_modules names {name!r}, which the image encoder "
-                    f"{type(self.encoder).__name__} does not have. It has: {', '.join(names)}; or all."
+                    f"frozen_image_encoder_modules names {name!r}; the image encoder has {', '.join(names)}, or all."
                 ) from None
         for module in frozen:
             module.requires_grad_(False)
@@ -122,9 +121,9 @@ class SiaSamReaImageEncoder(nn.Module):
         """Returns [`~SiaSamReaImageEncoder.feature_map`], which must be large enough for a grid."""
         features = self.feature_map(frames)
         if min(features.shape[-2:]) < 2:
+            height, width = frames.shape[-2:]
             raise ValueError(
-                f"Frames of {frames.shape[-2]} x {frames.shape[-1]} pixels give a grid of {features.shape[-2]} x "
-                f"{features.shape[-1]} features, too small for the 2 x 2 max-pooling. Resize videos to a larger size."
+                f"Frames of {height} x {width} pixels give less than 2 x 2 features; resize them to more."
             )
         return features
 
@@ -167,15 +166,10 @@ class SiaSamReaVisualEmbeddings(nn.Module):
             weights = frame_mask.to(grid.dtype) / frame_mask.sum(dim=1, keepdim=True)
             grid = torch.einsum("vcfrwh,vf->vcrwh", grid, weights)
         rows, columns = grid.shape[2:4]
-        config = self.config
-        if rows > config.max_grid_rows or columns > config.max_grid_columns:
-            raise ValueError(
-                f"The visual grid has {rows} rows and {columns} columns, but the model has position embeddings for "
-                f"{config.max_grid_rows} and {config.max_grid_columns}: use smaller frames, or a larger max_grid_rows "
-                "and max_grid_columns."
-            )
-        grid = (
-            grid + self.row_position_embeddings.weight[:rows, None] + self.column_position_embeddings.weight[:columns]
-        )
+        most = (self.config.max_grid_rows, self.config.max_grid_columns)
+        if rows > most[0] or columns > most[1]:
+            raise ValueError(f"The grid is {rows} x {columns}; max_grid_rows and max_grid_columns are {most}.")
+        grid = grid + self.row_position_embeddings.weight[:rows, None]
+        grid = grid + self.column_position_embeddings.weight[:columns]
         tokens = grid.flatten(2, 3) + self.token_type_embeddings.weight  # (videos, clips, rows * columns, hidden_size)
         return self.dropout(self.LayerNorm(tokens))

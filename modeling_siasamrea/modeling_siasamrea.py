@@ -140,10 +140,7 @@ def check_weights(model: nn.Module, source: str | os.PathLike) -> None:
     """Raises a [`NonFiniteError`] naming the first parameter or statistic of the model that is NaN or infinite."""
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not value.is_meta and not torch.isfinite(value).all():
-            raise NonFiniteError(
-                f"{name} in {source} has values that are not finite numbers (NaN or infinite), so every answer would "
-                "be wrong."
-            )
+            raise NonFiniteError(f"{name} in {source} has NaN or infinite values, so every answer would be wrong.")
 
 
 def check_index(folder: Path) -> None:
@@ -223,9 +220,7 @@ class SiaSamReaPreTrainedModel(PreTrainedModel):
         network = "" if model.base_model is model else f"{cls.base_model_prefix}."
         missing = sorted(name for name in info["missing_keys"] if name.startswith(network))
         if missing:
-            raise ValueError(
-                f"{source} lacks {len(missing)} weights of the network, such as {missing[0]}, which would be random."
-            )
+            raise ValueError(f"{source} lacks {len(missing)} weights of the network, such as {missing[0]}.")
         return (model, info) if wants_info else model
 
     @classmethod
@@ -280,8 +275,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         missing = {"embeddings", "encoder", "pooler"} - {name for name, _ in self.text_model.named_children()}
         if missing:
             raise ValueError(
-                f"The text model must be of BERT's architecture; a {config.text_config.model_type!r} model has no "
-                f"{' and no '.join(sorted(missing))}."
+                f"The text model must be a BERT; {config.text_config.model_type!r} has no {min(missing)}."
             )
         self.post_init()
 
@@ -366,10 +360,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         if video_index is not None:
             visual = visual[video_index]
         elif visual.shape[0] != questions:
-            raise ValueError(
-                f"The batch has {questions} questions about {visual.shape[0]} videos: video_index must say which "
-                "video each question asks about."
-            )
+            raise ValueError(f"{questions} questions about {len(visual)} videos need video_index, the video of each.")
 
         has_candidates = input_ids.ndim == 3
         candidates = input_ids.shape[1] if has_candidates else 1
@@ -379,11 +370,10 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         attention_mask = attention_mask.reshape_as(input_ids)
-        positions = self.text_model.config.max_position_embeddings
-        if input_ids.shape[1] > positions:
+        length, most = input_ids.shape[1], self.text_model.config.max_position_embeddings
+        if length > most:
             raise ValueError(
-                f"The text has {input_ids.shape[1]} tokens, but the text model has {positions} positions; set a "
-                "smaller max_length."
+                f"The text has {length} tokens, the text model {most} positions; set a smaller max_length."
             )
         text = self.text_model.embeddings(input_ids=input_ids, token_type_ids=token_type_ids.reshape_as(input_ids))
 
@@ -456,10 +446,8 @@ class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
             asked = "no task was given" if task is None else f"the task is {task!r}"
             raise ValueError(f"The model has heads for {list(self.heads)}, but {asked}.")
         if has_candidates != (task == "multiple_choice"):
-            raise ValueError(
-                f"The task {task!r} takes input_ids of shape "
-                + ("(questions, candidates, length)." if task == "multiple_choice" else "(questions, length).")
-            )
+            shape = "(questions, length)" if has_candidates else "(questions, candidates, length)"
+            raise ValueError(f"The task {task!r} takes input_ids of shape {shape}.")
         return task
 
     def _clip_scores(self, outputs: BaseModelOutputWithPooling, task: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -73,10 +73,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         # A pipeline that is copied or unpickled has its class already, and comes without a model.
         if cls is VideoQuestionAnsweringPipeline and model is not None and model.config.model_type != "siasamrea":
             if cls.for_other_models is None:
-                raise ValueError(
-                    f"The pipeline answers with SiaSamRea models; install the package `siasamrea` to use it with a "
-                    f"{model.config.model_type!r} model."
-                )
+                raise ValueError(f"Models of type {model.config.model_type!r} need the package `siasamrea`.")
             cls = cls.for_other_models()
         return super().__new__(cls)
 

@@ -114,8 +114,7 @@ def _check_video(video: Any) -> None:
     known = is_video(video) or isinstance(video, (list, tuple))
     if not known or getattr(video, "ndim", 4) != 4 or (isinstance(video, str) and not video.strip()):
         raise ValueError(
-            "a video is a path, an http(s) address, bytes, a file object, a dictionary with path and bytes, an array "
-            f"of four dimensions or a list of images, not {_shown(video)}"
+            f"a video is a path, an address, bytes, a file, images or an array of 4 dimensions, not {_shown(video)}"
         )
 
 

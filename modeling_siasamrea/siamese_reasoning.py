@@ -137,8 +137,7 @@ class SiameseReasoning(nn.Module):
         clips = logits.shape[1]
         if clips != self.config.num_clips:
             raise ValueError(
-                f"The model reasons over num_clips={self.config.num_clips} clips of a video, but the batch has "
-                f"{clips}. Sample as many clips in training as the configuration says."
+                f"The model has num_clips={self.config.num_clips}, but the batch has {clips} clips of a video."
             )
         features, logits = features.float(), logits.float()
         if self.config.detach != "none":

@@ -93,9 +93,7 @@ def _image(frame: Any, number: int) -> torch.Tensor:
     if isinstance(frame, Image.Image):
         return _pixels(frame, number)
     if not isinstance(frame, (np.ndarray, torch.Tensor)):
-        raise VideoDecodingError(
-            NAME, f"frame {number} must be an image or an image file; got a {type(frame).__name__}"
-        )
+        raise VideoDecodingError(NAME, f"frame {number} is a {type(frame).__name__}, not an image or an image file")
     _check(frame, f"frame {number}", 3, "(height, width, 3) or (3, height, width)")
     frame = torch.as_tensor(frame)
     return frame if frame.shape[0] == 3 else frame.permute(2, 0, 1)

@@ -132,9 +132,7 @@ class SiaSamReaProcessor(ProcessorMixin):
             raise ValueError(f"There are {len(questions)} questions, but candidates for {len(candidates)}.")
         numbers = {len(choices) for choices in candidates}
         if len(numbers) != 1 or 0 in numbers:
-            raise ValueError(
-                f"Each question must have the same number of candidates, at least one; got {sorted(numbers)}."
-            )
+            raise ValueError(f"Questions must have equally many candidates, at least one; got {sorted(numbers)}.")
         joined = [_join(question, choices) for question, choices in zip(questions, candidates)]
         longer = self._count_truncated([row for rows in joined for row in rows], limit)
         return [
@@ -149,9 +147,7 @@ class SiaSamReaProcessor(ProcessorMixin):
             return set()
         longer = [row for row, length in zip(rows, self._lengths(rows)) if length > limit]
         if longer and not self.num_truncated:
-            logger.warning(
-                f"A text is longer than the limit of {limit} tokens and loses the end of its question: {longer[0]!r}."
-            )
+            logger.warning(f"A text of more than {limit} tokens loses the end of its question: {longer[0]!r}.")
         self.num_truncated += len(longer)
         return set(longer)
 
@@ -193,10 +189,7 @@ class SiaSamReaProcessor(ProcessorMixin):
             rows = _join(question[: ends[kept]], candidates)
             if max(self._lengths(rows)) <= limit:
                 return rows
-        raise ValueError(
-            f"A candidate of {longest} tokens does not fit into the limit of {limit}: shorten the candidates of "
-            f"{question!r} or raise max_length."
-        )
+        raise ValueError(f"A candidate of {question!r} has {longest} tokens, more than max_length, {limit}.")
 
     @property
     def model_input_names(self) -> list[str]:

@@ -61,15 +61,11 @@ def sample_clips(
     Raises:
         `ValueError`: If an argument is out of range; the message says which.
     """
-    if min(num_video_frames, num_clips, frames_per_clip) < 1:
-        raise ValueError(
-            "A video, a clip and the number of clips must each be 1 or more; got "
-            f"{num_video_frames} frames, {frames_per_clip} frames per clip, {num_clips} clips."
-        )
+    sizes = (num_video_frames, num_clips, frames_per_clip)
+    if min(sizes) < 1:
+        raise ValueError(f"num_video_frames, num_clips and frames_per_clip must be 1 or more; got {sizes}.")
     if training and generator is None:
-        raise ValueError(
-            "Sampling clips for training needs a random generator; only evaluation is without randomness."
-        )
+        raise ValueError("Sampling clips for training needs a random generator.")
     if not training and not 0 <= offset[0] < offset[1]:
         raise ValueError(f"offset must be (k, K) with k from 0 to K - 1; got {offset}.")
     if mode == "random_windows":

@@ -189,9 +189,7 @@ def _frames_in_memory(
 ) -> tuple[torch.Tensor, FrameTimes]:
     name = "in memory"
     if start is not None or end is not None:
-        raise VideoDecodingError(
-            name, "start and end are in seconds, but frames in memory have no time; cut the frames instead"
-        )
+        raise VideoDecodingError(name, "frames have no time for start and end; cut the frames instead")
     metadata = FrameTimes(count_frames(video))
     frames = pick_frames(video, _wanted(name, metadata, indices))
     if transform is not None:

@@ -54,8 +54,7 @@ class DownloadLimits:
             right = False
         if not right:
             raise ValueError(
-                "download_limits takes max_bytes and max_seconds, numbers above 0, and public_only, True or False; "
-                f"got {limits}."
+                f"download_limits takes max_bytes and max_seconds above 0, and public_only, a boolean; got {limits}."
             )
         return made
 

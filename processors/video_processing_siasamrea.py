@@ -449,9 +449,7 @@ def _for_each(name: str, value: object, count: int) -> list:
     if not isinstance(value, (list, tuple)):
         return [value] * count
     if len(value) != count:
-        raise ValueError(
-            f"{name} has {len(value)} values for {count} videos; give one for each video, or one for all."
-        )
+        raise ValueError(f"{name} has {len(value)} values for {count} videos; give one for all, or one for each.")
     return list(value)
 
 

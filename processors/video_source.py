@@ -64,8 +64,7 @@ def local_file(video: VideoSource) -> Iterator[str]:
     if isinstance(video, dict):
         if not set(video) <= {"path", "bytes"} or (video.get("path") is None and video.get("bytes") is None):
             raise VideoDecodingError(
-                "in a dictionary",
-                f"it must have a path, bytes or both, and nothing else; it has {sorted(map(str, video))}",
+                "in a dictionary", f"it must have path or bytes, and nothing else; it has {sorted(map(str, video))}"
             )
         video = video["path"] if video.get("bytes") is None else video["bytes"]
     name = source_name(video)
@@ -76,9 +75,7 @@ def local_file(video: VideoSource) -> Iterator[str]:
             yield path
     elif not isinstance(video, (str, os.PathLike)):
         raise VideoDecodingError(
-            name,
-            "a video is a path, an address, bytes, a file object, a dictionary with path and bytes, or "
-            "frames (a video column of datasets needs decode=False)",
+            name, "a video is a path, an address, bytes, a file or frames (columns of datasets: with decode=False)"
         )
     elif (scheme := _scheme(name)) in SCHEMES:
         yield _existing(stored_file(name))

@@ -102,7 +102,7 @@ def test_another_models_configuration_is_refused(tmp_path, tiny_config):
     tiny_config().save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(content | {"model_type": "bert"}))
-    with pytest.raises(ValueError, match="configuration of a 'bert' model, not of a 'siasamrea' model"):
+    with pytest.raises(ValueError, match="is of a 'bert' model, not of a 'siasamrea' model"):
         SiaSamReaConfig.from_pretrained(tmp_path)
 
 

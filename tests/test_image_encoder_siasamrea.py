@@ -65,7 +65,7 @@ def test_a_folder_of_a_timm_model_is_an_image_encoder(name, fields, text, tmp_pa
 
 
 def test_patches_without_a_map_get_a_sentence(tiny_config):
-    with pytest.raises(ValueError, match="gives no map of features for 'test_vit'.*\"timm_backbone\""):
+    with pytest.raises(ValueError, match="'test_vit' is a model with patches.*\"timm_backbone\""):
         SiaSamReaForVideoQuestionAnswering(
             tiny_config(vision_config={"model_type": "timm_wrapper", "architecture": "test_vit"})
         )

@@ -246,9 +246,7 @@ def test_batch_norms_can_train(make_model):
 
 
 def test_a_stage_that_is_not_there_is_named(make_model):
-    with pytest.raises(
-        ValueError, match=r"names 'stage9', which the image encoder ResNetBackbone .* encoder.stages.0"
-    ):
+    with pytest.raises(ValueError, match=r"names 'stage9'; the image encoder has .* encoder.stages.0"):
         make_model(frozen_image_encoder_modules=["stage9"])
 
 
@@ -342,9 +340,9 @@ def test_a_batch_of_one_question_can_train_to_count(make_model):
         ({"task": None}, "heads for .*, but no task was given"),
         ({"task": "captioning"}, "but the task is 'captioning'"),
         ({"task": "multiple_choice"}, r"takes input_ids of shape \(questions, candidates, length\)"),
-        ({"video_index": None}, "3 questions about 2 videos: video_index must say"),
+        ({"video_index": None}, "3 questions about 2 videos need video_index"),
         ({"pixel_values_videos": torch.zeros(2, 2, 3, 64, 64)}, r"got \(2, 1, 3, 64, 64\)"),
-        ({"pixel_values_videos": torch.zeros(2, 1, 2, 3, 32, 32)}, "32 x 32 pixels give a grid of 1 x 1"),
+        ({"pixel_values_videos": torch.zeros(2, 1, 2, 3, 32, 32)}, "32 x 32 pixels give less than 2 x 2 features"),
     ],
 )
 def test_bad_inputs_get_a_sentence(make_model, change, sentence):
@@ -353,6 +351,6 @@ def test_bad_inputs_get_a_sentence(make_model, change, sentence):
 
 
 def test_frames_larger_than_the_position_embeddings_are_refused(make_model):
-    with pytest.raises(ValueError, match="2 columns, but .* and 1"):
+    with pytest.raises(ValueError, match=r"grid is 1 x 2; .* are .100, 1."):
         frames = torch.zeros(2, 1, 1, 3, 64, 128)
         make_model(max_grid_columns=1).eval()(**(batch(clips=1) | {"pixel_values_videos": frames}))

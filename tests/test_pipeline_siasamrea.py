@@ -381,7 +381,7 @@ def test_adapters_with_heads_of_another_shape(answer, folder, tmp_path, videos, 
     folder.rename(run / "checkpoint")  # moved into the run
     assert pipeline("video-question-answering", model=str(run))(asked[0]) == from_folder(asked[0])
     (run / "checkpoint").rename(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match=f"weights that the adapter {run} was trained over are gone; put them in {run}/"):
+    with pytest.raises(OSError, match=f"base model of the adapter {run} is gone; put it in {run}/"):
         load_adapter(SiaSamReaForVideoQuestionAnswering, run)
 
 

@@ -120,5 +120,5 @@ def test_fixed_weights_have_no_parameters():
 
 
 def test_a_batch_with_another_number_of_clips_is_refused():
-    with pytest.raises(ValueError, match="num_clips=3 clips of a video, but the batch has 2"):
+    with pytest.raises(ValueError, match="num_clips=3, but the batch has 2 clips"):
         reasoning()(torch.randn(1, 2, 8), torch.randn(1, 2, 5))

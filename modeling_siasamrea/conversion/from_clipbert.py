@@ -82,10 +82,7 @@ def find_task(state: State) -> str | None:
         return "multiple_choice" if len(state["transformer.classifier.2.weight"]) == 1 else "open_ended"
     if "transformer.cls.seq_relationship.weight" in state:
         return None
-    raise ValueError(
-        "The checkpoint has none of ClipBERT's heads, transformer.classifier, transformer.regressor or "
-        "transformer.cls."
-    )
+    raise ValueError("The checkpoint has none of ClipBERT's heads: transformer.classifier, .regressor or .cls.")
 
 
 def new_name(name: str, task: str | None) -> str:

@@ -127,9 +127,8 @@ def score_passes(
     if bad:
         first = questions[bad[0]]
         raise NonFiniteError(
-            f"The model's scores of {len(bad)} of {len(questions)} questions are not finite, first of "
-            f"{first.question!r} about {first.video} (task {first.task!r}): take an earlier checkpoint, or lower the "
-            "learning rate."
+            f"The scores of {len(bad)} of {len(questions)} questions are not finite, first {first.question!r} about "
+            f"{first.video}: take an earlier checkpoint, or lower the learning rate."
         )
     first, several, unread = passes[0], len(passes) > 1, Noted(None, None, math.nan, True, None)
     noted = [[of_pass.answers.get(row, unread) for of_pass in passes] for row in range(len(questions))]

@@ -277,8 +277,7 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
         raise ValueError(f"The parameters {parameters} do not fit the sample data: {error}.") from None
     if not fits:
         raise ValueError(
-            f"A video needs an even size of 32 pixels or more and at least {4 * MAX_REPEATS} frames; got size "
-            f"{data.size} and {frames} frames."
+            f"Videos need an even size from 32 on and {4 * MAX_REPEATS} frames; got size {data.size}, {frames} frames."
         )
     counts = {split: range(getattr(data, f"{split}_videos")) for split in SPLITS}
     stories = {split: [write_story(data, split, index) for index in indices] for split, indices in counts.items()}
@@ -290,10 +289,7 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
     if description_file.exists():
         if json.loads(description_file.read_text()) == description:
             return output_dir
-        raise ValueError(
-            f"The folder {output_dir} has a data set of other parameters or another generator version: choose another "
-            "folder, or remove this one."
-        )
+        raise ValueError(f"{output_dir} has a data set of other parameters; choose another folder, or remove it.")
     (output_dir / "videos").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(initializer=end_with_parent) as pool:
         everything = [story for of_split in stories.values() for story in of_split]

@@ -112,7 +112,7 @@ def test_an_adapter_whose_base_has_moved_takes_another(start, small_data, write_
         ["merge", adapter, str(tmp_path / "merged")],
     ):
         assert siasamrea_command.main(command) != 0
-        assert "weights that the adapter" in (said := capsys.readouterr().err) and "--base_model" in said
+        assert "base model of the adapter" in (said := capsys.readouterr().err) and "--base_model" in said
         assert siasamrea_command.main([*command, "--base_model", moved, "--settings", settings]) == 0
     assert load_video_language_model(tmp_path / "merged")[1].settings.frames_per_clip == 3
     with pytest.raises(ValueError, match="is no adapter"):

@@ -83,8 +83,8 @@ def test_a_turned_photograph_is_shown_upright(tmp_path):
         ([FRAMES[0, ..., 0]], r"frame 0 must have the shape \(height, width, 3\) or .* got \(8, 10\)"),
         ([FRAMES[0] / 255], "frame 0 must be uint8"),
         ([FRAMES], r"frame 0 must have the shape .* got \(6, 8, 10, 3\)"),
-        ([3], "frame 0 must be an image or an image file; got a int"),
-        ([["a.png"]], "frame 0 must be an image or an image file; got a list"),
+        ([3], "frame 0 is a int, not an image or an image file"),
+        ([["a.png"]], "frame 0 is a list, not an image or an image file"),
         (["nowhere.png"], "nowhere.png: there is no such file"),
         ([__file__], "test_frames_in_memory.py: frame 0 is no image that can be read"),
         ([Image.new("I;16", (10, 8))], "frame 0 must have 8 bits .* mode is 'I;16'"),
@@ -102,7 +102,7 @@ def test_frames_of_different_sizes_are_named():
 
 
 def test_frames_have_no_seconds():
-    with pytest.raises(VideoDecodingError, match="frames in memory have no time; cut the frames instead"):
+    with pytest.raises(VideoDecodingError, match="frames have no time for start and end; cut the frames instead"):
         decode_frames(FRAMES, [0], end=1.0)
 
 

@@ -121,13 +121,13 @@ def closed() -> io.BytesIO:
         (closed(), "reading the file object failed .*closed"),
         (Nothing(), "not 'NoneType'"),
         (gzip.GzipFile(fileobj=io.BytesIO(b"\x1f\x8b" + b"x" * 20)), "reading the file object failed"),
-        ({}, "must have a path, bytes or both, and nothing else; it has ..\\."),
-        ({"path": None, "bytes": None}, "must have a path, bytes or both"),
+        ({}, "must have path or bytes, and nothing else; it has ..\\."),
+        ({"path": None, "bytes": None}, "must have path or bytes"),
         ({"path": "a.mp4", "fps": 3}, r"it has \['fps', 'path'\]"),
         ({"path": 3}, "of type int: a video is a path"),
         (None, "of type NoneType: a video is a path"),
         (float("nan"), "of type float: a video is a path"),
-        (object(), "a video column of datasets needs decode=False"),
+        (object(), "columns of datasets: with decode=False"),
     ],
 )
 def test_everything_else_gets_one_sentence(video, sentence):
