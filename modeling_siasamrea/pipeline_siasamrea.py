@@ -18,6 +18,7 @@ from .requests_siasamrea import (
     Question,
     answers_in_order,
     each,
+    is_chat,
     is_video,
     read_request,
     request_batches,
@@ -114,7 +115,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
         Args:
             inputs (*optional*):
-                A request: a `dict` with the keyword arguments below. Or a list or tuple of requests; or a generator,
+                A request: a `dict` with the keyword arguments below, or a chat: a list of one message, whose parts are
+                a video and a text (what the system says is left out). Or a list or tuple of requests; or a generator,
                 an iterator or a data set of requests, each read when its answer is needed. If `question` is given too,
                 these may be videos.
             question (`str` or `list[str]`): The question, or several about this video.
@@ -150,7 +152,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         given = request | {"question": question, "candidates": candidates}
         defaults = self.defaults | {name: value for name, value in given.items() if value is not None}
 
-        single = inputs is None or isinstance(inputs, Mapping) or is_video(inputs)
+        single = inputs is None or isinstance(inputs, Mapping) or is_video(inputs) or is_chat(inputs)
         items = [{} if inputs is None else inputs] if single else each(inputs)
         requests = (
             read_request(item, self._task, None if single else number, defaults) for number, item in enumerate(items)

@@ -52,6 +52,12 @@ def is_video(inputs: Any) -> bool:
     return single or is_encoded or hasattr(inputs, "read") or isinstance(getattr(inputs, "ndim", None), int)
 
 
+def is_chat(inputs: Any) -> bool:
+    """Returns whether the input is one chat, a list of messages as Transformers' own pipelines take it."""
+    turns = inputs if isinstance(inputs, list) else [None]
+    return bool(turns) and all(isinstance(turn, Mapping) and "role" in turn for turn in turns)
+
+
 def each(inputs: Any) -> Iterator[Any]:
     """Iterates over requests. Video columns of `datasets` stay encoded, because the pipeline decodes them itself."""
     if type(inputs).__module__.split(".")[0] == "datasets":
@@ -73,8 +79,9 @@ def read_request(
     Reads and checks a request, without opening the video.
 
     Args:
-        request (`Mapping`): `video` and `question`, and any of `candidates`, `start`, `end`, `task`.
-            A field that is `None` counts as missing. What is no such mapping is the video.
+        request (`Mapping`): `video` and `question`, and any of `candidates`, `start`, `end`, `task`; `messages`, a
+            chat, may stand for the first two. A field that is `None` counts as missing. A list of messages is a chat;
+            what else is no such mapping is the video.
         task_of (`Callable`): Returns the task of a question from the requested task and the candidates.
         number (`int`, *optional*): Its number in a list, from 0.
         defaults (`Mapping`, *optional*): Fields that are given for all requests.
@@ -85,9 +92,12 @@ def read_request(
     Raises:
         `ValueError`: If a field is missing, unknown, or not what it should be.
     """
+    request = {"messages": request} if is_chat(request) else request
     given = request if isinstance(request, Mapping) and not is_video(request) else {"video": request}
     fields = {**(defaults or {}), **{name: value for name, value in given.items() if value is not None}}
     try:
+        if "messages" in fields:
+            fields |= _asked(fields.pop("messages"))
         did_you_mean("a request", map(str, fields), FIELDS)
         missing = [name for name in ("video", "question") if fields.get(name) is None]
         if missing:
@@ -108,6 +118,16 @@ def read_request(
     except ValueError as error:
         name = "The request" if number is None else f"Request {number} (from 0)"
         raise ValueError(f"{name} is not right: {error}") from None
+
+
+def _asked(messages: Any) -> dict[str, Any]:
+    """Returns the video and the question of a chat."""
+    turns = [turn.get("content") for turn in messages if turn["role"] != "system"] if is_chat(messages) else []
+    match turns:
+        case [[{"type": "video", **source}, {"type": "text", "text": text}]]:
+            video = [source[key] for key in ("video", "path", "url") if source.get(key) is not None]
+            return {"video": video[0] if video else None, "question": text}
+    raise ValueError("messages must be one turn, whose content is a part of type video and then one of type text")
 
 
 def _check_video(video: Any) -> None:

@@ -102,6 +102,9 @@ def test_a_mixed_list_gets_the_answers_each_gets_alone(answer, videos):
             assert [one["answer"] for one in ours] == [one["answer"] for one in theirs]
             assert [one["score"] for one in ours] == pytest.approx([one["score"] for one in theirs], abs=1e-5)
     assert answer([requests[0]])[0] == alone[0]
+    parts = [{"type": "video", "video": videos[0]}, {"type": "text", "text": "what is it?"}]
+    chat = [{"role": "user", "content": parts}]
+    assert answer(chat, task="open_ended") == answer([chat], task="open_ended")[0] == alone[0]
 
 
 def test_questions_about_a_video_decode_and_encode_it_once(answer, videos, decoded):

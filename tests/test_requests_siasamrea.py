@@ -15,6 +15,13 @@ def task_of(task, candidates):
     return task or ("open_ended" if candidates is None else "multiple_choice")
 
 
+VIDEO, TEXT = {"type": "video", "video": "cat.mp4"}, {"type": "text", "text": "who?"}
+
+
+def chat(*parts):
+    return [{"role": "system", "content": "Be brief."}, {"role": "user", "content": list(parts)}]
+
+
 def read(fields, number=None):
     return read_request({"video": "a.mp4", "question": "what?"} | fields, task_of, number)
 
@@ -31,6 +38,12 @@ def test_one_question_is_no_list():
         given = UserDict({"video": "a.mp4", "question": text, "candidates": None, "start": None})
         (question,) = read_request(given, task_of)
         assert question.text == "what?" and not question.several and question.candidates is None
+
+
+def test_a_chat_is_a_request():
+    for given in (chat(VIDEO, TEXT), {"messages": chat({"type": "video", "path": "cat.mp4"}, TEXT)}):
+        (question,) = read_request(given, task_of)
+        assert (question.video, question.text) == ("cat.mp4", "who?")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +92,20 @@ def test_candidates_of_all_or_of_each(candidates):
         ({"quetsion": "a"}, "'quetsion'.*'question'"),
         ({"answer": "a"}, "answer"),
         ({3: "a"}, "3"),
+        *(
+            ({"messages": wrong}, "messages must be one turn")
+            for wrong in (
+                "what?",
+                [],
+                [VIDEO],
+                [{"role": "user", "content": "what?"}],
+                chat(VIDEO),
+                chat(VIDEO, VIDEO),
+            )
+        ),
+        ({"messages": chat(VIDEO, TEXT, TEXT)}, "messages must be one turn"),
+        ({"messages": chat(VIDEO, TEXT) + chat(VIDEO, TEXT)}, "messages must be one turn"),
+        ({"messages": chat({"type": "video"}, TEXT)}, "no video"),
     ],
 )
 def test_what_is_wrong_is_said(fields, field):

@@ -7,7 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from transformers.utils import logging
 
+
+logger = logging.get_logger(__name__)
+
+CHATS = ("conversations", "messages", "QA")
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 ROLES |= {"system": "system", "developer": "system"}
 # Columns of a question and its answer: TRL's, also of preferences; ms-swift's; Alpaca's.
@@ -17,13 +22,14 @@ VIDEOS = ("video", "video_url", "input_video")
 OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])(?:\.|\)|:)\s*(?=\S)")
 # Where a medium goes; LLaVA marks a video as <image>, too.
 MARK = re.compile(r"<video>|<image>|<audio>|(?:<\|vision_start\|>)?<\|video_pad\|>(?:<\|vision_end\|>)?")
+THOUGHTS = re.compile(r"<think>.*?</think>|</?answer>", re.DOTALL)
 
 
 def is_conversation(row: Mapping) -> bool:
-    """Returns whether a row is a conversation: `conversations`, `messages`, or a pair of columns such as `prompt`."""
+    """Returns whether a row is a conversation: one of `CHATS`, or a pair of columns such as `prompt`."""
     columns = {name for name, value in row.items() if value is not None}
     pair = "question" not in columns and any(columns.issuperset(pair) for pair in PAIRS)
-    return bool({"conversations", "messages"} & columns) or pair
+    return bool(columns.intersection(CHATS)) or pair
 
 
 def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
@@ -33,11 +39,13 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
     Args:
         row (`Mapping`):
             `conversations`, a list of `{"from", "value"}` (LLaVA, ShareGPT); `messages`, a list of
-            `{"role", "content"}` (ms-swift, LLaMA-Factory, TRL, OpenAI); or two columns of such lists or texts:
-            `prompt` and `completion` (TRL), `query` and `response` (ms-swift), `instruction` and `output` (Alpaca).
-            Of preferences the answer is `chosen`. Content is a text or a list of parts. The video is `video`, `videos`
-            of one, or a part of type `video`, `video_url` or `input_video`, with its `video_start` and `video_end`.
-            Its mark, such as `<video>`, and what the system says are left out; other columns are kept.
+            `{"role", "content"}` (ms-swift, LLaMA-Factory, TRL, OpenAI); `QA`, a list of `{"i", "q", "a"}`
+            (VideoChat2), whose instruction is asked where the question is empty; or two columns of lists or texts:
+            `prompt` and `completion` (TRL), `query` and `response` (ms-swift), `instruction` and `output` (Alpaca). Of
+            preferences the answer is `chosen`. Content is a text or a list of parts. The video is `video`, `videos` of
+            one, or a part of type `video`, `video_url` or `input_video`, with its `video_start` and `video_end`. Its
+            mark, such as `<video>`, what the system says, and thoughts (`<think>`) are left out; other columns are
+            kept.
         where (`str`): The row, for errors.
 
     Returns:
@@ -52,7 +60,7 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
     questions, answers = turns[::2], turns[1::2]
     if not turns or {role for role, _ in questions} != {"user"} or {role for role, _ in answers} - {"assistant"}:
         raise ValueError(f"{where}: questions and answers must alternate; got {', '.join(r for r, _ in turns)}.")
-    of_conversation = ("conversations", "messages", *(name for pair in PAIRS for name in pair), "videos", "id")
+    of_conversation = (*CHATS, *(name for pair in PAIRS for name in pair), "videos", "id")
     others = {key: row[key] for key in row if key not in of_conversation} | span
     name = row.get("question_id", row.get("id"))
     if name is None and len(questions) > 1:
@@ -68,10 +76,9 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
 
 def _read_turns(row: Mapping, where: str) -> tuple[list[tuple[str, str]], list[Any], dict[str, float]]:
     """Reads the role and text of each turn, and the only video of a conversation with the span that a part gives."""
-    videos, turns, span = [_source(video) for video in _listed(row.get("videos")) or _listed(row.get("video"))], [], {}
-    media = Counter(
-        name for name in ("image", "audio") for _ in [*_listed(row.get(name)), *_listed(row.get(f"{name}s"))]
-    )
+    given = _listed(row.get("videos")) or _listed(row.get("video"))
+    videos, turns, span = [_source(video, where) for video in given], [], {}
+    media = Counter(name for name in ("image", "audio") for key in (name, f"{name}s") for _ in _listed(row.get(key)))
     for turn in _turns(row):
         turn = turn if isinstance(turn, Mapping) else {"value": turn}
         role, content = ROLES.get(turn.get("role", turn.get("from"))), turn.get("content", turn.get("value"))
@@ -81,7 +88,7 @@ def _read_turns(row: Mapping, where: str) -> tuple[list[tuple[str, str]], list[A
             raise ValueError(f"{where}: a turn must be the text of a user or an assistant; got {str(turn)[:80]}.")
         for part in parts:
             if part.get("type") in VIDEOS:
-                videos += [_source(part[key]) for key in (*VIDEOS, "path", "url") if part.get(key)]
+                videos += [_source(part[key], where) for key in (*VIDEOS, "path", "url") if part.get(key)]
                 ends = {"start": part.get("video_start"), "end": part.get("video_end")}
                 span |= {key: value for key, value in ends.items() if value is not None}
             elif part.get("type") not in TEXTS:
@@ -89,18 +96,23 @@ def _read_turns(row: Mapping, where: str) -> tuple[list[tuple[str, str]], list[A
         text = "".join(str(part.get("text") or "") for part in parts if part.get("type") in TEXTS)
         if role != "system":
             media.update(mark=len(MARK.findall(text)), audio=text.count("<audio>"))
+            if role == "assistant" and THOUGHTS.search(text):
+                logger.warning_once("Thoughts in answers, <think>...</think>, are left out.")
+                text = THOUGHTS.sub("", text)
             turns.append((role, MARK.sub("", text).strip()))
     media["video"] = len(videos)
     if len(videos) != 1 or media["mark"] > 1 or media.total() > 1 + media["mark"]:
         found = ", ".join(f"{name} ({number})" for name, number in sorted(media.items()) if number) or "none"
-        raise ValueError(
-            f"{where}: a row must be about one video alone; got {found}. `siasamrea rows` leaves such rows out."
-        )
+        raise ValueError(f"{where}: a row must be about one video alone; got {found}. `siasamrea rows` leaves it out.")
     return turns, videos, span
 
 
-def _source(video: Any) -> Any:
-    """Returns the path, address or bytes that a chat names a video by."""
+def _source(video: Any, where: str) -> Any:
+    """Returns the path, address or bytes that a chat names a video by; a `ValueError` if it is a list of frames."""
+    files = _listed(video)
+    if len(files) != 1:
+        raise ValueError(f"{where}: video must be one file; got a list of {len(files)}. Make a video of frames.")
+    video = files[0]
     video = video["url"] if isinstance(video, Mapping) and video.get("url") else video
     if isinstance(video, str) and video.startswith("data:"):
         return {"bytes": base64.b64decode(video.partition(",")[2])}
@@ -109,12 +121,16 @@ def _source(video: Any) -> Any:
 
 def _turns(row: Mapping) -> list[Any]:
     """Returns the turns of a conversation."""
-    for column in ("conversations", "messages"):
+    for column in CHATS[:2]:
         if row.get(column) is not None:
             return [*_listed(row[column]), *_listed(row.get("chosen"))]
-    asked, answered = next(pair for pair in PAIRS if row.get(pair[0]) is not None and row.get(pair[1]) is not None)
-    question = f"{row[asked]}\n{row['input']}" if row.get("input") else row[asked]  # Alpaca's
-    pairs = [*_listed(row.get("history")), (question, row[answered])]
+    if row.get("QA") is not None:
+        given = [pair if isinstance(pair, Mapping) else {"q": [pair]} for pair in _listed(row["QA"])]
+        pairs = [(pair.get("q") or pair.get("i"), pair.get("a")) for pair in given]
+    else:
+        asked, answered = next(pair for pair in PAIRS if row.get(pair[0]) is not None and row.get(pair[1]) is not None)
+        question = f"{row[asked]}\n{row['input']}" if row.get("input") else row[asked]  # Alpaca's
+        pairs = [*_listed(row.get("history")), (question, row[answered])]
     roles = ("user", "assistant")
     return [
         turn

@@ -244,6 +244,8 @@ def _video(value: Any, where: str, folder: Path | None) -> tuple[str, bytes | No
     if data:
         return str(value or f"bytes-{hashlib.blake2b(data, digest_size=8).hexdigest()}"), data
     value = os.fspath(value) if isinstance(value, os.PathLike) else _plain(value)
+    if isinstance(value, list | tuple):
+        raise ValueError(f"{where}: video must be one file; got a list of {len(value)}. Make a video of frames.")
     text = text_cell(value, "video", where)
     if text is None:
         raise ValueError(f"{where}: video is empty.")
@@ -276,10 +278,10 @@ def _check_columns(columns: Collection[str], required: Iterable[str], where: str
     wanted = [*required, "candidates"] if "a0" in columns else required  # a0, a1, ... are NExT-QA's and How2QA's
     missing = [name for name in wanted if name not in columns]
     if missing:
-        raise ValueError(
-            f"{where}: the column {missing[0]} is missing; there are {', '.join(map(str, columns))}. The files of "
-            "benchmarks are read by --benchmarks."
-        )
+        captions = any("caption" in str(name) for name in columns)
+        hint = "A caption needs a question." if captions else "The files of benchmarks are read by --benchmarks."
+        there = ", ".join(map(str, columns))
+        raise ValueError(f"{where}: the column {missing[0]} is missing; there are {there}. {hint}")
     others = (str(name) for name in columns if name not in COLUMNS)
     did_you_mean(
         f"{where}: the list of columns", others, [name for name in COLUMNS if name not in columns], cutoff=0.75

@@ -54,6 +54,8 @@ WHAT, CAT = {"type": "input_text", "text": "What is it?"}, {"type": "output_text
         | {"chosen": {"from": "gpt", "value": "A cat."}},
         messages([{"type": "video_url", "video_url": {"url": "a.mp4"}}, WHAT], [CAT], id="7"),
         messages([{"type": "input_video", "input_video": "a.mp4"}, WHAT], [CAT], id=7),
+        {"QA": [{"i": "Look.", "q": "What is it?", "a": "A cat."}], "id": "7", "video": "a.mp4"},
+        {"QA": [{"i": "What is it?", "q": "", "a": "A cat."}], "id": "7", "video": "a.mp4"},
         {
             "messages": [{"role": "system", "content": "Be brief."}, *messages("What is it?", "A cat.")["messages"]],
             "video": "a.mp4",
@@ -119,6 +121,12 @@ def test_each_question_of_a_conversation_is_a_row_and_that_is_said(caplog):
     assert "2 conversations (the first: row 1) have several questions" in caplog.text
 
 
+def test_thoughts_are_left_out_of_answers_and_that_is_said(caplog):
+    with caplog.at_level("WARNING"):
+        rows = load_video_questions([llava("q", '<think>Is it\n"B"?</think>\n<answer>B</answer>', video="a.mp4")])
+    assert rows[0].answer == "B" and "Thoughts in answers" in caplog.text
+
+
 def test_conversations_of_one_id_are_told_apart():
     rows = [llava("q", "a", video="a.mp4", id="a"), llava("p", "b", video="a.mp4", id="a")]
     assert [row.question_id for row in load_video_questions(rows)] == ["a", "a (row 2)"]
@@ -129,6 +137,11 @@ def test_conversations_of_one_id_are_told_apart():
     [
         (llava("q", "a", videos=["a.mp4", "b.mp4"]), "row 1: .*one video alone; got video .2."),
         (llava("q", "a"), "row 1: .*one video alone; got none"),
+        (messages([{"type": "video", "video": ["0.jpg", "1.jpg"]}, WHAT], "a"), "row 1: video .*a list of 2"),
+        ({"video": ["0.jpg", "1.jpg"], "question": "q", "answer": "a"}, "row 1: video .*a list of 2"),
+        ({"video": "a.mp4", "captions": [{"idx": "-1", "content": "a"}]}, "row 1: .*A caption needs a question"),
+        ({"QA": [{"q": "q", "a": "a"}], "image": "a.png"}, "row 1: .*image .1."),
+        ({"QA": ["q"], "video": "a.mp4"}, "row 1: a turn"),
         (llava("<video><image>q", "a", video="a.mp4"), "mark .2."),
         (llava("<video><audio>q", "a", video="a.mp4"), "audio .1."),
         (
@@ -213,7 +226,7 @@ def test_rows_are_written_for_other_trainers_and_read_again(tmp_path, capsys):
 
 def test_conversations_that_make_no_rows_are_left_out_and_counted(tmp_path, capsys):
     rows = [llava("q", "a", video="a.mp4", id="0"), llava("q", "a", image="a.png"), llava("q", "a", videos=["a", "b"])]
-    rows += [llava("q", "a", image="b.png")] * 3 + [llava("p", "b", video="b.mp4", id="8")]
+    rows += [llava("q", "a", videos=[["0.jpg", "1.jpg"]])] * 3 + [llava("p", "b", video="b.mp4", id="8")]
     (tmp_path / "llava.json").write_text(json.dumps(rows))
     assert main([str(tmp_path / "llava.json"), str(tmp_path / "rows.jsonl")]) == 2
     out, err = capsys.readouterr()
