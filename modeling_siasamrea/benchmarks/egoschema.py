@@ -6,8 +6,8 @@ EgoSchema, the subset with public answers: long-term questions about three minut
   `option 0` to `option 4`, and `subset_answers.json`, from `q_uid` to the answer's index.
 - Splits: validation is the subset of 500 questions with public answers, which results here are on; test is all
   5 031 questions, without answers, for the authors' server.
-- Seen: the published `subset_answers.json`, which has 500 answers, and single rows of `questions.json`. The 5 031
-  questions are not confirmed.
+- Seen: the published `subset_answers.json`, which has 500 answers, and single rows of `questions.json`. Of the 5 031
+  questions the hub's viewer of `lmms-lab/egoschema` confirms 5.03k.
 - Task: multiple choice of 5.
 - Metric: accuracy.
 - Videos: `{q_uid}.mp4`.

@@ -6,7 +6,7 @@ IntentQA: multiple-choice questions about the intent of actions in everyday vide
   repository below `datasets/IntentQA`.
 - Splits: 12 119 training, 2 044 validation and 2 134 test questions about NExT-QA's videos; results are on test.
 - Seen: the published `val.csv`, all of whose 2 044 rows are read, and parts of `test.csv`, whose length fits its
-  number of rows. `train.csv` was not seen, so 12 119 is not confirmed.
+  number of rows. `train.csv` was not found, so 12 119 is not confirmed.
 - Task: multiple choice of 5, the answer's index.
 - Metric: accuracy, by type: causal why and how (CW, CH), temporal next and previous (TN, TP).
 - Videos: those of NExT-QA, `{video_id}.mp4`, in one folder or under VidOR's folders.

@@ -6,7 +6,8 @@ LongVideoBench: questions that refer to a moment of a long video.
   `lvb_test_wo_gt.json`, lists. Its Parquet files, which have other columns, are not read.
 - Splits: 1 337 validation questions, which results are on, and 5 341 test questions without answers.
 - Seen: the first rows of `lvb_val.json`. `lvb_test_wo_gt.json` was not seen; the authors' loader reads both alike. The
-  numbers of questions are the authors' and not confirmed.
+  numbers add up to the 6 678 of the dataset card, and the hub's viewer of `LongVideoBench-Meta` rounds them (1.34k and
+  5.34k).
 - Task: multiple choice of up to 5, the answer's index `correct_choice`.
 - Metric: accuracy, by the group of the video's duration (15, 60, 600, 3600 seconds). The subtitles, which the authors
   put between the frames, are not used: compare with scores without subtitles.

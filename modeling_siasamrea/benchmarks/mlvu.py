@@ -7,8 +7,8 @@ MLVU, multiple choice: seven tasks about videos of three minutes to two hours.
   generation tasks, `8_sub_scene` and `9_summary`, need a judge and are left out.
 - Split: validation only, the 2 174 multiple-choice questions of the development set; files that are not there are
   named in a warning. The test set's answers are not public.
-- Seen: `5_order.json`, and rows of the other files in examples. The number of questions is the authors' and not
-  confirmed.
+- Seen: `5_order.json` and the last rows of the other six files. The number of questions is the authors' and not
+  confirmed; the hub's `topyun/MLVU_dev_plotQA` has 539 of them for `1_plotQA`.
 - Task: multiple choice of 4.
 - Metric: accuracy, by task; the published M-Avg is the mean over the seven tasks.
 - Videos: `video/{file}/{video}`; the same names are in several folders.

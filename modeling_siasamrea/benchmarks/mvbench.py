@@ -5,8 +5,9 @@ MVBench: 20 temporal tasks made from other data sets.
   https://huggingface.co/datasets/OpenGVLab/MVBench. Files `json/{task}.json`, lists of `video`, `question`,
   `candidates` and `answer` (a text). Five tasks ask about a part of the video, from `start` to `end` in seconds.
 - Split: test only, 20 tasks of 200 questions; tasks whose file is not there are named in a warning.
-- Seen: no file, so the 200 questions per task are not confirmed. Columns, folders and the five tasks are those that
-  the harness VLMEvalKit and copies of the authors' notebook read.
+- Seen: no file. Its 20 names are those of the hub's list, 200 questions per task are what the documentation of the
+  harness EvalScope counts; columns, folders and the five tasks are those that the harness VLMEvalKit and copies of the
+  authors' notebook read.
 - Task: multiple choice of 2 to 5.
 - Metric: accuracy by task; the published score is the mean over tasks, which is the accuracy because they are equally
   large.

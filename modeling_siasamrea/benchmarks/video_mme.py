@@ -5,7 +5,7 @@ Video-MME: questions about short, medium and long web videos.
   Analysis", CVPR 2025; https://huggingface.co/datasets/lmms-lab/Video-MME. File
   `videomme/test-00000-of-00001.parquet`.
 - Split: test only, 2 700 questions about 900 videos.
-- Seen: single rows of the file. The number of questions is the authors' and not confirmed.
+- Seen: single rows of the file. The numbers are the authors'; the hub's viewer of the file rounds its rows (2.7k).
 - Task: multiple choice of 4, the answer's letter. Options are published with their letter, which is left out here.
 - Metric: accuracy, by duration (short, medium, long). Compare with scores without subtitles.
 - Videos: `{videoID}.mp4`.
