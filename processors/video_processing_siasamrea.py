@@ -30,6 +30,11 @@ from .video_download import DownloadLimits, limit_downloads
 logger = logging.get_logger(__name__)
 
 
+# Kinds of values by the names that the validator of settings has for them.
+KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a text"}
+KINDS |= dict.fromkeys(("dict", "a dict", "PreTrainedConfig"), "a dictionary") | dict.fromkeys(
+    ("list", "a tuple"), "a list"
+)
 # Settings of all video processors of Transformers that this one cannot change, with their only value.
 FIXED = {"num_frames": None, "do_convert_rgb": True, "data_format": "channels_first", "resample": 2}
 
@@ -411,13 +416,28 @@ def refuse_unknown_names(owner: str, given: Iterable[str], names: Iterable[str],
             raise ValueError(f"{owner} has no setting {name!r}; did you mean {nearest[0]!r}?")
 
 
+def wrong_setting(error: StrictDataclassError) -> str:
+    """Says in one sentence which field of settings has a wrong value, by which rule, instead of the validator."""
+    reason = " ".join(str(error.__cause__ or error).split())
+    field = re.search("for field '(.*?)'", str(error))
+    kinds = re.findall(r"expected (?:one of \((.*?),?\)|([\w ]+)), got", reason)
+    if field is None or not kinds:  # a sentence of its own, or "Value must be ..."
+        return re.sub("^Value", field[1] if field else "Value", reason)
+    rules = [KINDS.get(kind, kind) or values.replace(", ", " or ") for values, kind in kinds if kind != "NoneType"]
+    rules = [rule for rule in dict.fromkeys(rules) if rule != "a whole number" or "a number" not in rules]
+    given = re.search(r"with value (.*?) doesn't match|, got (?:\w+ \(value: (.*)\)|(.*))$", reason)
+    rule = "has an item of a wrong kind" if "Invalid" in reason else f"must be {' or '.join(rules)}"
+    return f"{field[1]} {rule}; got {given[given.lastindex]:.100}."
+
+
 def _check(settings: Mapping[str, Any]) -> None:
     """Raises a `ValueError` if a setting of this processor has a wrong value, or two do not fit each other."""
-    own = {name: value for name, value in settings.items() if name not in VideosKwargs.__annotations__}
+    if settings["do_resize"]:
+        _resized(1, 1, settings["size"] or {})
     try:
-        validate_typed_dict(SiaSamReaVideoProcessorKwargs, own)
+        validate_typed_dict(SiaSamReaVideoProcessorKwargs, dict(settings))
     except StrictDataclassError as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(wrong_setting(error)) from None
     for name in ("num_clips", "num_eval_clips", "frames_per_clip", "min_frames", "max_frames", "window"):
         least = 0 if name == "window" else 1
         if isinstance(settings[name], int | float) and not settings[name] >= least:
@@ -456,13 +476,13 @@ def _for_each(name: str, value: object, count: int) -> list:
 def _resized(height: int, width: int, size: dict) -> tuple[int, int]:
     """Returns height and width after resizing; the other side is truncated to whole pixels, as ClipBERT does."""
     sides = {side: pixels for side, pixels in size.items() if pixels is not None}
-    if sides.keys() == {"height", "width"} and min(sides.values()) > 0:
+    pixels = [*sides.values()] if all(isinstance(edge, int) and edge > 0 for edge in sides.values()) else []
+    if pixels and sides.keys() == {"height", "width"}:
         return sides["height"], sides["width"]
-    edge = next(iter(sides.values()), 0)
-    if sides.keys() not in ({"longest_edge"}, {"shortest_edge"}) or edge < 1:
+    if not pixels or sides.keys() not in ({"longest_edge"}, {"shortest_edge"}):
         raise ValueError(f"size must be one edge, longest_edge or shortest_edge, or height and width; got {sides}.")
     side = max(height, width) if "longest_edge" in sides else min(height, width)
-    return max(1, edge * height // side), max(1, edge * width // side)
+    return max(1, pixels[0] * height // side), max(1, pixels[0] * width // side)
 
 
 def _scale(

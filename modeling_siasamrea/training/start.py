@@ -10,23 +10,24 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging
 
 from ..adapter_siasamrea import adapter_source
-from ..configuration_siasamrea import SiaSamReaConfig
+from ..configuration_siasamrea import ENCODERS, WRITTEN, SiaSamReaConfig, did_you_mean
 from ..data.questions import VideoQuestion
 from ..data.unlabelled_rows import refuse_heads_without_answers
 from ..data.vocabulary import answer_vocabulary, build_tokenizer
 from ..modeling_siasamrea import SiaSamReaForVideoQuestionAnswering
 from ..processors.processing_siasamrea import SiaSamReaProcessor
-from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
+from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor, wrong_setting
 
 
 logger = logging.get_logger(__name__)
 
 # A folder or hub name that is none, files or packages that are missing, fields and weights that do not fit.
-NOT_LOADED = (OSError, HFValidationError, ImportError, SafetensorError, StrictDataclassError, RuntimeError, ValueError)
+NOT_LOADED = (OSError, HFValidationError, ImportError, SafetensorError, RuntimeError, ValueError)
+OF_VIDEOS = "The settings of the video processor are wrong"
 
 
 @contextmanager
@@ -42,6 +43,8 @@ def explained(what: str, name_or_path: str | Path | None = None) -> Iterator[Non
         if name_or_path is not None:
             refuse_missing_folder(Path(name_or_path))
         yield
+    except StrictDataclassError as error:
+        raise ValueError(f"{what}: {wrong_setting(error)}") from error
     except NOT_LOADED as error:
         raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
 
@@ -103,8 +106,10 @@ def build_model(
     else:
         logger.warning("The model starts from random weights, its tokenizer from the words of the training questions.")
         tokenizer = build_tokenizer(rows)
-        text_config = {"model_type": "bert", **fields.pop("text_config", {}), "vocab_size": len(tokenizer)}
         with explained("The model cannot be built"):
+            for name, default in ENCODERS.items():
+                refuse_unknown_fields(name, fields.get(name) or {}, default["model_type"])
+            text_config = {"model_type": "bert", **fields.pop("text_config", {}), "vocab_size": len(tokenizer)}
             model = SiaSamReaForVideoQuestionAnswering(SiaSamReaConfig(text_config=text_config, **fields))
         make_video_processor = SiaSamReaVideoProcessor
     start_counts_at_mean(model, rows)
@@ -113,7 +118,21 @@ def build_model(
             f"num_clips of the video processor must be the model's, {model.config.num_clips}; got "
             f"{settings['num_clips']}. Give it to the model alone."
         )
-    return model, SiaSamReaProcessor(make_video_processor(**settings), tokenizer)
+    with explained(OF_VIDEOS):
+        return model, SiaSamReaProcessor(make_video_processor(**settings), tokenizer)
+
+
+def refuse_unknown_fields(name: str, encoder: dict[str, Any] | PreTrainedConfig, model_type: str) -> None:
+    """Raises a `ValueError` if the configuration of a new encoder names a model type or fields that do not exist."""
+    if isinstance(encoder, PreTrainedConfig):
+        return
+    if not isinstance(encoder, dict):
+        raise ValueError(f"{name} must be a dictionary; got {encoder!r:.100}.")
+    model_type = encoder.get("model_type", model_type)
+    did_you_mean("The list of model types", [model_type], list(CONFIG_MAPPING))
+    known = AutoConfig.for_model(model_type)
+    unknown = (field for field in encoder if field not in WRITTEN and not hasattr(known, field))
+    did_you_mean(f"The {model_type!r} model", unknown, list(known.to_dict()))
 
 
 def load_model(
@@ -156,6 +175,7 @@ def load_model(
             )
         old = SiaSamReaConfig.from_pretrained(name_or_path)
         processor = SiaSamReaProcessor.from_pretrained(name_or_path)
+    with explained(OF_VIDEOS):
         if video_processor:
             processor.video_processor = SiaSamReaVideoProcessor.from_pretrained(name_or_path, **video_processor)
     if adapter_source(name_or_path) is not None:

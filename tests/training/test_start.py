@@ -1,5 +1,6 @@
 """The model a run starts from: new heads, vocabularies, clips, adapters, and what is refused."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -128,8 +129,39 @@ def test_what_cannot_be_loaded_gets_a_sentence(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="The weights of .* cannot be loaded"):
         (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"cut")
         load_model(checkpoint)
-    with pytest.raises(ValueError, match="(?s)The settings of the model are wrong: .*affinity.*knowledge"):
-        build_model(COUNTS, config={"affinity": "none"})
+    for settings, sentence in (
+        (
+            {"config": {"affinity": "none"}},
+            "of the model are wrong: affinity must be 'knowledge' or 'average'; got none.",
+        ),
+        ({"config": {"alpha": "x"}}, "of the model are wrong: alpha must be a number; got 'x'."),
+        ({"config": {"num_clips": "3"}}, "of the model are wrong: num_clips must be a whole number; got '3'."),
+        (
+            {"config": {"omega": 2}},
+            "of the model are wrong: omega must be greater or equal to 0 and smaller .*, got 2.",
+        ),
+        ({"config": {"num_clips": 1}}, "of the model are wrong: Siamese reasoning needs at least 2 clips"),
+        ({"video_processor": {"fps": "x"}}, "of the video processor are wrong: fps must be a number; got 'x'."),
+        (
+            {"video_processor": {"frames_per_clip": "x"}},
+            "frames_per_clip must be a whole number or 'adaptive'; got 'x'.",
+        ),
+        ({"video_processor": {"image_mean": "x"}}, "image_mean must be a number or a list; got 'x'."),
+        ({"video_processor": {"image_mean": ["x"]}}, "image_mean has an item of a wrong kind; got "),
+        ({"video_processor": {"size": {"longest_edge": "x"}}}, "size must be one edge"),
+        ({"video_processor": {"size": "x"}}, "of the video processor are wrong: .*size"),
+    ):
+        with pytest.raises(ValueError, match=f"The settings .*{sentence}"):
+            build_model(COUNTS, **settings)
+    with pytest.raises(ValueError, match="The settings of the video processor are wrong: window must be a number"):
+        load_model(checkpoint, video_processor={"window": "x"})
+    for encoder, sentence in (
+        ({"vision_config": {"depth": [1]}}, "The 'resnet' model has no 'depth'. Did you mean 'depths'?"),
+        ({"text_config": {"model_type": "brt"}}, "The list of model types has no 'brt'. Did you mean 'bert'?"),
+        ({"text_config": "bert"}, "text_config must be a dictionary; got 'bert'."),
+    ):
+        with pytest.raises(ValueError, match=f"The model cannot be built: {re.escape(sentence)}"):
+            build_model(COUNTS, config=encoder)
     with pytest.raises(ValueError, match="The model cannot be built: The hidden size"):
         build_model(COUNTS, config={"text_config": {"hidden_size": 30, "num_attention_heads": 4}})
     with pytest.raises(ValueError, match="both encoders"):
