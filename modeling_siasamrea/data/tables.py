@@ -21,7 +21,7 @@ def read_text(path: Path) -> str:
         `ValueError`: If there is no such file, or it is not UTF-8.
     """
     if not path.is_file():
-        raise ValueError(f"The data file {path} does not exist.")
+        raise ValueError(f"The file {path} does not exist.")
     return _decode(path.read_bytes(), str(path))
 
 
@@ -81,7 +81,7 @@ def read_jsonl(path: Path, unfinished_end: bool = False) -> Iterator[dict]:
         `ValueError`: If there is no such file, it is not UTF-8, or a line is not an object; says which.
     """
     if not path.is_file():
-        raise ValueError(f"The data file {path} does not exist.")
+        raise ValueError(f"The file {path} does not exist.")
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}, line {number}"

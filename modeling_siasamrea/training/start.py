@@ -30,6 +30,10 @@ NOT_LOADED = (OSError, HFValidationError, ImportError, SafetensorError, RuntimeE
 OF_VIDEOS = "The settings of the video processor are wrong"
 
 
+class ExplainedError(ValueError):
+    """Raised by [`explained`], and left as it is by another one around it."""
+
+
 @contextmanager
 def explained(what: str, name_or_path: str | Path | None = None) -> Iterator[None]:
     r"""
@@ -43,10 +47,12 @@ def explained(what: str, name_or_path: str | Path | None = None) -> Iterator[Non
         if name_or_path is not None:
             refuse_missing_folder(Path(name_or_path))
         yield
+    except ExplainedError:
+        raise
     except StrictDataclassError as error:
-        raise ValueError(f"{what}: {wrong_setting(error)}") from error
+        raise ExplainedError(f"{what}: {wrong_setting(error)}") from error
     except NOT_LOADED as error:
-        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+        raise ExplainedError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def refuse_missing_folder(path: Path) -> None:

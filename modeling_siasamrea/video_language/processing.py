@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from ..adapter_siasamrea import adapter_source, base_of
 from ..data.questions import VideoQuestion
+from ..training.start import explained
 from .settings import VideoLanguageSettings, optional_file
 
 
@@ -52,8 +53,9 @@ class VideoLanguageProcessor:
             name = type(processor).__name__
             raise ValueError(f"A {name} takes no videos; choose a model such as Qwen3-VL, SmolVLM2 or InternVL.")
         self.processor = processor
-        self.settings = settings.of_family(processor.video_processor)
-        self.video_processor = self.settings.video_sampler()
+        with explained("The settings do not fit the model"):
+            self.settings = settings.of_family(processor.video_processor)
+            self.video_processor = self.settings.video_sampler()
         added = self.tokenizer.added_tokens_decoder.values()
         self._special_tokens = [token.content for token in added if token.special]
         if self.tokenizer.eos_token is None:

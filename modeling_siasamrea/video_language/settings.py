@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import cached_file
 
 from ..configuration_siasamrea import TASKS, SiaSamReaConfig
+from ..data.tables import read_json
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor, refuse_unknown_names
+from ..training.start import explained
 
 
 SETTINGS_NAME = "siamese_reasoning.json"
@@ -212,18 +213,17 @@ class VideoLanguageSettings:
             fields: Settings over those of the file; dictionaries are merged.
 
         Raises:
-            `ValueError`: If the file is not JSON, or a field does not exist.
+            `ValueError`: If the file does not exist or is not JSON, or a field does not exist or has a wrong value.
         """
         path = file or optional_file(name_or_path, SETTINGS_NAME)
-        try:
-            saved = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON: {error}.") from None
-        saved.pop("affinity_temperature", None)  # version 0.2.0 saved it
-        known = [field.name for field in dataclasses.fields(cls)]
-        refuse_unknown_names("VideoLanguageSettings", saved | fields, known)
-        merged = {name: saved.get(name, {}) | fields.get(name, {}) for name in ("prompts", "family_video_processor")}
-        try:
-            return cls(**(saved | fields | merged))
-        except StrictDataclassError as error:
-            raise ValueError(f"The settings of {file or name_or_path}: {' '.join(str(error).split())}.") from None
+        with explained(
+            f"The settings of {name_or_path} are wrong" if file is None else f"The settings {file} are wrong"
+        ):
+            saved = {} if path is None else read_json(Path(path), dict)
+            saved.pop("affinity_temperature", None)  # version 0.2.0 saved it
+            known = [field.name for field in dataclasses.fields(cls)]
+            refuse_unknown_names("VideoLanguageSettings", saved | fields, known)
+            for name in ("prompts", "family_video_processor"):
+                if isinstance(saved.get(name), dict) and isinstance(fields.get(name), dict):
+                    fields[name] = saved[name] | fields[name]
+            return cls(**(saved | fields))

@@ -79,7 +79,9 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
     unlabelled = str(tmp_path / "unlabelled.jsonl")
     Path(unlabelled).write_text('{"video": "v0.mp4", "question": "what ?"}\n')
     for overrides, said in (
-        ({"method": {"num_clip": 2}}, "num_clip"),
+        ({"method": {"num_clip": 2}}, "The settings of "),
+        ({"method": {"frames_per_clip": 0}}, "The settings do not fit the model: frames_per_clip must be 1 or more"),
+        ({"settings": "/no/such/file.json"}, "The settings /no/such/file.json are wrong: The file /no/such/file.json"),
         ({"full_training": True, "lora_target_modules": ["q_proj"]}, "not both"),
         ({"lora_rank": 0}, "must be 1 or more"),
         ({"lora_target_modules": ["q_proj", "nothing"]}, "by nothing; its linear layers end with"),
@@ -87,7 +89,7 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
         ({"model_name_or_path": None}, "Which model"),
         ({"model_name_or_path": own_network}, "is a SiaSamRea checkpoint"),
         ({"model_name_or_path": "/no/such/folder"}, "/no/such/folder cannot be loaded"),
-        ({"family_video_processor": {"edge": 3}}, "edge"),
+        ({"family_video_processor": {"edge": 3}}, "The settings do not fit the model: "),
         (
             {"train_file": unlabelled},
             "1 of 1 rows have no answer (1 open_ended; the first: '0'). A video-language model learns",
@@ -95,7 +97,8 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
     ):
         with pytest.raises((SystemExit, ValueError)) as raised:
             train_vlm.main([write_config(**overrides)])
-        assert said in str(raised.value) + capsys.readouterr().err
+        sentence = str(raised.value) + capsys.readouterr().err
+        assert said in sentence and "loaded: The settings" not in sentence
 
 
 def test_an_adapter_whose_base_has_moved_takes_another(start, small_data, write_config, tmp_path, capsys):

@@ -358,7 +358,9 @@ def test_a_budget_of_pixels_and_a_wording_are_saved(tmp_path):
         and settings.prompts["letters"].endswith("directly.")
         and not settings.family_video_processor
     )
-    with pytest.raises(OSError, match="nowhere.json"):
+    with pytest.raises(
+        ValueError, match="The settings .*nowhere.json are wrong: The file .*nowhere.json does not exist"
+    ):
         VideoLanguageSettings.from_pretrained(tmp_path, tmp_path / "nowhere.json")
 
 
@@ -366,8 +368,9 @@ def test_a_budget_of_pixels_and_a_wording_are_saved(tmp_path):
     "fields, said",
     [
         ({"num_clips": 1}, "at least 2 clips"),
-        ({"omega": 1.5}, "omega"),
-        ({"alpha": -1}, "alpha"),
+        ({"omega": 1.5}, "are wrong: omega must be greater or equal to 0"),
+        ({"alpha": "x"}, "are wrong: alpha must be a number; got 'x'."),
+        ({"prompts": "x"}, "are wrong: prompts must be a dictionary; got str"),
         ({"max_new_tokens": 0}, "max_new_tokens must be 1"),
         ({"prompts": {"letters": "{question}"}}, "where {candidates} goes"),
         ({"prompts": {"open": "{question}"}}, "open_ended"),
