@@ -89,11 +89,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         did_you_mean("The video-question-answering pipeline", kwargs, names)
         if top_k is not None:
             _check_whole("top_k, the number of answers,", top_k)
-        return (
-            {} if download_limits is None else {"download_limits": download_limits},
-            {},
-            {} if top_k is None else {"top_k": top_k},
-        )
+        limits = {} if download_limits is None else {"download_limits": download_limits}
+        return limits, {}, {} if top_k is None else {"top_k": top_k}
 
     def __call__(
         self,
@@ -180,9 +177,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         if task is not None:
             fitting = [name for name in fitting if name == task]
         if len(fitting) != 1:
-            asked = f"a question with{'' if candidates else 'out'} candidates" + (
-                f" and task={task!r}" if task else ""
-            )
+            named = f" and task={task!r}" if task else ""
+            asked = f"a question with{'' if candidates else 'out'} candidates{named}"
             if fitting:
                 raise ValueError(f"{asked} needs a task, {' or '.join(fitting)}")
             raise ValueError(f"the model answers tasks {', '.join(self.tasks)}, not {asked}")

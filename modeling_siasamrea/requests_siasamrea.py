@@ -213,10 +213,8 @@ def request_batches(requests: Iterable[list[Question]], batch_size: int, window:
 
 def _identity(video: Any) -> Any:
     """Returns a key that is equal for the same path, the same bytes, or the same object."""
-    if isinstance(video, (str, os.PathLike)):
+    if isinstance(video, (str, bytes, os.PathLike)):
         return os.fspath(video)
-    if isinstance(video, bytes):
-        return video
     if isinstance(video, (list, tuple)):
         return tuple(map(_identity, video))
     if isinstance(video, dict):

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -278,9 +279,8 @@ def _check_columns(columns: Collection[str], required: Iterable[str], where: str
     wanted = [*required, "candidates"] if "a0" in columns else required  # a0, a1, ... are NExT-QA's and How2QA's
     missing = [name for name in wanted if name not in columns]
     if missing:
-        captions = any("caption" in str(name) for name in columns)
-        hint = "A caption needs a question." if captions else "The files of benchmarks are read by --benchmarks."
         there = ", ".join(map(str, columns))
+        hint = "A caption needs a question." if "caption" in there else "--benchmarks reads the files of benchmarks."
         raise ValueError(f"{where}: the column {missing[0]} is missing; there are {there}. {hint}")
     others = (str(name) for name in columns if name not in COLUMNS)
     did_you_mean(
@@ -343,7 +343,7 @@ def _reading_of_number(row: Mapping, question: VideoQuestion, task: str | None) 
     return "index" if str(answer) in question.candidates and question.candidates[answer] != str(answer) else None
 
 
-def _tell_readings(readings: dict[str, list[int]], name: str) -> None:
+def _tell_readings(readings: dict[str | None, list[int]], name: str) -> None:
     """Warns of rows whose answer could be meant otherwise; raises a `ValueError` if it was read in both ways."""
     unclear = readings["index"]
     if unclear and readings["text"]:
@@ -420,7 +420,7 @@ def load_video_questions(
     from_csv = named and Path(source).suffix.lower() in (".csv", ".tsv")
     folder = None if video_folder is None else Path(video_folder)
     required = ("video", "question", "answer") if require_answers else ("video", "question")
-    readings: dict[str, list[int]] = {"text": [], "index": [], "open-ended": []}
+    readings: dict[str | None, list[int]] = defaultdict(list)
     shared: dict[Any, Any] = {}
     checked, seen, follow_ups, questions = set(), {}, [], []
     for number, row in enumerate(rows_of(source, split), start=1):
@@ -451,14 +451,10 @@ def load_video_questions(
                     f"{seen[question.question_id]} too."
                 )
             seen[question.question_id] = number
-            reading = _reading_of_number(one, question, task)
-            if reading is not None:
-                readings[reading].append(number)
+            readings[_reading_of_number(one, question, task)].append(number)
             questions.append(question)
     if not questions:
-        raise ValueError(
-            refused[0] if refused else f"{name}: there are no rows; a data file needs one row per question."
-        )
+        raise ValueError(refused[0] if refused else f"{name}: there are no rows; a file needs one row per question.")
     _tell_readings(readings, name)
     if follow_ups:
         logger.warning(
