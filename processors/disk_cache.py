@@ -1,12 +1,18 @@
 """Folders of files that can be made again: each is there whole or not at all, and those unused the longest go."""
 
+import hashlib
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+
+def digest(*parts: Any) -> str:
+    """Returns a short name for values that are told apart by their representation."""
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def cache_folder(name: str) -> Path:

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .frame_index_store import index_file, read_index, write_index
-from .video_error import VideoDecodingError
+from .video_error import VideoDecodingError, first_line
 
 
 MAX_PIXELS = 8192 * 4320  # of a frame: 8K, as cinemas show it
@@ -140,8 +140,7 @@ def explaining(name: str) -> Iterator[None]:
     except (VideoDecodingError, LostFrameError, MemoryError):
         raise
     except Exception as error:  # such as side data that PyAV does not know
-        reason = " ".join(str(error).split())[:200]
-        raise VideoDecodingError(name, f"its decoder raises {type(error).__name__} ({reason})") from None
+        raise VideoDecodingError(name, f"its decoder raises {type(error).__name__} ({first_line(error)})") from None
 
 
 @contextmanager
@@ -400,8 +399,6 @@ def _count_frames(name: str, path: str, told: np.ndarray) -> np.ndarray:
     """
     with open_video(name, path, threads=1) as (container, stream):
         decoded = [frame.pts for frame in decode_packets(stream, read_packets(container, stream)) if frame is not None]
-        if not decoded:
-            raise VideoDecodingError(name, "it is damaged or no video (no frame of it can be decoded)")
         for ticks in (told, decoded):
             if len(ticks) == len(decoded) and None not in ticks:
                 steps = np.diff(ticks)

@@ -1,6 +1,5 @@
 """Frame indices on disk, so that a large file that is known is not read whole by each process that opens it."""
 
-import hashlib
 import os
 import time
 from contextlib import suppress
@@ -10,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
-from .disk_cache import cache_folder, delete_unused, new_file, note_use
+from .disk_cache import cache_folder, delete_unused, digest, new_file, note_use
 
 
 VERSION = 1  # to be raised where the same file gives another index
@@ -40,13 +39,11 @@ def index_file(path: str, status: os.stat_result) -> Path | None:
         folder = cache_folder("frame_indices")
     except RuntimeError:
         return None
-    name = (VERSION, av.__version__, os.path.realpath(path), status.st_size, status.st_mtime_ns)
-    digest = hashlib.blake2b(repr(name).encode("utf-8", "surrogateescape"), digest_size=16)
     with open(path, "rb") as file:
-        digest.update(file.read(SAMPLE))
+        head = file.read(SAMPLE)
         file.seek(max(0, status.st_size - SAMPLE))
-        digest.update(file.read(SAMPLE))
-    return folder / f"{digest.hexdigest()}.npz"
+        parts = (os.path.realpath(path), status.st_size, status.st_mtime_ns, head, file.read(SAMPLE))
+    return folder / f"{digest(VERSION, av.__version__, *parts)}.npz"
 
 
 def read_index(file: Path) -> dict[str, Any]:

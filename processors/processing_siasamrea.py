@@ -191,11 +191,6 @@ class SiaSamReaProcessor(ProcessorMixin):
                 return rows
         raise ValueError(f"A candidate of {question!r} has {longest} tokens, more than max_length, {limit}.")
 
-    @property
-    def model_input_names(self) -> list[str]:
-        """Returns the names of what the model takes."""
-        return [*self.tokenizer.model_input_names, *self.video_processor.model_input_names]
-
 
 def _join(question: str, candidates: list[str]) -> list[str]:
     """Returns a question with each of its candidates."""

@@ -16,17 +16,9 @@ from av.video.stream import VideoStream
 from transformers.image_utils import ImageInput
 from transformers.video_utils import VideoMetadata
 
-from .frame_index import (
-    FrameIndex,
-    LostFrameError,
-    decode_packets,
-    explaining,
-    frame_index,
-    open_video,
-    read_packets,
-)
-from .frames_in_memory import count_frames, is_frames, pick_frames
-from .video_error import VideoDecodingError
+from .frame_index import FrameIndex, LostFrameError, decode_packets, explaining, frame_index, open_video, read_packets
+from .frames_in_memory import NAME, count_frames, is_frames, pick_frames
+from .video_error import VideoDecodingError, first_line
 from .video_source import VideoSource, local_file, source_name
 
 
@@ -128,9 +120,7 @@ def decode_frames(
         first, metadata = _span(name, index, start, end)
         wanted = first + _wanted(name, metadata, indices)
         unique, inverse = np.unique(wanted, return_inverse=True)
-        frames = None
-        if backend == "torchcodec":
-            frames = _read_torchcodec(path, index, unique, transform, device)
+        frames = _read_torchcodec(path, index, unique, transform, device) if backend == "torchcodec" else None
         if frames is None:
             frames, metadata.intact = _read_pyav(name, path, index, unique, transform)
     in_order = len(unique) == len(inverse) and (inverse == np.arange(len(inverse))).all()
@@ -187,11 +177,10 @@ def _frames_in_memory(
     end: float | None,
     transform: Transform | None,
 ) -> tuple[torch.Tensor, FrameTimes]:
-    name = "in memory"
     if start is not None or end is not None:
-        raise VideoDecodingError(name, "frames have no time for start and end; cut the frames instead")
+        raise VideoDecodingError(NAME, "frames have no time for start and end; cut the frames instead")
     metadata = FrameTimes(count_frames(video))
-    frames = pick_frames(video, _wanted(name, metadata, indices))
+    frames = pick_frames(video, _wanted(NAME, metadata, indices))
     if transform is not None:
         frames = torch.cat([transform(few) for few in frames.split(_together(*frames.shape[-2:]))])
     return frames, metadata
@@ -242,8 +231,8 @@ def _read_torchcodec(
     try:
         decoders = import_module("torchcodec.decoders")
     except (ImportError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"The video backend torchcodec needs torchcodec and FFmpeg's libraries; {reason}") from None
+        needs = "The video backend torchcodec needs torchcodec and FFmpeg's libraries"
+        raise ValueError(f"{needs}; {first_line(error)}") from None
     together = len(unique) if transform is None else _together(index.height, index.width)
     batches = []
     try:

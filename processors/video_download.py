@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .video_error import VideoDecodingError
+from .video_error import VideoDecodingError, first_line
 
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ class DownloadLimits:
                 f"download_limits takes max_bytes and max_seconds above 0, and public_only, a boolean; got {limits}."
             )
         return made
+
+    def check_size(self, size: int) -> None:
+        """Raises a `ValueError` if a video of `size` bytes is too large."""
+        if size > self.max_bytes:
+            raise ValueError(f"it is larger than the limit of {self.max_bytes} bytes")
 
 
 download_limits: ContextVar[DownloadLimits] = ContextVar("limits", default=DownloadLimits())  # noqa: B039 (frozen)
@@ -117,8 +122,7 @@ async def _download(address: str, file: BinaryIO, limits: DownloadLimits) -> Non
     except TimeoutError:
         raise VideoDecodingError(address, f"the download passed the limit of {limits.max_seconds:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        reason = str(error).strip() or type(error).__name__
-        raise VideoDecodingError(address, f"the download failed ({reason.splitlines()[0][:200]})") from None
+        raise VideoDecodingError(address, f"the download failed ({first_line(error)})") from None
 
 
 async def _fetch(address: str, file: BinaryIO, limits: DownloadLimits) -> None:
@@ -169,15 +173,10 @@ async def _copy(response: "httpx.Response", file: BinaryIO, limits: DownloadLimi
     if response.status_code != 200:
         reason = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
         raise HTTPStatusError(reason, request=response.request, response=response)
-    received, announced = 0, int(response.headers.get("Content-Length", 0))
-    pieces = response.aiter_raw()
-    while max(received, announced) <= limits.max_bytes:
-        piece = await anext(pieces, None)
-        if piece is None:
-            return
-        received += len(piece)
+    limits.check_size(int(response.headers.get("Content-Length", 0)))
+    async for piece in response.aiter_raw():
         file.write(piece)
-    raise ValueError(f"it is larger than the limit of {limits.max_bytes} bytes")
+        limits.check_size(file.tell())
 
 
 def _is_public(address: str) -> bool:

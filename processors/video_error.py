@@ -3,6 +3,11 @@
 LONGEST_NAME = 300  # characters in an error
 
 
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error, or its type if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 class VideoDecodingError(ValueError):
     """
     A video that cannot be read.

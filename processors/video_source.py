@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from .video_download import download, download_limits
-from .video_error import VideoDecodingError
+from .video_error import VideoDecodingError, first_line
 from .video_store import SCHEMES, stored_file
 
 
@@ -146,17 +146,15 @@ def _temporary(name: str, write: Callable[[BinaryIO], None]) -> Iterator[str]:
 
 
 def _copy_file_object(name: str, video: Any, file: BinaryIO) -> None:
-    limit = download_limits.get().max_bytes
+    limits = download_limits.get()
     try:
         position = video.tell() if hasattr(video, "seekable") and video.seekable() else None
         if position is not None:
             video.seek(0)
         while (piece := video.read(PIECE)) != b"":
             file.write(piece)
-            if file.tell() > limit:
-                raise ValueError(f"it holds more than the limit of {limit} bytes")
+            limits.check_size(file.tell())
         if position is not None:
             video.seek(position)
     except Exception as error:  # whatever the object's own code raises
-        reason = str(error) or type(error).__name__
-        raise VideoDecodingError(name, f"reading the file object failed ({reason})") from None
+        raise VideoDecodingError(name, f"reading the file object failed ({first_line(error)})") from None

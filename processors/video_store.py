@@ -8,7 +8,7 @@ import fsspec
 
 from .disk_cache import cache_folder, delete_unused, new_file, note_use
 from .video_download import DownloadLimits, download_limits
-from .video_error import VideoDecodingError
+from .video_error import VideoDecodingError, first_line
 
 
 SCHEMES = ("s3", "gs", "hf")
@@ -48,19 +48,16 @@ def stored_file(address: str) -> str:
     except FileNotFoundError:
         raise VideoDecodingError(address, "there is no such file") from None
     except Exception as error:  # each store's library has its own
-        reason = str(error).strip() or type(error).__name__
-        raise VideoDecodingError(address, f"the download failed ({reason.splitlines()[0][:200]})") from None
+        raise VideoDecodingError(address, f"the download failed ({first_line(error)})") from None
 
 
 def _download(store: fsspec.AbstractFileSystem, place: str, path: Path, limits: DownloadLimits) -> None:
     """Downloads a file."""
-    end, received, announced = time.monotonic() + limits.max_seconds, 0, store.size(place) or 0
+    end = time.monotonic() + limits.max_seconds
+    limits.check_size(store.size(place) or 0)
     with new_file(path) as file, store.open(place, "rb") as remote:
-        while max(received, announced) <= limits.max_bytes and time.monotonic() < end:
-            piece = remote.read(PIECE)
-            received += file.write(piece)
-            if not piece:
-                return
-        if max(received, announced) > limits.max_bytes:
-            raise ValueError(f"it is larger than the limit of {limits.max_bytes} bytes")
-        raise ValueError(f"it takes longer than the limit of {limits.max_seconds:g} s")
+        while piece := remote.read(PIECE):
+            file.write(piece)
+            limits.check_size(file.tell())
+            if time.monotonic() > end:
+                raise ValueError(f"it takes longer than the limit of {limits.max_seconds:g} s")

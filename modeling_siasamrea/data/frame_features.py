@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load, save
 
-from ..processors.disk_cache import new_file
+from ..processors.disk_cache import digest, new_file
 from ..processors.video_decoding import VideoDecodingError, decode_frames, span_of
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 from ..processors.video_source import absolute_path
@@ -183,11 +183,6 @@ def frame_settings(video_processor: SiaSamReaVideoProcessor) -> str:
     """Returns the settings of a video processor that change a frame's pixels, as text."""
     names = sorted(set(video_processor.valid_kwargs.__annotations__) - set(SAMPLING))
     return json.dumps({name: getattr(video_processor, name, None) for name in names}, default=dict)
-
-
-def digest(*parts: Any) -> str:
-    """Returns a short name for values that are told apart by their representation."""
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def _checksum(content: bytes) -> bytes:

@@ -139,5 +139,5 @@ def test_everything_else_gets_one_sentence(video, sentence):
 
 def test_a_file_object_without_end(monkeypatch):
     with open("/dev/zero", "rb") as endless, limit_downloads(DownloadLimits(max_bytes=3 << 20)):
-        with pytest.raises(VideoDecodingError, match="/dev/zero: .*more than the limit of 3145728 bytes"):
+        with pytest.raises(VideoDecodingError, match="/dev/zero: .*larger than the limit of 3145728 bytes"):
             content(endless)
