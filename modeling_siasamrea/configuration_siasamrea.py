@@ -227,10 +227,9 @@ class SiaSamReaConfig(PreTrainedConfig):
         if self.id2label is not None:
             _check_answers(self.id2label)
         for name, default in ENCODERS.items():
-            given = getattr(self, name)
-            if given is None or isinstance(given, dict):
-                fields_of_encoder = {**default} if given is None else {"model_type": default["model_type"], **given}
-                setattr(self, name, AutoConfig.for_model(**fields_of_encoder))
+            given = default if getattr(self, name) is None else getattr(self, name)
+            if isinstance(given, dict):
+                setattr(self, name, AutoConfig.for_model(**{"model_type": default["model_type"]} | given))
         super().__post_init__(**kwargs)
         if self.label2id is None:
             self.label2id = {answer: index for index, answer in self.id2label.items()}
@@ -282,9 +281,8 @@ class SiaSamReaConfig(PreTrainedConfig):
     def validate_answers(self) -> None:
         """Checks the answer vocabulary, and that its two tables agree."""
         _check_answers(self.id2label)
-        if {answer: int(index) for answer, index in self.label2id.items()} != {
-            answer: int(index) for index, answer in self.id2label.items()
-        }:
+        ids = {answer: int(index) for index, answer in self.id2label.items()}
+        if {answer: int(index) for answer, index in self.label2id.items()} != ids:
             raise ValueError("label2id must be the inverse of id2label; id2label alone is enough.")
 
     def validate_tasks(self) -> None:

@@ -73,11 +73,15 @@ class SiaSamReaImageEncoder(nn.Module):
         self.encoder.train()
         return channels
 
-    def _batch_norms(self) -> list[nn.Module]:
-        return [module for module in self.encoder.modules() if isinstance(module, BATCH_NORMS)]
-
-    def _freeze(self) -> None:
-        frozen = self._batch_norms() if self.config.freeze_batch_norm else []
+    def train(self, mode: bool = True) -> "SiaSamReaImageEncoder":
+        """
+        Sets the mode. Frozen batch norms stay in evaluation mode, so that their statistics never move, and so does an
+        encoder that is frozen as a whole.
+        """
+        super().train(mode)
+        frozen = []  # here, because from_pretrained makes new parameters after __init__
+        if self.config.freeze_batch_norm:
+            frozen = [module.eval() for module in self.encoder.modules() if isinstance(module, BATCH_NORMS)]
         for name in self.config.frozen_image_encoder_modules:
             try:
                 frozen.append(self.encoder.get_submodule("" if name == "all" else name))
@@ -88,17 +92,6 @@ class SiaSamReaImageEncoder(nn.Module):
                 ) from None
         for module in frozen:
             module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "SiaSamReaImageEncoder":
-        """
-        Sets the mode. Frozen batch norms stay in evaluation mode, so that their statistics never move, and so does an
-        encoder that is frozen as a whole.
-        """
-        super().train(mode)
-        self._freeze()  # here, because from_pretrained makes new parameters after __init__
-        if self.config.freeze_batch_norm:
-            for module in self._batch_norms():
-                module.eval()
         if "all" in self.config.frozen_image_encoder_modules:
             self.encoder.eval()
         return self

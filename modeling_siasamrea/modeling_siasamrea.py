@@ -670,15 +670,9 @@ class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
         """
         if pixel_values_videos.shape[1] != 1:
             raise ValueError(f"Pretraining takes one clip per video; got {pixel_values_videos.shape[1]}.")
+        size = self.config.pixel_random_sampling_size if self.training else None
         outputs = self.model(
-            pixel_values_videos,
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            frame_mask=frame_mask,
-            video_index=video_index,
-            pixel_sampling_size=self.config.pixel_random_sampling_size if self.training else None,
-            **kwargs,
+            pixel_values_videos, input_ids, attention_mask, token_type_ids, frame_mask, video_index, size, **kwargs
         )
         words = outputs.last_hidden_state[:, : input_ids.shape[1]]  # (texts, length, hidden_size)
         prediction_logits = self.cls.predictions(words)

@@ -84,22 +84,16 @@ def _image(frame: Any, number: int) -> torch.Tensor:
         with local_file(frame) as path:
             try:
                 with Image.open(path) as image:
-                    return _pixels(ImageOps.exif_transpose(image), number)
-            except VideoDecodingError:
-                raise
+                    frame = ImageOps.exif_transpose(image)
             except Exception as error:  # a damaged file fails in as many ways as there are formats
                 reason = f"frame {number} is no image that can be read ({type(error).__name__})"
                 raise VideoDecodingError(source_name(frame), reason) from None
     if isinstance(frame, Image.Image):
-        return _pixels(frame, number)
+        if frame.mode not in EIGHT_BITS:
+            raise VideoDecodingError(NAME, f"frame {number} must have 8 bits per channel; its mode is {frame.mode!r}")
+        return torch.from_numpy(np.array(frame.convert("RGB"))).permute(2, 0, 1)
     if not isinstance(frame, (np.ndarray, torch.Tensor)):
         raise VideoDecodingError(NAME, f"frame {number} is a {type(frame).__name__}, not an image or an image file")
     _check(frame, f"frame {number}", 3, "(height, width, 3) or (3, height, width)")
     frame = torch.as_tensor(frame)
     return frame if frame.shape[0] == 3 else frame.permute(2, 0, 1)
-
-
-def _pixels(image: Image.Image, number: int) -> torch.Tensor:
-    if image.mode not in EIGHT_BITS:
-        raise VideoDecodingError(NAME, f"frame {number} must have 8 bits per channel; its mode is {image.mode!r}")
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

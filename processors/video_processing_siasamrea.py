@@ -377,8 +377,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         kwargs = self._settings(kwargs)
         size = _resized(*frames.shape[-2:], kwargs["size"]) if kwargs["do_resize"] else frames.shape[-2:]
         if size != tuple(frames.shape[-2:]):
-            padded = (max(size), max(size)) if kwargs["do_pad"] and not kwargs["do_center_crop"] else size
-            frames = _scale(frames, size, padded, kwargs["antialias"], kwargs["round_frames"])
+            frames = _scale(frames, size, kwargs["antialias"], kwargs["round_frames"])
         if kwargs["do_center_crop"]:
             frames = tvF.center_crop(frames, [kwargs["crop_size"]["height"], kwargs["crop_size"]["width"]])
         height, width = frames.shape[-2:]
@@ -485,17 +484,12 @@ def _resized(height: int, width: int, size: dict) -> tuple[int, int]:
     return max(1, pixels[0] * height // side), max(1, pixels[0] * width // side)
 
 
-def _scale(
-    frames: torch.Tensor, size: tuple[int, int], padded: tuple[int, int], antialias: bool, round_frames: bool
-) -> torch.Tensor:
-    """
-    Resizes frames `(frames, 3, height, width)` and pads them with zeros below and to the right; the result is uint8 if
-    they are rounded.
-    """
-    scaled = frames.new_zeros(len(frames), 3, *padded, dtype=torch.uint8 if round_frames else torch.float32)
+def _scale(frames: torch.Tensor, size: tuple[int, int], antialias: bool, round_frames: bool) -> torch.Tensor:
+    """Resizes frames `(frames, 3, height, width)`; the result is uint8 if they are rounded."""
+    scaled = frames.new_empty(len(frames), 3, *size, dtype=torch.uint8 if round_frames else torch.float32)
     # Smoothing takes half the time where each channel lies by itself.
     layout = torch.contiguous_format if antialias else torch.preserve_format
-    for frame, place in zip(frames, scaled[..., : size[0], : size[1]]):  # as floats, one fits a processor's cache
+    for frame, place in zip(frames, scaled):  # as floats, one fits a processor's cache
         floats = frame[None].float(memory_format=layout)
         floats = nn.functional.interpolate(floats, size, mode="bilinear", align_corners=False, antialias=antialias)[0]
         place.copy_(floats.round_() if round_frames else floats)

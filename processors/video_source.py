@@ -13,10 +13,8 @@ from urllib.request import url2pathname
 
 from .video_download import download, download_limits
 from .video_error import VideoDecodingError, first_line
-from .video_store import SCHEMES, stored_file
+from .video_store import PIECE, SCHEMES, stored_file
 
-
-PIECE = 1 << 20  # bytes
 
 VideoSource = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | dict[str, Any]
 

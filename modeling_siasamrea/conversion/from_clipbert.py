@@ -9,6 +9,7 @@ from transformers import BertConfig, ResNetConfig
 
 from ..configuration_siasamrea import SiaSamReaConfig
 from ..modeling_siasamrea import SiaSamReaForPreTraining, SiaSamReaForVideoQuestionAnswering, SiaSamReaPreTrainedModel
+from ..processors.video_error import first_line
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor
 
 
@@ -23,31 +24,25 @@ RENAMED = (
     (r"transformer\.bert\.visual_embeddings\.", "model.visual_embeddings."),
     (r"transformer\.bert\.", "model.text_model."),
     (r"transformer\.cls\.", "cls."),
-    (r"transformer\.regressor\.0\.", "heads.count.1."),
-    (r"transformer\.regressor\.2\.", "heads.count.3."),
-    (r"transformer\.regressor\.4\.", "heads.count.5."),
 )
 RESNET_LAYER = re.compile(r"cnn\.feature\.backbone\.res(\d)\.(\d+)\.(conv(\d)|shortcut)\.(norm\.)?(.+)")
-CLASSIFIER = re.compile(r"transformer\.classifier\.([02])\.(weight|bias)")
-# The detector's heads that the grid features come from, and a position table that ClipBERT never reads.
+HEAD = re.compile(r"transformer\.(?:classifier|regressor)\.(\d)\.(.+)")
+# Heads of the detector that ClipBERT's image encoder comes from, and a position table that ClipBERT never reads.
 LEFT_OUT = (
     r"cnn\.feature\.(proposal_generator|roi_heads)\.",
     r"transformer\.bert\.visual_embeddings\.position_embeddings\.",
     r"transformer\.bert\.embeddings\.position_ids$",
 )
-# Weights that a checkpoint may lack: W1, W2 and counters of frozen batch norms start anew, and the decoder of BERT's
-# masked-language head is the word embeddings and the head's own bias.
+# Weights that a checkpoint may lack: W1, W2 and counters of frozen batch norms start anew, and the decoder of the
+# masked-language head is the word embeddings with the head's own bias.
 STARTS_ANEW = re.compile(r"siamese_reasoning\.|\.num_batches_tracked$|^cls\.predictions\.decoder\.")
-# Fields of ClipBERT's BERT configuration that shapes do not tell, with BERT's own defaults.
-OF_BERT = (
-    *("num_attention_heads", "hidden_act", "layer_norm_eps", "hidden_dropout_prob"),
-    *("attention_probs_dropout_prob", "pad_token_id"),
-)
+# Fields of ClipBERT's BERT configuration that the shapes of weights do not tell. Without them BERT's defaults count.
+OF_BERT = ("hidden_act", "layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob", "pad_token_id")
 
 
 def read_checkpoint(path: str | Path) -> State:
     r"""
-    Reads the tensors of a `.pt` or `.safetensors` file, without the prefix `module.`; nothing in the file is executed.
+    Reads the tensors of a `.pt` or `.safetensors` file and removes the prefix `module.`. Runs no code of the file.
 
     Raises:
         `ValueError`: If the file is missing or holds anything but tensors by name.
@@ -59,8 +54,7 @@ def read_checkpoint(path: str | Path) -> State:
         is_safetensors = path.suffix == ".safetensors"
         state = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises errors of many kinds
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"The checkpoint {path} cannot be read as tensors alone: {reason}") from None
+        raise ValueError(f"The checkpoint {path} cannot be read as tensors alone: {first_line(error)}") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise ValueError(f"The checkpoint {path} must hold tensors by name, as ClipBERT saves them.")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -68,10 +62,10 @@ def read_checkpoint(path: str | Path) -> State:
 
 def find_task(state: State) -> str | None:
     r"""
-    Finds the task that a checkpoint was trained for.
+    Finds the task of a checkpoint by its head.
 
     Returns:
-        `str`, *optional*: `"count"`, `"multiple_choice"`, `"open_ended"`, or `None` for the pretraining heads.
+        `str`, *optional*: `"count"`, `"multiple_choice"` or `"open_ended"`; `None` for the pretraining heads.
 
     Raises:
         `ValueError`: If there is no head.
@@ -86,16 +80,16 @@ def find_task(state: State) -> str | None:
 
 
 def new_name(name: str, task: str | None) -> str:
-    """Returns our name of an official parameter, or the name itself if we have none."""
+    """Returns our name for an official parameter, or the official name if there is none."""
     layer = RESNET_LAYER.fullmatch(name)
     if layer:
         stage, index, part, convolution, norm, rest = layer.groups()
         part = "shortcut" if part == "shortcut" else f"layer.{int(convolution) - 1}"
         prefix = f"model.image_encoder.encoder.encoder.stages.{int(stage) - 2}.layers.{index}.{part}"
         return f"{prefix}.{'normalization' if norm else 'convolution'}.{rest}"
-    classifier = CLASSIFIER.fullmatch(name)
-    if classifier:
-        return f"heads.{task}.{int(classifier[1]) + 1}.{classifier[2]}"
+    head = HEAD.fullmatch(name)
+    if head:
+        return f"heads.{task}.{int(head[1]) + 1}.{head[2]}"
     for pattern, ours in RENAMED:
         if re.match(pattern, name):
             return re.sub(pattern, ours, name, count=1)
@@ -104,16 +98,16 @@ def new_name(name: str, task: str | None) -> str:
 
 def read_config(state: State, task: str | None, bert: dict, num_attention_heads: int | None) -> SiaSamReaConfig:
     r"""
-    Makes the configuration from the shapes of the weights.
+    Reads the configuration from the shapes of the weights.
 
     Args:
         state (`dict[str, torch.Tensor]`): The official state dict.
-        task (`str`, *optional*): Of [`find_task`].
-        bert (`dict`): What shapes cannot tell, in ClipBERT's BERT configuration: heads, dropout, epsilon.
-        num_attention_heads (`int`, *optional*): Attention heads; by default those of `bert`, or one for 64 features.
+        task (`str`, *optional*): The task, see [`find_task`].
+        bert (`dict`): ClipBERT's BERT configuration, for what shapes do not tell: heads, dropout, epsilon.
+        num_attention_heads (`int`, *optional*): Attention heads. Default: those of `bert`, or one per 64 features.
 
     Raises:
-        `ValueError`: If a weight that a width is read from is missing.
+        `ValueError`: If a weight whose shape is needed is missing.
     """
     try:
         stages = [
@@ -124,16 +118,15 @@ def read_config(state: State, task: str | None, bert: dict, num_attention_heads:
         embeddings = "transformer.bert.embeddings."
         vocab_size, hidden_size = state[f"{embeddings}word_embeddings.weight"].shape
         layers = {name.split(".")[4] for name in state if name.startswith("transformer.bert.encoder.layer.")}
-        of_bert = {"num_attention_heads": max(1, hidden_size // 64)} | {n: bert[n] for n in OF_BERT if n in bert}
-        of_bert |= {"num_attention_heads": num_attention_heads} if num_attention_heads else {}
         text_config = BertConfig(
             vocab_size=vocab_size,
             hidden_size=hidden_size,
             num_hidden_layers=len(layers),
+            num_attention_heads=num_attention_heads or bert.get("num_attention_heads") or max(1, hidden_size // 64),
             intermediate_size=len(state["transformer.bert.encoder.layer.0.intermediate.dense.weight"]),
             max_position_embeddings=len(state[f"{embeddings}position_embeddings.weight"]),
             type_vocab_size=len(state[f"{embeddings}token_type_embeddings.weight"]),
-            **of_bert,
+            **{name: bert[name] for name in OF_BERT if name in bert},
         )
         visual = "transformer.bert.visual_embeddings."
         fields = {
@@ -149,14 +142,13 @@ def read_config(state: State, task: str | None, bert: dict, num_attention_heads:
         fields["num_labels"] = len(state["transformer.classifier.2.weight"])
     if task is None:
         fields["pixel_random_sampling_size"] = bert.get("pixel_random_sampling_size", 100)
-    vision_config = ResNetConfig(
-        embedding_size=stem_width,
-        hidden_sizes=widths,
-        depths=[len(names) for names in stages],
-        downsample_in_bottleneck=True,  # a stage's stride is in its first 1x1 convolution
-    )
     return SiaSamReaConfig(
-        vision_config=vision_config,
+        vision_config=ResNetConfig(
+            embedding_size=stem_width,
+            hidden_sizes=widths,
+            depths=[len(names) for names in stages],
+            downsample_in_bottleneck=True,  # a stage's stride is in its first 1x1 convolution
+        ),
         text_config=text_config,
         tasks=[] if task is None else [task],
         multiple_choice_loss="cross_entropy",
@@ -173,15 +165,15 @@ def convert_clipbert_state(
 
     Args:
         state (`dict[str, torch.Tensor]`): The official state dict, see [`read_checkpoint`].
-        bert (`dict`, *optional*): ClipBERT's BERT configuration, for what shapes cannot tell.
-        num_attention_heads (`int`, *optional*): Attention heads, over those of `bert`.
+        bert (`dict`, *optional*): ClipBERT's BERT configuration, for what shapes do not tell.
+        num_attention_heads (`int`, *optional*): Attention heads, instead of those of `bert`.
 
     Returns:
-        `tuple`: The model in evaluation mode, a [`SiaSamReaForVideoQuestionAnswering`] or for the pretraining heads a
-        [`SiaSamReaForPreTraining`], and the official names that were `used` and those `left_out` on purpose.
+        `tuple`: The model in evaluation mode, a [`SiaSamReaForVideoQuestionAnswering`] (with pretraining heads a
+        [`SiaSamReaForPreTraining`]), and the official names that were `used` and those `left_out` on purpose.
 
     Raises:
-        `ValueError`: If weights are missing, unexpected or of another shape; it names them.
+        `ValueError`: If weights are missing, unexpected or of another shape. The message names them.
     """
     task = find_task(state)
     model_class = SiaSamReaForPreTraining if task is None else SiaSamReaForVideoQuestionAnswering
@@ -192,19 +184,18 @@ def convert_clipbert_state(
         loaded = model.load_state_dict({new_name(name, task): state[name] for name in used}, strict=False)
     except RuntimeError as error:  # of another shape
         raise ValueError(f"The checkpoint is not ClipBERT's: {' '.join(str(error).split())}") from None
-    faults = {
-        "missing": [name for name in loaded.missing_keys if not STARTS_ANEW.search(name)],
-        "unexpected": loaded.unexpected_keys,
-    }
-    if any(faults.values()):
-        listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
-        raise ValueError(f"The checkpoint is not ClipBERT's: weights {listed}.")
+    missing = ", ".join(name for name in loaded.missing_keys if not STARTS_ANEW.search(name))
+    unexpected = ", ".join(loaded.unexpected_keys)
+    if missing or unexpected:
+        raise ValueError(
+            f"The checkpoint is not ClipBERT's: missing: {missing or None}; unexpected: {unexpected or None}."
+        )
     model.tie_weights()
     return model.eval(), {"used": sorted(used), "left_out": sorted(left_out)}
 
 
 def clipbert_video_processor(longest_edge: int = 448) -> SiaSamReaVideoProcessor:
-    """Makes ClipBERT's pixels: BGR, mean subtracted, not divided, bilinear without antialiasing, square by padding."""
+    """Makes ClipBERT's video processor: BGR, minus the mean, not divided, resized without smoothing, padded square."""
     return SiaSamReaVideoProcessor(
         size={"longest_edge": longest_edge},
         antialias=False,

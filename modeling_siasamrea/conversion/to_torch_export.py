@@ -17,8 +17,7 @@ class _Inference(nn.Module):
 
     def __init__(self, model: SiaSamReaForVideoQuestionAnswering, task: str):
         super().__init__()
-        self.model = model
-        self.task = task
+        self.model, self.task = model, task
 
     def forward(  # one by one, because a program that is loaded has no free keyword arguments
         self,
@@ -75,9 +74,16 @@ def export_model(
         "video_index": {0: free},
         **dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), text),
     }
-    inputs = _example_inputs(processor, choices)
+    # Three questions about two grey videos: a free dimension of size 1 would become a constant.
+    inputs = processor(
+        videos=[torch.full((frames, 3, 48, 64), 127, dtype=torch.uint8) for frames in (7, 9)],
+        text=["what is it ?", "what is the man doing ?", "what ?"],
+        candidates=[["a", "b", "c", "d", "e"]] * 3 if choices else None,
+        video_index=[0, 1, 1],
+        return_tensors="pt",
+    )
     with torch.no_grad():
-        return torch.export.export(_Inference(model.eval(), task), (), inputs, dynamic_shapes=shapes)
+        return torch.export.export(_Inference(model.eval(), task), (), dict(inputs), dynamic_shapes=shapes)
 
 
 def save_exported_model(
@@ -118,16 +124,3 @@ def save_exported_model(
     processor.save_pretrained(folder)
     torch.export.save(program, folder / PROGRAM_NAME)
     return folder / PROGRAM_NAME
-
-
-def _example_inputs(processor: SiaSamReaProcessor, choices: bool) -> dict[str, torch.Tensor]:
-    """Makes three questions about two grey videos; a free dimension of size 1 would become a constant."""
-    videos = [torch.full((frames, 3, 48, 64), 127, dtype=torch.uint8) for frames in (7, 9)]
-    inputs = processor(
-        videos=videos,
-        text=["what is it ?", "what is the man doing ?", "what ?"],
-        candidates=[["a", "b", "c", "d", "e"]] * 3 if choices else None,
-        video_index=[0, 1, 1],
-        return_tensors="pt",
-    )
-    return dict(inputs)

@@ -79,13 +79,12 @@ class EvaluationAnswers:
     def gather(self) -> None:
         """Takes over what the other processes noted."""
         noted = (self.answers, self.unreadable, self.frame_times, self.truncated)
-        truncated = 0
-        for answers, unreadable, frame_times, of_process in gather_object([noted]):
+        self.truncated = 0
+        for answers, unreadable, frame_times, truncated in gather_object([noted]):
             self.answers |= answers
             self.unreadable |= unreadable
             self.frame_times |= frame_times
-            truncated += of_process
-        self.truncated = truncated
+            self.truncated += truncated
 
 
 def sampling_of_passes(offsets: int) -> list[dict[str, Any]]:

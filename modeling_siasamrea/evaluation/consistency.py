@@ -39,7 +39,8 @@ def clustered_standard_error(
     """
     values = np.asarray(values, dtype=float)
     group, cluster = _numbered([0] * len(values) if groups is None else groups), _numbered(clusters)
-    if len(set(zip(group, cluster))) < 2 or min(Counter(one for one, _ in set(zip(group, cluster))).values()) < 2:
+    clusters_of_group = Counter(one for one, _ in set(zip(group, cluster)))
+    if min(clusters_of_group.values(), default=0) < 2:
         return None
     sizes = np.bincount(group)
     means = np.bincount(group, values) / sizes

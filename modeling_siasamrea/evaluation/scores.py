@@ -157,23 +157,17 @@ def score_predictions(
     scores: dict[str, float] = {}
     accuracies = []
     for task in dict.fromkeys(question.task for question in questions):
-        pairs = [
-            (prediction, question)
-            for prediction, question in zip(predictions, questions)
-            if question.task == task and question.answer is not None
-        ]
-        if not pairs:
+        rows = [row for row, one in enumerate(questions) if one.task == task and one.answer is not None]
+        if not rows:
             continue
-        given = [prediction for prediction, _ in pairs]
-        answers = [question.answer for _, question in pairs]
-        types = [question.question_type for _, question in pairs]
+        given, asked = [predictions[row] for row in rows], [questions[row] for row in rows]
+        answers, types = [question.answer for question in asked], [question.question_type for question in asked]
         if task == "open_ended":
-            rights = [question.right_answers for _, question in pairs]
-            of_task = open_ended_scores(given, rights, types, vocabulary)
+            of_task = open_ended_scores(given, [question.right_answers for question in asked], types, vocabulary)
         elif task == "multiple_choice":
             of_task = multiple_choice_scores(given, answers, types)
         else:
-            of_task = count_scores(given, answers, types, pairs[0][1].count_range)
+            of_task = count_scores(given, answers, types, asked[0].count_range)
         scores |= {f"{task}_{name}": value for name, value in of_task.items()}
         accuracies.append(of_task["accuracy"])
     return scores | ({"accuracy": float(np.mean(accuracies))} if accuracies else {})
