@@ -140,7 +140,7 @@ def test_what_cannot_be_loaded_gets_a_sentence(checkpoint, tmp_path):
             {"config": {"omega": 2}},
             "of the model are wrong: omega must be greater or equal to 0 and smaller .*, got 2.",
         ),
-        ({"config": {"num_clips": 1}}, "of the model are wrong: Siamese reasoning needs at least 2 clips"),
+        ({"config": {"num_clips": 1}}, "of the model are wrong: Siamese reasoning needs 2 or more clips"),
         ({"video_processor": {"fps": "x"}}, "of the video processor are wrong: fps must be a number; got 'x'."),
         (
             {"video_processor": {"frames_per_clip": "x"}},

@@ -367,7 +367,7 @@ def test_a_budget_of_pixels_and_a_wording_are_saved(tmp_path):
 @pytest.mark.parametrize(
     "fields, said",
     [
-        ({"num_clips": 1}, "at least 2 clips"),
+        ({"num_clips": 1}, "needs 2 or more clips"),
         ({"omega": 1.5}, "are wrong: omega must be greater or equal to 0"),
         ({"alpha": "x"}, "are wrong: alpha must be a number; got 'x'."),
         ({"prompts": "x"}, "are wrong: prompts must be a dictionary; got str"),
