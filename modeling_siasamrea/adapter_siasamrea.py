@@ -55,9 +55,7 @@ def base_of(adapter: str | Path, base_model: str | None = None) -> str:
     moved = [folder / Path(base).name for folder in (Path(adapter), Path(adapter).parent)]
     found = next((str(folder) for folder in moved if folder.is_dir()), None)
     if found is None:
-        raise OSError(
-            f"The base model of the adapter {adapter} is gone; put it in {moved[0]}, or give a --base_model."
-        )
+        raise OSError(f"The base model of the adapter {adapter} is gone; put it in {moved[0]}, or give --base_model.")
     return found
 
 

@@ -217,9 +217,8 @@ class SiaSamReaConfig(PreTrainedConfig):
         # Where the package is installed it registers the pipeline itself, and no code is fetched from a checkpoint.
         if not self.__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
-        did_you_mean(
-            "SiaSamReaConfig", (n for n in kwargs if not self._is_transformers_own(n)), self.__dataclass_fields__
-        )
+        given = [name for name in kwargs if not self._is_transformers_own(name)]
+        did_you_mean("SiaSamReaConfig", given, self.__dataclass_fields__)
         self.tasks = list(self.tasks)
         self.frozen_image_encoder_modules = list(self.frozen_image_encoder_modules)
         if self.id2label is None and self.label2id is not None:

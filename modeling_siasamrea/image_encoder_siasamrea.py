@@ -60,9 +60,8 @@ class SiaSamReaImageEncoder(nn.Module):
         self.encoder_kwargs = {"interpolate_pos_encoding": True} if interpolates else {}
         if config.grid_channels is None:
             config.grid_channels = self._measure_channels()
-        self.grid_encoder = nn.Conv2d(
-            config.grid_channels, config.text_config.hidden_size, kernel_size=3, padding=1, bias=False
-        )
+        width = config.text_config.hidden_size
+        self.grid_encoder = nn.Conv2d(config.grid_channels, width, kernel_size=3, padding=1, bias=False)
         self.train()
 
     @torch.no_grad()
@@ -115,9 +114,7 @@ class SiaSamReaImageEncoder(nn.Module):
         features = self.feature_map(frames)
         if min(features.shape[-2:]) < 2:
             height, width = frames.shape[-2:]
-            raise ValueError(
-                f"Frames of {height} x {width} pixels give less than 2 x 2 features; resize them to more."
-            )
+            raise ValueError(f"Frames of {height} x {width} pixels give less than 2 x 2 features; use larger ones.")
         return features
 
     def grid(self, features: torch.Tensor) -> torch.Tensor:

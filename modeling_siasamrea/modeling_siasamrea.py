@@ -308,9 +308,8 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         name, clips = given_clips(pixel_values_videos, frame_features)
         encode = self.image_encoder.grid if name == "frame_features" else self.image_encoder
         grid = encode(frames_of(clips, name)).unflatten(0, clips.shape[:3])
-        return BaseModelOutputWithPooling(
-            last_hidden_state=grid, pooler_output=self.visual_embeddings(grid, frame_mask)
-        )
+        tokens = self.visual_embeddings(grid, frame_mask)
+        return BaseModelOutputWithPooling(last_hidden_state=grid, pooler_output=tokens)
 
     @capture_outputs
     def forward(
@@ -350,9 +349,8 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         Raises:
             `ValueError`: If a video is missing for a question, or a text is longer than the text model's positions.
         """
-        visual = self.get_video_features(
-            pixel_values_videos, frame_mask, frame_features, return_dict=True
-        ).pooler_output
+        features = self.get_video_features(pixel_values_videos, frame_mask, frame_features, return_dict=True)
+        visual = features.pooler_output  # (videos, clips, visual tokens, hidden_size)
         if pixel_sampling_size is not None:
             drawn = torch.randperm(visual.shape[2], device=visual.device)[:pixel_sampling_size]
             visual = visual[:, :, drawn.sort().values]
@@ -372,9 +370,7 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         attention_mask = attention_mask.reshape_as(input_ids)
         length, most = input_ids.shape[1], self.text_model.config.max_position_embeddings
         if length > most:
-            raise ValueError(
-                f"The text has {length} tokens, the text model {most} positions; set a smaller max_length."
-            )
+            raise ValueError(f"The text has {length} tokens, the text model {most} positions; lower max_length.")
         text = self.text_model.embeddings(input_ids=input_ids, token_type_ids=token_type_ids.reshape_as(input_ids))
 
         shape = (questions, clips, candidates)
@@ -386,10 +382,8 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
 
         mask = create_bidirectional_mask(self.text_model.config, tokens, mask)
         hidden_state = self.text_model.encoder(tokens, attention_mask=mask, **kwargs).last_hidden_state
-        pooled = self.text_model.pooler(hidden_state).unflatten(0, shape)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=hidden_state, pooler_output=pooled if has_candidates else pooled.squeeze(2)
-        )
+        pooled = self.text_model.pooler(hidden_state).unflatten(0, shape if has_candidates else shape[:2])
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_state, pooler_output=pooled)
 
 
 class SiaSamReaForVideoQuestionAnswering(SiaSamReaPreTrainedModel):
@@ -679,9 +673,8 @@ class SiaSamReaForPreTraining(SiaSamReaPreTrainedModel):
         matching_logits = self.cls.seq_relationship(outputs.pooler_output[:, 0])
         masked_words_loss = matching_loss = None
         if labels is not None:
-            losses = nn.functional.cross_entropy(
-                prediction_logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum"
-            )
+            scores = prediction_logits.float().flatten(0, 1)
+            losses = nn.functional.cross_entropy(scores, labels.flatten(), reduction="sum")  # -100 is left out
             masked_words_loss = losses / (labels != -100).sum().clamp(min=1)
         if matching_labels is not None:
             matching_loss = nn.functional.cross_entropy(matching_logits.float(), matching_labels)

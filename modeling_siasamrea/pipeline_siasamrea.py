@@ -151,9 +151,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
         single = inputs is None or isinstance(inputs, Mapping) or is_video(inputs) or is_chat(inputs)
         items = [{} if inputs is None else inputs] if single else each(inputs)
-        requests = (
-            read_request(item, self._task, None if single else number, defaults) for number, item in enumerate(items)
-        )
+        numbered = enumerate(items)
+        requests = (read_request(item, self._task, None if single else number, defaults) for number, item in numbered)
         if not single and not isinstance(inputs, (list, tuple)):
             batches = request_batches(requests, batch_size, batch_size)
             return self._answers(batches, parameters)
@@ -223,9 +222,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
                 self.model.train(training)
 
     def _run(self, features: dict[str, Any]) -> list[tuple[list[Question], torch.Tensor]]:
-        return [
-            (questions, self._logits(features["videos"], questions, text)) for questions, text in features["parts"]
-        ]
+        videos, parts = features["videos"], features["parts"]
+        return [(questions, self._logits(videos, questions, text)) for questions, text in parts]
 
     def _logits(self, videos: Mapping[str, torch.Tensor], questions: list[Question], text: Any) -> torch.Tensor:
         """Scores `(questions, classes)`; only the videos that these questions ask about are encoded."""

@@ -136,9 +136,7 @@ class SiameseReasoning(nn.Module):
         """
         clips = logits.shape[1]
         if clips != self.config.num_clips:
-            raise ValueError(
-                f"The model has num_clips={self.config.num_clips}, but the batch has {clips} clips of a video."
-            )
+            raise ValueError(f"The model has num_clips={self.config.num_clips}, but the batch has {clips} clips.")
         features, logits = features.float(), logits.float()
         if self.config.detach != "none":
             features, logits = features.detach(), logits.detach()
@@ -148,7 +146,6 @@ class SiameseReasoning(nn.Module):
             affinity = self.affinity(features)
             # One class is a count: the number itself is propagated (decision).
             probabilities = logits.softmax(dim=-1) if logits.shape[-1] > 1 else logits
-            soft_labels = siamese_knowledge_reasoning(
-                probabilities, affinity, *self.weights(logits.device), self.config.omega
-            )  # (questions, classes)
+            w1, w2 = self.weights(logits.device)
+            soft_labels = siamese_knowledge_reasoning(probabilities, affinity, w1, w2, self.config.omega)
         return (soft_labels.detach() if self.config.detach == "all" else soft_labels), affinity

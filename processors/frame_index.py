@@ -412,12 +412,10 @@ def _with_sound(container: InputContainer, first: float, new_clock: bool) -> tup
     Returns when the first frame is shown and when the sound ends on the player's clock, which begins with the first
     picture or sound. Sound before time 0 only fills the decoder and is not heard.
     """
-    starts = [
-        float(sound.start_time * sound.time_base) for sound in container.streams.audio if sound.start_time is not None
-    ]
-    if not starts or new_clock:
+    sounds = [sound for sound in container.streams.audio if sound.start_time is not None]
+    if not sounds or new_clock:
         return 0.0, 0.0
-    start = max(0.0, first - max(0.0, min(starts)))
+    start = max(0.0, first - max(0.0, min(float(sound.start_time * sound.time_base) for sound in sounds)))
     return start, (container.duration or 0) / av.time_base
 
 

@@ -135,11 +135,10 @@ class SiaSamReaProcessor(ProcessorMixin):
             raise ValueError(f"Questions must have equally many candidates, at least one; got {sorted(numbers)}.")
         joined = [_join(question, choices) for question, choices in zip(questions, candidates)]
         longer = self._count_truncated([row for rows in joined for row in rows], limit)
-        return [
-            row
-            for question, choices, rows in zip(questions, candidates, joined)
-            for row in (self._shortened(question, choices, limit) if longer.intersection(rows) else rows)
-        ]
+        for place, rows in enumerate(joined):
+            if longer.intersection(rows):
+                joined[place] = self._shortened(questions[place], candidates[place], limit)
+        return [row for rows in joined for row in rows]
 
     def _count_truncated(self, rows: list[str], limit: int | None) -> set[str]:
         """Counts the texts that are longer than the limit, and returns them."""

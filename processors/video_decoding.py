@@ -161,11 +161,9 @@ def _span(name: str, index: FrameIndex, start: float | None, end: float | None) 
 def _wanted(name: str, metadata: FrameTimes, indices: np.ndarray | list[int] | Sampler) -> np.ndarray:
     """Returns indices within the span, and notes them in its metadata."""
     indices = np.asarray(indices(metadata) if callable(indices) else indices, dtype=np.int64).ravel()
-    if indices.size == 0 or indices.min() < 0 or indices.max() >= metadata.total_num_frames:
-        raise ValueError(
-            f"The video {name} has {metadata.total_num_frames} frames in the span asked for, but the indices reach "
-            f"from {indices.min(initial=0)} to {indices.max(initial=0)}."
-        )
+    low, high, frames = indices.min(initial=0), indices.max(initial=0), metadata.total_num_frames
+    if indices.size == 0 or low < 0 or high >= frames:
+        raise ValueError(f"The video {name} has {frames} frames in this span, not the indices from {low} to {high}.")
     metadata.frames_indices = indices.tolist()
     return indices
 

@@ -62,7 +62,7 @@ def local_file(video: VideoSource) -> Iterator[str]:
     if isinstance(video, dict):
         if not set(video) <= {"path", "bytes"} or (video.get("path") is None and video.get("bytes") is None):
             raise VideoDecodingError(
-                "in a dictionary", f"it must have path or bytes, and nothing else; it has {sorted(map(str, video))}"
+                "in a dictionary", f"it needs path or bytes alone; it has {sorted(map(str, video))}"
             )
         video = video["path"] if video.get("bytes") is None else video["bytes"]
     name = source_name(video)

@@ -64,9 +64,8 @@ def speed_up_on_cpu(model: nn.Module) -> None:
         children = dict(layer.named_children())
         convolution, norm = children.get("convolution"), children.get("normalization")
         # Convolutions that `peft` has wrapped are of another type, and left alone.
-        folded = (
-            type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d and convolution.padding_mode == "zeros"
-        )
+        types = (type(convolution), type(norm))
+        folded = types == (nn.Conv2d, nn.BatchNorm2d) and convolution.padding_mode == "zeros"
         if folded:
             # The class changes, not the module: parameters, buffers and their names stay.
             convolution.__class__, norm.__class__ = FoldedConvolution, FoldedBatchNorm

@@ -50,15 +50,11 @@ def open_ended_scores(
         with several counts for each, decision); `accuracy/<type>`; and with a vocabulary `accuracy_known` over rows
         with a right answer in it, and `coverage`, their share.
     """
-    rights = [
-        tuple(dict.fromkeys(map(_composed, (answer,) if isinstance(answer, str) else answer))) for answer in answers
-    ]
+    several = [(answer,) if isinstance(answer, str) else answer for answer in answers]
+    rights = [tuple(dict.fromkeys(map(_composed, answer))) for answer in several]
     correct = np.array([_composed(given) in right for given, right in zip(predictions, rights)], dtype=float)
     of_answer = _means((answer, outcome) for right, outcome in zip(rights, correct) for answer in right)
-    scores = {
-        "accuracy": float(correct.mean()),
-        "mean_answer_accuracy": float(np.mean(list(of_answer.values()))),
-    }
+    scores = {"accuracy": float(correct.mean()), "mean_answer_accuracy": float(np.mean(list(of_answer.values())))}
     if vocabulary is not None:
         vocabulary = set(map(_composed, vocabulary))
         known = np.array([not vocabulary.isdisjoint(right) for right in rights])
