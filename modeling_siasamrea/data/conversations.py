@@ -62,15 +62,12 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
         raise ValueError(f"{where}: questions and answers must alternate; got {', '.join(r for r, _ in turns)}.")
     of_conversation = (*CHATS, *(name for pair in PAIRS for name in pair), "videos", "id")
     others = {key: row[key] for key in row if key not in of_conversation} | span
-    name = row.get("question_id", row.get("id"))
-    if name is None and len(questions) > 1:
-        name = where.rsplit(" ", 1)[-1]
+    name, number = row.get("question_id", row.get("id")), where.rsplit(" ", 1)[-1]
     rows = []
     for place, (_, question) in enumerate(questions):
         answer = answers[place][1] if place < len(answers) else None
-        rows.append({**others, "video": videos[0], "question": question, "answer": answer})
-        if name is not None:
-            rows[-1]["question_id"] = name if len(questions) == 1 else f"{name}_{place}"
+        own = name if len(questions) == 1 else f"{number if name is None else name}_{place}"
+        rows.append({**others, "video": videos[0], "question": question, "answer": answer, "question_id": own})
     return rows
 
 
@@ -89,8 +86,7 @@ def _read_turns(row: Mapping, where: str) -> tuple[list[tuple[str, str]], list[A
         for part in parts:
             if part.get("type") in VIDEOS:
                 videos += [_source(part[key], where) for key in (*VIDEOS, "path", "url") if part.get(key)]
-                ends = {"start": part.get("video_start"), "end": part.get("video_end")}
-                span |= {key: value for key, value in ends.items() if value is not None}
+                span |= {end: part[f"video_{end}"] for end in ("start", "end") if part.get(f"video_{end}") is not None}
             elif part.get("type") not in TEXTS:
                 media[str(part.get("type"))] += 1
         text = "".join(str(part.get("text") or "") for part in parts if part.get("type") in TEXTS)

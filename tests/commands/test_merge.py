@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from tiny_video_language_models import FAMILIES, tiny
+from tiny_video_language_models import FAMILIES, ODD_FAMILIES, tiny
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from modeling_siasamrea import (
@@ -44,7 +44,7 @@ def adapter(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *ODD_FAMILIES])
 def test_a_merged_model_of_each_family_answers_as_its_adapter(family, adapter, write_video, tmp_path):
     folder, merged = adapter(family), str(tmp_path / "merged")
     main([folder, merged])
