@@ -185,9 +185,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
     def preprocess(self, batch: Batch, download_limits: dict[str, Any] | None = None) -> dict[str, Any]:
         """Decodes the videos and tokenizes the questions of a batch, those of one task and shape together."""
-        videos = [of_span[0].video for of_span in batch]
         inputs = self.processor(
-            videos=[list(video) if isinstance(video, tuple) else video for video in videos],
+            videos=[of_span[0].video for of_span in batch],
             start=[of_span[0].start for of_span in batch],
             end=[of_span[0].end for of_span in batch],
             download_limits=download_limits,

@@ -250,20 +250,10 @@ def _make_index(name: str, path: str, size: int) -> FrameIndex:
         times = (ticks - ticks[0]) * tick.numerator / tick.denominator
         height, width = _shown_size(name, stream, first)
         duration = float(times[-1]) + _last_duration(times, float(last * tick), stream)
+        fps, matrix = _average_rate(len(times), duration, stream), _display_matrix(first)
         start, end = _with_sound(container, float(int(ticks[0]) * tick), new_clock=np.any(shift))
-        return FrameIndex(
-            times + start,
-            duration,
-            max(start + duration, end),
-            _average_rate(len(times), duration, stream),
-            tick,
-            height,
-            width,
-            _display_matrix(first),
-            pts,
-            entry,
-            entries,
-        )
+        end = max(start + duration, end)
+        return FrameIndex(times + start, duration, end, fps, tick, height, width, matrix, pts, entry, entries)
 
 
 def _read_packets(

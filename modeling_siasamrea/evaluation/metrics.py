@@ -29,9 +29,7 @@ class VideoQuestionMetric(evaluate.Metric):
             description=scores.__doc__,
             citation="",
             inputs_description="references are the right answers; a prediction of None is wrong.",
-            features=[
-                datasets.Features({"predictions": prediction, "references": reference}) for reference in references
-            ],
+            features=[datasets.Features({"predictions": prediction, "references": one}) for one in references],
         )
 
     def compute(

@@ -196,13 +196,12 @@ def draw_shape(draw: ImageDraw.ImageDraw, shape: str, box: tuple[float, ...], fi
     elif shape == "square":
         draw.rectangle(box, fill=fill)
     elif shape == "triangle":
-        corners = [(left, bottom), ((left + right) / 2, top), (right, bottom)]
-        draw.polygon(corners, fill=fill)
+        draw.polygon([(left, bottom), ((left + right) / 2, top), (right, bottom)], fill=fill)
     else:
         third, drop = (right - left) / 3, (bottom - top) / 3
-        xs, ys = [left + third * i for i in range(4)], [top + drop * i for i in range(4)]
-        order = [(1, 0), (2, 0), (2, 1), (3, 1), (3, 2), (2, 2), (2, 3), (1, 3), (1, 2), (0, 2), (0, 1), (1, 1)]
-        draw.polygon([(xs[i], ys[j]) for i, j in order], fill=fill)
+        bars = [(left + third, top, left + 2 * third, bottom), (left, top + drop, right, top + 2 * drop)]
+        for x0, y0, x1, y1 in bars:
+            draw.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill=fill)
 
 
 def draw_frame(data: SampleData, story: Story, index: int) -> np.ndarray:
