@@ -115,7 +115,8 @@ def answer_files(
     # Other processes may run in other folders.
     model, videos = (str(Path(path).resolve()) if path and Path(path).exists() else path for path in (model, videos))
     if not ray.is_initialized():
-        ray.init(logging_level="warning", log_to_driver=False)
+        # Not Ray's own search, which would wait for a cluster that once ran here and was killed.
+        ray.init(os.environ.get("RAY_ADDRESS") or "local", logging_level="warning", log_to_driver=False)
     requests, ending = _read(source)
     address = str(output) if "://" in str(output) else Path(output).resolve().as_uri()
     filesystem, folder = fs.FileSystem.from_uri(address)
@@ -159,7 +160,8 @@ def _read(source: str) -> tuple["Dataset", str]:
         return ray.data.read_parquet(source), "parquet"
     from datasets import load_dataset
 
-    splits = load_dataset(source)
+    with explained(f"The data set {source} cannot be loaded", source):
+        splits = load_dataset(source)
     dataset = splits.get("test") or next(iter(splits.values()))
     # Not `from_huggingface`, which asks the hub for a data set of the same name, also if this one is a local folder.
     return ray.data.from_arrow(dataset.with_format("arrow")[:]), "parquet"

@@ -54,8 +54,9 @@ def explanation(error: Exception, script: str) -> str | None:
     if is_not_written(error) or isinstance(error, FileNotFoundError):
         name = getattr(error, "filename2", None) or getattr(error, "filename", None)
         what = "A file" if name is None else f"The file {name}"
-        does = "opened" if isinstance(error, FileNotFoundError) else "written"
-        return f"{what} cannot be {does}: {getattr(error, 'strerror', None) or 'the disk is full'}."
+        if isinstance(error, FileNotFoundError):
+            return f"{what} cannot be opened: {error.strerror or error}."
+        return f"{what} cannot be written: {getattr(error, 'strerror', None) or 'the disk is full'}."
     words = {getattr(error, "name", None), *str(error).lower().replace("`", " ").split()}
     missing = [name for name in EXTRAS if name in words]
     if missing and isinstance(error, ImportError | RuntimeError):

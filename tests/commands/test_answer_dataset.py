@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,7 +30,14 @@ QUESTIONS = 60  # about each video
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[psutil.Process]:
+def folder_of_ray() -> Iterator[str]:
+    """A folder of Ray's own: the address of a cluster that a test kills must not stay where others look for it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a short path, because sockets are in it
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def cluster(folder_of_ray) -> Iterator[psutil.Process]:
     """A Ray cluster of two CPUs, at RAY_ADDRESS."""
     ray = pytest.importorskip("ray")
     with socket.socket() as free:
@@ -37,13 +45,14 @@ def cluster() -> Iterator[psutil.Process]:
         port = free.getsockname()[1]
     # On a busy machine Ray's workers start slowly; those that take long would be replaced, again and again.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled"}
-    environment |= {"RAY_worker_register_timeout_seconds": "600"}
+    environment |= {"RAY_worker_register_timeout_seconds": "600", "RAY_TMPDIR": folder_of_ray}
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
     command += [f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"]
     head = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
         patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_TMPDIR", folder_of_ray)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         wait_for(lambda: is_open(port))
         yield head
@@ -168,14 +177,21 @@ def test_an_actor_and_the_driver_die_and_each_request_has_one_answer(cluster, ec
 
 
 @pytest.mark.end_to_end
-def test_parquet_is_answered_as_by_one_process(cluster, model, small_data, tmp_path):
+def test_parquet_is_answered_without_a_cluster_as_by_one_process(model, small_data, folder_of_ray, tmp_path):
+    pytest.importorskip("ray")
     rows = [{"video": f"v{number}.mp4", "question": "what is it ?"} for number in (0, 1, 2)]
     rows[0] |= {"candidates": ["cat", "dog"], "start": 0.25}
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "requests.parquet")
-    output = tmp_path / "answers"
-    answer_dataset.answer_files(str(tmp_path / "requests.parquet"), output, model, 1, str(small_data), 1)
+    (Path(folder_of_ray) / "ray").mkdir(exist_ok=True)
+    (Path(folder_of_ray) / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")  # of one that was killed
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder_of_ray}
+    command = [sys.executable, "-m", "modeling_siasamrea", "ask", str(tmp_path / "requests.parquet"), "--engine", "ray"]
+    command += ["--output", str(tmp_path / "answers"), "--model", model, "--videos", str(small_data)]
+    subprocess.run(command, env=environment, check=True, timeout=300)
     expected = [answer_requests(load_answerer(model), [row], 1, str(small_data))[0] for row in rows]
-    assert answers_in(output) == Counter(map(as_text, expected)) and "v2.mp4" in expected[2]["error"]
+    answers = answers_in(tmp_path / "answers")
+    assert answers == Counter(map(as_text, expected)) and "v2.mp4" in expected[2]["error"]
 
 
 @pytest.mark.end_to_end

@@ -49,6 +49,7 @@ def test_a_user_s_own_setting_of_memory_stays(monkeypatch):
         (OSError(errno.ENOSPC, "No space left on device"), "A file cannot be written: No space left on device."),
         (PermissionError(errno.EACCES, "Permission denied", "/no"), "The file /no cannot be written"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "no/x"), "The file no/x cannot be opened"),
+        (FileNotFoundError("There are no files at x."), "A file cannot be opened: There are no files at x."),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "the disk is full"),
         (ModuleNotFoundError("No module named 'peft'", name="peft"), 'pip install "siasamrea[peft]"'),
         (ImportError("Package `num2words` is required to run SmolVLM processor."), 'pip install "num2words"'),
