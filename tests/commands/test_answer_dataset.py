@@ -186,8 +186,9 @@ def test_parquet_is_answered_without_a_cluster_as_by_one_process(model, small_da
     (Path(folder_of_ray) / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")  # of one that was killed
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder_of_ray}
-    command = [sys.executable, "-m", "modeling_siasamrea", "ask", str(tmp_path / "requests.parquet"), "--engine", "ray"]
-    command += ["--output", str(tmp_path / "answers"), "--model", model, "--videos", str(small_data)]
+    command = [sys.executable, "-m", "modeling_siasamrea", "ask", str(tmp_path / "requests.parquet")]
+    command += ["--engine", "ray", "--output", str(tmp_path / "answers")]
+    command += ["--model", model, "--videos", str(small_data)]
     subprocess.run(command, env=environment, check=True, timeout=300)
     expected = [answer_requests(load_answerer(model), [row], 1, str(small_data))[0] for row in rows]
     answers = answers_in(tmp_path / "answers")
