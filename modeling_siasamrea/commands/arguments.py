@@ -13,7 +13,7 @@ from typing import Any, Literal
 from transformers import HfArgumentParser
 
 from ..configuration_siasamrea import did_you_mean
-from ..data.tables import read_json
+from ..data.tables import parse_json, read_json
 from .packaged_files import CONFIGS
 from .parser import ArgumentParser
 
@@ -27,11 +27,9 @@ class JsonObject(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         """Merges the object into what the namespace has."""
         try:
-            value = json.loads(values)
-        except (ValueError, RecursionError) as error:
-            raise argparse.ArgumentError(self, f"{values!r:.100} is not JSON: {error}.") from None
-        if not isinstance(value, dict):
-            raise argparse.ArgumentError(self, f"it must be a JSON object; got {value!r:.100}.")
+            value = parse_json(values, "it", dict)
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
         setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), **value})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..adapter_siasamrea import adapter_source
-from ..configuration_siasamrea import SiaSamReaConfig
+from ..configuration_siasamrea import TASKS, SiaSamReaConfig
 from ..data.questions import VideoQuestion
 from ..training.arguments import VideoQuestionTrainingArguments
 from ..video_language.settings import VideoLanguageSettings
@@ -73,14 +73,14 @@ def write_model_card(
     )
     if isinstance(config, VideoLanguageSettings):
         card_data.library_name = "peft" if is_adapter else "transformers"
-        template = "video_language_template.md"
+        template, tasks = "video_language_template.md", TASKS
         fields = {
             "kind": "LoRA adapter" if is_adapter else "model",
             "prompts": _table({name: repr(text) for name, text in config.prompts.items()}),
         }
     else:
         alone = "on all clips" if config.supervised_clips == "all" else "on the anchor clip alone"
-        template = "template.md"
+        template, tasks = "template.md", config.tasks
         fields = {
             "method": "with siamese sampling and reasoning" if config.alpha else alone,
             "vocabulary_size": config.num_labels * ("open_ended" in config.tasks),
@@ -91,13 +91,13 @@ def write_model_card(
         template_path=str(MODEL_CARDS / template),
         model_name=name,
         base_model=", ".join(map(one_line, started_from)) or "random weights",
-        tasks=", ".join(config.tasks),
+        tasks=", ".join(tasks),
         split=split,
         rows="\n".join(
             f"| {title} | {_cell(source_of(data, title))} | {len(of_title)} | {len({row.video for row in of_title})} |"
             for title, of_title in rows.items()
         ),
-        example=example([row for of_title in rows.values() for row in of_title], config.tasks, name),
+        example=example([row for of_title in rows.values() for row in of_title], tasks, name),
         hyperparameters=_table({key: getattr(owner, key) for owner, key in owners}),
         scores=score_table("score", scores, baselines) if scores else "Not evaluated.",
         **fields,

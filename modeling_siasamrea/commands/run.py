@@ -24,8 +24,6 @@ from .run_rows import Rows, RunRows, load_rows
 from .training_picture import save_training_picture
 
 
-logger = logging.getLogger(__name__)
-
 Report = dict[str, dict]
 EXAMPLES = 4  # questions that are shown at the end
 
@@ -133,11 +131,8 @@ def train_or_resume(trainer: VideoQuestionTrainer) -> dict[str, float]:
     """Trains, from the last whole checkpoint in the output folder where there is one, and saves the model."""
     resume = trainer.args.resume_from_checkpoint
     resume = {"true": True, "false": False}.get(str(resume).lower(), resume)  # a command line has words only
-    if resume is None or resume is True:
-        last = last_whole_checkpoint(trainer.args.output_dir)
-        if last is not None:
-            logger.warning(f"The run resumes from {last}.")
-        resume = last or resume
+    if resume is None:
+        resume = last_whole_checkpoint(trainer.args.output_dir)
     result = trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
     trainer.save_state()

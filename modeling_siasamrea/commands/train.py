@@ -9,7 +9,6 @@ The command line goes over the JSON file; JSON objects are merged key by key. Ro
 or --test_file are evaluated when training ends. A run that is started again goes on where it stopped.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +27,6 @@ from .arguments import DataArguments, JsonObject, read_arguments
 from .run import Report, run, start_run
 from .run_rows import Rows
 
-
-logger = logging.getLogger(__name__)
 
 # The arguments that `--help` lists.
 COMMON = ("train_file", "validation_file", "test_file", "video_folder", "model_name_or_path", "vision_model")
@@ -72,8 +69,6 @@ class ModelArguments:
             raise ValueError(f"--lora_rank must be 1 or more; got {self.lora_rank}.")
         if self.model_name_or_path is not None and (self.vision_model or self.text_model):
             raise ValueError("Give --model_name_or_path or two encoders, not both.")
-        if (self.vision_model is None) != (self.text_model is None):
-            raise ValueError("Give --vision_model and --text_model together: the model is built from both encoders.")
 
 
 @dataclass

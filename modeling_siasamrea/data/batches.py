@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
                 pieces += _pieces(rng.permutation(group).tolist(), self.questions_per_video)
             rows = [row for index in rng.permutation(len(pieces)) for row in pieces[index]]
             missing = -len(rows) % self.questions_per_step
-            rows += (rows * math.ceil(missing / len(rows)))[:missing]
+            rows += (rows * missing)[:missing]
             steps += _pieces(rows, self.questions_per_step)
         for index in rng.permutation(len(steps)):
             by_video: dict[tuple, list[int]] = {}
@@ -114,10 +115,9 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
                     batch = []
             if batch:
                 batches.append(batch)
-        steps = math.ceil(len(batches) / num_processes)
-        repeated = batches * math.ceil(steps * num_processes / len(batches))
+        missing = -len(batches) % num_processes
         self.batch_size = batch_size  # accelerate asks for it
-        self.batches = repeated[process_index : steps * num_processes : num_processes]
+        self.batches = (batches + (batches * missing)[:missing])[process_index::num_processes]
 
     def __len__(self) -> int:
         """Counts the batches of this process."""
@@ -128,7 +128,27 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
         return iter(self.batches)
 
 
-class SiaSamReaDataCollator:
+class VideoQuestionCollator:
+    """Makes a batch of items of one kind of a [`VideoQuestionDataset`], and leaves out unreadable videos."""
+
+    def __call__(self, items: list[dict]) -> dict[str, Any]:
+        """Collates items. If no video could be read, the batch has `rows`, `unreadable` and `truncated` only."""
+        readable = [item for item in items if "error" not in item]
+        rows = [row for item in readable for row in item["rows"]]
+        unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
+        batch = {"rows": torch.tensor(rows, dtype=torch.long), "unreadable": unreadable, "truncated": 0}
+        if not readable:
+            return batch
+        task = readable[0]["questions"][0].task
+        frame_times = {row: item.get("frame_times") for item in readable for row in item["rows"]}
+        return batch | {"task": task, "frame_times": frame_times} | self.collate(readable)
+
+    def collate(self, items: list[dict]) -> dict[str, Any]:
+        """Makes what the model and its loss need of items whose videos could be read."""
+        raise NotImplementedError
+
+
+class SiaSamReaDataCollator(VideoQuestionCollator):
     r"""
     Makes a batch of items of a [`VideoQuestionDataset`]: tokenizes, pads frames and leaves out unreadable videos.
 
@@ -173,15 +193,11 @@ class SiaSamReaDataCollator:
                     f"{limit}: shorten it, or raise max_text_length."
                 )
 
-    def __call__(self, items: list[dict]) -> dict:
-        """Collates items of one kind."""
-        readable = [item for item in items if "error" not in item]
-        unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
-        if not readable:
-            return {"rows": torch.empty(0, dtype=torch.long), "unreadable": unreadable, "truncated": 0}
-        questions = [question for item in readable for question in item["questions"]]
+    def collate(self, items: list[dict]) -> dict[str, Any]:
+        """Tokenizes and pads."""
+        questions = [question for item in items for question in item["questions"]]
         choices = [list(question.candidates) for question in questions if question.candidates is not None]
-        counts = torch.tensor([len(item["rows"]) for item in readable])
+        counts = torch.tensor([len(item["rows"]) for item in items])
         truncated_before = self.processor.num_truncated
         text = self.processor(
             text=[question.question for question in questions],
@@ -189,18 +205,14 @@ class SiaSamReaDataCollator:
             max_length=self.max_length,
             return_tensors="pt",
         )
-        if "frame_features" in readable[0]:
-            clips = {"frame_features": [item["frame_features"] for item in readable]}
+        if "frame_features" in items[0]:
+            clips = {"frame_features": [item["frame_features"] for item in items]}
         else:
-            clips = {"pixel_values_videos": stack_padded([item["pixel_values_videos"] for item in readable])}
+            clips = {"pixel_values_videos": stack_padded([item["pixel_values_videos"] for item in items])}
         return {
-            "rows": torch.tensor([row for item in readable for row in item["rows"]]),
-            "unreadable": unreadable,
             "truncated": self.processor.num_truncated - truncated_before,
-            "frame_times": {row: item.get("frame_times") for item in readable for row in item["rows"]},
-            "task": questions[0].task,
-            "video_index": torch.arange(len(readable)).repeat_interleave(counts),
-            "frame_mask": stack_padded([item["frame_mask"] for item in readable]),
+            "video_index": torch.arange(len(items)).repeat_interleave(counts),
+            "frame_mask": stack_padded([item["frame_mask"] for item in items]),
             "labels": torch.tensor([self._label(question) for question in questions]),
             **clips,
             **text,

@@ -202,11 +202,8 @@ class PretrainingCollator:
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Collates pairs; see [`SiaSamReaForPreTraining`] for what the tensors are."""
         texts, matches = self._mismatch(items)
-        masker = DataCollatorForLanguageModeling(
-            self.tokenizer,
-            mlm_probability=self.mask_probability,
-            seed=None if self.training else items[0]["index"],
-        )
+        seed = None if self.training else items[0]["index"]
+        masker = DataCollatorForLanguageModeling(self.tokenizer, mlm_probability=self.mask_probability, seed=seed)
         words = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_special_tokens_mask=True)
         batch = dict(masker([{name: words[name][row] for name in words} for row in range(len(texts))]))
         matching_labels = torch.tensor(matches)

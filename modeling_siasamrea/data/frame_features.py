@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,9 @@ class FrameFeatureReader:
         Raises:
             [`VideoDecodingError`]: If the video cannot be read.
         """
-        video = self.store.content(question.video_source)
-        clips = None
-        if video is not None:
-            try:
-                clips = self._read_stored(video, question, sampling)
-            except VideoDecodingError:
-                pass  # whether a damaged video can be read depends on the frames: all of them are read below
+        video, clips = self.store.content(question.video_source), None
+        with suppress(VideoDecodingError):  # whether a damaged video can be read depends on the frames
+            clips = None if video is None else self._read_stored(video, question, sampling)
         return clips or self._decode(question, sampling)
 
     def _read_stored(self, video: str, question: VideoQuestion, sampling: dict[str, Any]) -> ClipFrames | None:

@@ -289,12 +289,7 @@ def _check_columns(columns: Collection[str], required: Iterable[str], where: str
 
 
 def _video_question(
-    row: Mapping,
-    where: str,
-    task: str | None,
-    number: int,
-    video_folder: Path | None,
-    kept_once: Callable[[Any], Any],
+    row: Mapping, where: str, task: str | None, number: int, video_folder: Path | None, kept_once: Callable[[Any], Any]
 ) -> VideoQuestion:
     """Reads a row; `kept_once` returns the first of equal values, so that each is in memory once."""
     video, video_bytes = _video(row.get("video"), where, video_folder)

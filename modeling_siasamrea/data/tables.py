@@ -43,21 +43,21 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def parse_json(text: str, where: str) -> Any:
-    """Parses a JSON text; raises a `ValueError` if it is not JSON, or an object has a key twice."""
+def parse_json(text: str, where: str, form: type = object) -> Any:
+    """Parses a JSON text; raises a `ValueError` if it is not JSON or not a `form`, or an object has a key twice."""
     try:
-        return json.loads(text, object_pairs_hook=_distinct_keys)
+        content = json.loads(text, object_pairs_hook=_distinct_keys)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not JSON: {error}.") from None
+        raise ValueError(f"{where} is not JSON: {error}; got {text!r:.80}.") from None
+    if not isinstance(content, form):
+        got = f"an object with the keys {', '.join(content):.100}" if isinstance(content, dict) else text.strip()[:80]
+        raise ValueError(f"{where} must be a JSON {'list' if form is list else 'object'}; got {got}.")
+    return content
 
 
 def read_json(path: Path, form: type[list | dict] = list) -> Any:
     """Reads a JSON file that is one list, or one object; raises a `ValueError` if it is something else."""
-    content = parse_json(read_text(path), str(path))
-    if not isinstance(content, form):
-        got = f"an object with the keys {', '.join(content):.100}" if isinstance(content, dict) else f"{content!r:.80}"
-        raise ValueError(f"{path} must be a JSON {'list' if form is list else 'object'}; got {got}.")
-    return content
+    return parse_json(read_text(path), str(path), form)
 
 
 def check_objects(rows: Iterable[Any], name: str) -> Iterator[Mapping]:
@@ -87,16 +87,13 @@ def read_jsonl(path: Path, unfinished_end: bool = False) -> Iterator[dict]:
             where = f"{path}, line {number}"
             try:
                 text = _decode(line, where)
-                if not text.strip():
-                    continue
-                row = parse_json(text, where)
-                if not isinstance(row, dict):
-                    raise ValueError(f"{where}: a line must be one JSON object; got {text.strip()[:80]}.")
+                row = parse_json(text, where, dict) if text.strip() else None
             except ValueError:
                 if unfinished_end and not line.endswith(b"\n"):
                     return
                 raise
-            yield row
+            if row is not None:
+                yield row
 
 
 def read_csv(

@@ -84,19 +84,16 @@ def note_row(notes: torch.Tensor | None, row: int) -> None:
 
 
 @contextmanager
-def naming_dead_workers(dataset: Dataset | None) -> Iterator[None]:
+def naming_dead_workers(dataset: Dataset) -> Iterator[None]:
     r"""
     Raises an error that names the video if a loader worker dies while it reads one.
 
     Args:
-        dataset ([`VideoQuestionDataset`], *optional*): The data set that the workers read.
+        dataset ([`VideoQuestionDataset`]): The data set that the workers read.
 
     Raises:
         [`LoaderWorkerError`]: Instead of PyTorch's error, which gives only the number of the process.
     """
-    if dataset is None:
-        yield
-        return
     before = dataset.notes  # an evaluation within training may read the same data set
     try:
         dataset.notes = torch.full((MOST_WORKERS, 2), -1).share_memory_()  # process and row

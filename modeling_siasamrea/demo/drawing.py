@@ -31,9 +31,9 @@ def affinity_cells(affinity: np.ndarray) -> list[list[Cell]]:
     return cells
 
 
-def greatest_classes(seen: Inspection, top: int = 5) -> np.ndarray:
-    """Returns the indices of the classes with the highest probability, of the anchor clip or in the soft label."""
-    return np.argsort(-np.maximum(seen.scores[0], seen.soft_label))[:top]
+def greatest_classes(seen: Inspection) -> np.ndarray:
+    """Returns the indices of the five likeliest classes, of the anchor clip or in the soft label."""
+    return np.argsort(-np.maximum(seen.scores[0], seen.soft_label))[:5]
 
 
 TEMPLATES = Environment(

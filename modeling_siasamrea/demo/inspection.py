@@ -183,14 +183,13 @@ def answers_from_other_starts(
     start: float | None = None,
     end: float | None = None,
     task: str | None = None,
-    num_starts: int = NUM_STARTS,
 ) -> tuple[list[float], list[list[list[dict[str, Any]]]]]:
     r"""
     Answers questions with a video-language model from anchor clips that start elsewhere.
 
     Args:
         answerer ([`VideoLanguagePipeline`]): The model and its processor.
-        video, questions, candidates, start, end, task, num_starts: As in [`inspect_video`].
+        video, questions, candidates, start, end, task: As in [`inspect_video`].
 
     Returns:
         `tuple[list[float], list]`: the first frames in seconds, that of the centred anchor first, and for each of them
@@ -199,7 +198,7 @@ def answers_from_other_starts(
     Raises:
         [`VideoDecodingError`]: If the video cannot be read.
     """
-    offsets = [(k, 1 + num_starts) for k in range(1 + num_starts)]
+    offsets = [(k, 1 + NUM_STARTS) for k in range(1 + NUM_STARTS)]
     sampler = answerer.processor.video_processor
 
     def anchors(metadata: "VideoMetadata") -> list[np.ndarray]:

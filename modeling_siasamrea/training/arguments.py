@@ -33,6 +33,10 @@ class VideoQuestionTrainingArguments(TrainingArguments):
     [`~transformers.TrainingArguments`] and the ones below. A batch size counts questions, not videos.
 
     Args:
+        warmup_steps (`float`, *optional*, defaults to 0.1):
+            Steps of linear warm-up, or below 1 their share of all (paper).
+        ddp_find_unused_parameters (`bool`, *optional*, defaults to `True`):
+            Whether a batch may leave parameters unused, such as those of other tasks' heads.
         logging_steps (`float`, *optional*, defaults to 50): Steps between two logs (decision).
         logging_nan_inf_filter (`bool`, *optional*, defaults to `False`):
             Whether logs hide a loss that is not a number. Decision: it stops the run instead.
@@ -60,6 +64,8 @@ class VideoQuestionTrainingArguments(TrainingArguments):
         "label_smoothing_factor": 0,
     }
 
+    warmup_steps: float = 0.1
+    ddp_find_unused_parameters: bool | None = True
     logging_nan_inf_filter: bool = False
     logging_steps: float = 50
     questions_per_video: int = 4
@@ -107,14 +113,10 @@ class SiaSamReaTrainingArguments(VideoQuestionTrainingArguments):
             Questions that fill an evaluation batch; all questions about a video stay in one batch.
         num_train_epochs (`float`, *optional*, defaults to 10): Epochs. ClipBERT: 10 for MSRVTT-QA, 15 for TGIF-QA.
         learning_rate (`float`, *optional*, defaults to 5e-5): Peak learning rate. ClipBERT: 5e-5. Paper: 5e-4.
-        warmup_steps (`float`, *optional*, defaults to 0.1):
-            Steps of linear warm-up, or below 1 their share of all. Paper: 0.1.
         adam_beta2 (`float`, *optional*, defaults to 0.98): Second beta of AdamW (ClipBERT).
         weight_decay (`float`, *optional*, defaults to 1e-3):
             Weight decay (ClipBERT); none on biases, LayerNorms, W1 and W2.
         max_grad_norm (`float`, *optional*, defaults to 5.0): Gradients are clipped to this norm (ClipBERT).
-        ddp_find_unused_parameters (`bool`, *optional*, defaults to `True`):
-            Whether parameters may go unused: a batch trains the head of one task.
 
     > Parameters of this class
 
@@ -142,11 +144,9 @@ class SiaSamReaTrainingArguments(VideoQuestionTrainingArguments):
     per_device_eval_batch_size: int = 16
     num_train_epochs: float = 10.0
     learning_rate: float = 5e-5
-    warmup_steps: float = 0.1
     adam_beta2: float = 0.98
     weight_decay: float = 1e-3
     max_grad_norm: float = 5.0
-    ddp_find_unused_parameters: bool | None = True
     image_encoder_learning_rate: float | None = None
     max_text_length: int | None = None
     frame_features_dir: str | None = None

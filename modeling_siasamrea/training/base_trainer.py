@@ -1,7 +1,7 @@
 """The base of both Trainers: data, shares of the optimizer step, checkpoints and evaluation."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from ..data.batches import EvaluationBatchSampler, TrainingBatchSampler
 from ..data.dataset import VideoQuestionDataset
+from ..data.questions import VideoQuestion
 from ..data.workers import collate_in_shared_memory, naming_dead_workers, worker_settings
 from ..evaluation.answers import EvaluationAnswers, sampling_of_passes, score_passes
 from ..modeling_siasamrea import check_weights
@@ -50,8 +51,8 @@ class VideoQuestionTrainer(Trainer):
     r"""
     Base of [`SiaSamReaTrainer`] and [`VideoLanguageTrainer`], which add the loss, the answers and the collator.
 
-    A row whose video cannot be read never stops a run. In training it is left out and named in `skipped_videos.jsonl`
-    in the output folder; in evaluation it counts as wrong, and `<prefix>_unreadable` says how many there were.
+    A video that cannot be read never stops a run. Training leaves out its rows and lists them in
+    `skipped_videos.jsonl` in the output folder; evaluation counts them as wrong, and reports `<prefix>_unreadable`.
 
     Args:
         model ([`PreTrainedModel`], or a `PeftModel` of one): The model.
@@ -63,8 +64,7 @@ class VideoQuestionTrainer(Trainer):
             `predictions` and the right answers as `label_ids`.
 
     Raises:
-        `ValueError`: If one process drives several GPUs, or an argument of Transformers' Trainer is given that this
-            one would not use.
+        `ValueError`: If one process drives several GPUs, or an argument of Transformers' Trainer has no effect here.
     """
 
     # compute_loss divides by the rows of the whole optimizer step, see `get_batch_samples`.
@@ -105,7 +105,7 @@ class VideoQuestionTrainer(Trainer):
         self.add_callback(_Run(self))
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Creates the accelerator, lets `--fsdp` shard on CPUs, and chooses the layers that are sharded."""
+        """Creates the accelerator, which can shard on CPUs too, and chooses the layers to shard."""
         super().create_accelerator_and_postprocess()
         if self.accelerator.num_processes > 1:
             leave_process_group_at_exit()
@@ -129,11 +129,14 @@ class VideoQuestionTrainer(Trainer):
 
     @staticmethod
     def count_rows(batch: dict[str, Any]) -> torch.Tensor:
-        """Counts the rows of a training batch whose answer is known, and all its rows: `(2,)`."""
+        """Counts the rows with a known answer in a training batch, and all its rows: `(2,)`."""
 
     def vocabulary(self) -> Iterable[str] | None:
-        """Returns the answers that the model can give to an open-ended question, where they are limited."""
+        """Returns the possible answers to an open-ended question; `None` if they are not limited."""
         return None
+
+    def check_training_rows(self, rows: Sequence[VideoQuestion]) -> None:
+        """Warns of training rows that a part of the loss cannot use; a `ValueError` if no part can."""
 
     def check_dataset(self, dataset: VideoQuestionDataset) -> None:
         """Raises a `ValueError` if the model cannot be trained or evaluated on a data set."""
@@ -158,8 +161,7 @@ class VideoQuestionTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Makes batches of one task, see [`TrainingBatchSampler`]."""
-        if self.train_dataset is None:
-            raise ValueError("Training needs a train_dataset.")
+        self.check_training_rows(self.train_dataset.questions)
         self._skipped.errors.update(self.train_dataset.check_readable())
         sampler = TrainingBatchSampler(
             self.train_dataset,
@@ -193,21 +195,25 @@ class VideoQuestionTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
         """
-        Trains. A run that starts anew also starts a new list of skipped rows, one that resumes goes on with it.
+        Trains. A new run starts a new list of skipped rows; a resumed run adds to its list.
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
-                A checkpoint, or `True` for the run's last one. Instead of one that a kill or a full disk left
-                unfinished, the run resumes from the last whole one before it, with a warning.
+                A checkpoint, or `True` for the run's last one. If it is unfinished after a kill or a full disk, the
+                last whole one before it is used, with a warning.
             kwargs: Passed on to [`~transformers.Trainer.train`].
 
         Raises:
+            `ValueError`: If there is no train_dataset, or no such checkpoint.
             [`NonFiniteError`]: If a loss, scores, a gradient or weights are not finite numbers.
             [`LoaderWorkerError`]: If a worker process of the data loader died.
             [`OutputFolderError`]: If the output folder cannot be written, or another run is writing into it.
         """
+        if self.train_dataset is None:
+            raise ValueError("Training needs a train_dataset.")
         self.resumed_from = checkpoint_to_resume(self.args.output_dir, resume_from_checkpoint)
         if self.resumed_from is not None:
+            logger.warning(f"The run resumes from {self.resumed_from}.")
             refuse_other_shards(self.resumed_from, self.is_fsdp_enabled, self.args.world_size)
         with run_in_folder(self.args.output_dir, self.args.should_save), naming_dead_workers(self.train_dataset):
             self._skipped.start(resumed=self.resumed_from is not None)
@@ -215,7 +221,7 @@ class VideoQuestionTrainer(Trainer):
         return output._replace(training_loss=output.metrics["train_loss"])
 
     def set_initial_training_values(self, args: VideoQuestionTrainingArguments, dataloader: DataLoader) -> tuple:
-        """Counts epochs and steps. A run that is finished already has no epoch to train, and says so."""
+        """Counts epochs and steps. If the run is finished, there are no epochs, and a warning says so."""
         epochs, *values, max_steps = super().set_initial_training_values(args, dataloader)
         if self.resumed_from is not None:
             taken = TrainerState.load_from_json(str(Path(self.resumed_from) / STATE_NAME)).global_step
@@ -225,7 +231,7 @@ class VideoQuestionTrainer(Trainer):
         return epochs, *values, max_steps
 
     def _is_substitute(self, batch: dict[str, Any]) -> bool:
-        """Tells whether a batch has other rows than those asked for, because none of these could be read."""
+        """Tells whether a batch has substitutes, because none of its own rows could be read."""
         return len(batch["unreadable"]) >= self._train_batch_size
 
     def counts(self, batch: dict[str, Any]) -> bool:
@@ -234,8 +240,8 @@ class VideoQuestionTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """
-        Reads the batches of an optimizer step, and counts their rows whose answer is known and all their rows, over
-        all processes: `(2,)`. Substitutes of unreadable rows count only where the whole step has no other rows.
+        Reads the batches of an optimizer step and counts, over all processes, their rows with a known answer and all
+        their rows: `(2,)`. Substitutes of unreadable rows count only if the step has no other rows.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         counts = torch.zeros(2, 2)  # (asked for or substitutes, known or all)
@@ -246,7 +252,7 @@ class VideoQuestionTrainer(Trainer):
         return batches, counts[int(self._substitutes_count)]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch=None) -> torch.Tensor:
-        """Takes a training step, and notes rows whose video could not be read and texts that were cut."""
+        """Takes a training step, and notes unreadable rows and cut texts."""
         self._skipped.errors.update(inputs["unreadable"])
         self._truncated += inputs["truncated"]
         return super().training_step(model, inputs, num_items_in_batch)
@@ -255,19 +261,19 @@ class VideoQuestionTrainer(Trainer):
         self, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         r"""
-        The weight of a batch in the optimizer step: a row weighs the same whichever batch and process it is in
+        Computes the weight of a batch in the optimizer step. Each row weighs the same in any batch and process
         (decision).
 
         Args:
             inputs (`dict`): The batch.
             num_items_in_batch (`torch.Tensor` of shape `(2,)`, *optional*):
-                Known and all rows of the optimizer step, over its batches and all processes. Without it the batch
-                stands for itself.
+                Known and all rows of the optimizer step, over its batches and all processes. By default the batch is
+                the whole step.
 
         Returns:
-            `tuple(torch.Tensor, torch.Tensor)`, both of shape `(2,)`: the known and all rows of the batch that count,
-            and what the means over them are multiplied by: their share in the step, times the number of processes,
-            over which gradients are averaged.
+            `tuple(torch.Tensor, torch.Tensor)`, both of shape `(2,)`: the number of known and of all rows that count,
+            and the factors of the means over them: their share in the step, times the number of processes, because
+            gradients are averaged over processes.
         """
         rows = self.count_rows(inputs).to(self.args.device) * self.counts(inputs)
         if num_items_in_batch is None:
@@ -275,7 +281,7 @@ class VideoQuestionTrainer(Trainer):
         return rows, rows / num_items_in_batch.clamp(min=1) * self.args.world_size
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs, and with the training loss its parts, the reasoning's state and the number of rows left out."""
+        """Logs; adds to a training loss its parts, the state of the reasoning and the number of skipped rows."""
         if "train_loss" in logs:
             logs["train_loss"] = mean_loss(self.state.log_history)  # Transformers' own is of the steps since a resume
         if "loss" in logs or "train_loss" in logs:
@@ -289,7 +295,7 @@ class VideoQuestionTrainer(Trainer):
     # Checkpoints
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Saves the model and the method's configuration; weights that are not finite numbers are never written."""
+        """Saves the model and the method's configuration; refuses weights that are not finite."""
         check_weights(self.model, "the trained model")
         folder = Path(output_dir or self.args.output_dir)
         if self.is_fsdp_enabled:
@@ -308,7 +314,7 @@ class VideoQuestionTrainer(Trainer):
         super().save_model(output_dir, _internal_call)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Writes the Trainer's card, unless the run has written its own into the output folder."""
+        """Writes the Trainer's card, unless the output folder has one."""
         if not (Path(self.args.output_dir) / "README.md").is_file():
             super().create_model_card(*args, **kwargs)
 
@@ -326,7 +332,7 @@ class VideoQuestionTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Evaluates; within training, a value that is not a finite number never makes the best checkpoint."""
+        """Evaluates. In training, a score that is not finite never makes a checkpoint the best."""
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         name = "eval_" + (self.args.metric_for_best_model or "").removeprefix("eval_")
         value = metrics.get(name, math.nan if name.endswith("_loss") else None)  # no row had a loss, or a wrong name
@@ -342,7 +348,7 @@ class VideoQuestionTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[None, None, None]:
-        """Notes the model's answers to each question of the batch; scores and loss are made of them at the end."""
+        """Notes the model's answers to a batch; they are scored at the end."""
         self.answers.unreadable.update(inputs["unreadable"])
         self.answers.truncated += inputs["truncated"]
         if self.args.save_frames:
@@ -361,11 +367,11 @@ class VideoQuestionTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         r"""
-        Answers all questions of a data set and scores them; with several `eval_offsets` in one pass from each of them.
+        Answers all questions of a data set, in a pass per start of `eval_offsets`, and scores the answers.
 
         Returns:
-            [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` and `metrics` are those of [`score_passes`],
-            with what `compute_metrics` makes of `predictions` and `label_ids`, the right answers.
+            [`~transformers.trainer_utils.EvalLoopOutput`]: `predictions` and `metrics` of [`score_passes`], the right
+            answers as `label_ids`, and the metrics of `compute_metrics`.
 
         Raises:
             [`NonFiniteError`]: If the model's scores of a row are not finite numbers.
@@ -416,9 +422,7 @@ class _Run(TrainerCallback):
         trainer = self.trainer
         trainer.finite_steps.check(state.global_step + 1, trainer.train_dataset.questions)
 
-    def on_step_end(
-        self, args: VideoQuestionTrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # The log of a checkpoint, of an evaluation and of the end has all steps up to there.
         control.should_log |= control.should_save or control.should_evaluate or control.should_training_stop
 

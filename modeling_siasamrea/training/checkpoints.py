@@ -188,10 +188,8 @@ def find_best_checkpoint(state: TrainerState, output_dir: str | Path) -> None:
     if not state.best_global_step:
         return
     # Transformers has forgotten the path already if the folder was moved.
-    best = (
-        Path(output_dir)
-        / Path(state.best_model_checkpoint or f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}").name
-    )
+    name = Path(state.best_model_checkpoint or f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}").name
+    best = Path(output_dir) / name
     if is_whole(best):
         state.best_model_checkpoint = str(best)
     else:

@@ -66,23 +66,15 @@ class FiniteSteps:
         bad |= not math.isfinite(norm)
         if not self.accelerator.reduce(bad.float(), reduction="sum").item():
             return
-        found = [what for of_process in gather_object([self._what(batches, questions)]) for what in of_process]
-        what = "; ".join(found) or f"the norm of its gradient is {norm}"
-        raise NonFiniteError(
-            f"The numbers of training step {step} are not finite: {what}. "
-            "Look at these rows, or lower the learning rate or max_grad_norm; the last checkpoint is as it was."
-        )
-
-    @staticmethod
-    def _what(
-        batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], questions: Sequence[VideoQuestion]
-    ) -> list[str]:
-        """Names the questions of each batch of this process with such a number."""
-        found = []
+        found = []  # what is wrong with the batches of this process
         for rows, loss, finite in batches:
             if not (torch.isfinite(loss) and finite.all()):
                 at_fault = (rows if finite.all() else rows[~finite]).tolist()
                 named = [f"{questions[row].question!r} about {questions[row].video}" for row in at_fault[:NAMED]]
                 more = f" and {len(at_fault) - NAMED} more" if len(at_fault) > NAMED else ""
                 found.append(f"loss {loss.item()} of task {questions[at_fault[0]].task!r}, {', '.join(named)}{more}")
-        return found
+        what = "; ".join(gather_object(found)) or f"the norm of its gradient is {norm}"
+        raise NonFiniteError(
+            f"The numbers of training step {step} are not finite: {what}. "
+            "Look at these rows, or lower the learning rate or max_grad_norm; the last checkpoint is as it was."
+        )

@@ -33,10 +33,6 @@ class TrainingLog:
     def __init__(self, accelerator: Accelerator, device: torch.device):
         self.accelerator = accelerator
         self.device = device
-        self.clear()
-
-    def clear(self) -> None:
-        """Forgets what was noted."""
         # Sum and weight of each quantity.
         self.sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(2, device=self.device))
 
@@ -80,12 +76,12 @@ class TrainingLog:
 
     def means(self) -> dict[str, float]:
         """Returns the means since the last call, over all processes."""
-        names = sorted({name for names in gather_object([list(self.sums)]) for name in names})
+        names = sorted(set(gather_object(list(self.sums))))
         if not names:
             return {}
         sums = torch.stack([self.sums[name] for name in names])  # (names, 2)
         sums = self.accelerator.reduce(sums, reduction="sum")
-        self.clear()
+        self.sums.clear()
         return {name: (total / rows).item() for name, (total, rows) in zip(names, sums) if rows}
 
 
@@ -126,8 +122,7 @@ class SkippedVideos:
 
     def write(self, questions: Sequence[VideoQuestion]) -> int:
         """Adds rows of any process that are not in the list yet; returns the number of rows in the list."""
-        for errors in gather_object([self.errors]):
-            self.errors |= errors
+        self.errors |= gather_object(list(self.errors.items()))
         listed = len(self.listed)
         for row, error in sorted(self.errors.items()):
             name, video = questions[row].question_id, questions[row].video

@@ -1,4 +1,4 @@
-"""Builds or loads the model of a run: a checkpoint, an adapter, two pretrained encoders, or random weights."""
+"""Builds or loads the model of a run, from a checkpoint, an adapter, two pretrained encoders or random weights."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -37,11 +37,11 @@ class ExplainedError(ValueError):
 @contextmanager
 def explained(what: str, name_or_path: str | Path | None = None) -> Iterator[None]:
     r"""
-    Turns errors about files and fields of a configuration into a `ValueError` that says what could not be done.
+    Turns errors about files and fields into a `ValueError` that says what could not be done.
 
     Args:
         what (`str`): What could not be done.
-        name_or_path (`str` or `Path`, *optional*): What is loaded. A path without a folder is not asked of the hub.
+        name_or_path (`str` or `Path`, *optional*): What is loaded; the hub is not asked for a missing path.
     """
     try:
         if name_or_path is not None:
@@ -56,7 +56,7 @@ def explained(what: str, name_or_path: str | Path | None = None) -> Iterator[Non
 
 
 def refuse_missing_folder(path: Path) -> None:
-    """Raises an `OSError` if a path does not exist and cannot be a hub name, or the folder that it is in exists."""
+    """Raises an `OSError` for a missing path that cannot be a hub name, or whose folder exists."""
     folder = path.parent
     is_local = path.is_absolute() or len(path.parts) > 2 or (len(path.parts) == 2 and folder.is_dir())
     if is_local and not path.exists():
@@ -74,14 +74,14 @@ def build_model(
     vocabulary_size: int | None = 1000,
 ) -> tuple[SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor]:
     r"""
-    Builds a new model for training rows, with a head for each of their tasks, and its processor.
+    Builds a new model with a head for each task of the training rows, and its processor.
 
     Args:
-        rows (`Sequence[VideoQuestion]`): The training rows; they settle tasks and answer vocabulary.
-        vision_model (`str`, *optional*): A pretrained image encoder, with `text_model`: hub name or folder.
+        rows (`Sequence[VideoQuestion]`): The training rows, which give tasks and answer vocabulary.
+        vision_model (`str`, *optional*): Hub name or folder of a pretrained image encoder; needs `text_model`.
         text_model (`str`, *optional*):
-            A pretrained BERT and its tokenizer. Without encoders the model starts from random weights, its tokenizer
-            from the words of the rows.
+            Hub name or folder of a pretrained BERT and its tokenizer. By default the weights are random, and the
+            tokenizer is made from the words of the rows.
         config (`dict`, *optional*):
             Fields of [`SiaSamReaConfig`]; `vision_config` and `text_config` change fields of pretrained encoders.
         video_processor (`dict`, *optional*): Settings of [`SiaSamReaVideoProcessor`], over the image encoder's.
@@ -91,8 +91,7 @@ def build_model(
         `tuple(SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor)`
 
     Raises:
-        `ValueError`: If there are no rows, or none of a task has an answer; if there is one encoder without the other,
-            or one that cannot be loaded.
+        `ValueError`: If there are no rows, or no answers of a task; if an encoder is missing or cannot be loaded.
     """
     if not rows:
         raise ValueError("Evaluation needs a trained model: give --model_name_or_path, or train one with --do_train.")
@@ -151,26 +150,26 @@ def load_model(
     base_model: str | None = None,
 ) -> tuple[SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor]:
     r"""
-    Loads a SiaSamRea checkpoint or LoRA adapter and its processor. Training rows of tasks that it has no head for, or
-    a new vocabulary, give it new heads.
+    Loads a SiaSamRea checkpoint or LoRA adapter, and its processor. Adds new heads for training rows of other tasks,
+    or for a new vocabulary.
 
     Args:
         name_or_path (`str`): Hub name or folder.
-        rows (`Sequence[VideoQuestion]`, *optional*): The training rows, if it is to be trained.
+        rows (`Sequence[VideoQuestion]`, *optional*): The training rows; none if it only answers.
         config (`dict`, *optional*):
-            Fields of [`SiaSamReaConfig`] over the checkpoint's, except its `vision_config` and `text_config`.
+            Fields of [`SiaSamReaConfig`] over the checkpoint's, except `vision_config` and `text_config`.
         video_processor (`dict`, *optional*): Settings of [`SiaSamReaVideoProcessor`] over the checkpoint's.
         vocabulary_size (`int`, *optional*, defaults to 1000): Answers of a new vocabulary; `None` for all.
         new_vocabulary (`bool`, *optional*, defaults to `False`):
-            Whether the rows' answers replace the checkpoint's. They do where it has no open-ended head.
-        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+            Whether the rows' answers replace the checkpoint's. If it has no open-ended head, they always do.
+        base_model (`str`, *optional*): Base model of an adapter, instead of the one that it names.
 
     Returns:
-        `tuple(SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor)`: the model, with an adapter merged into it.
+        `tuple(SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor)`: the model, with its adapter merged.
 
     Raises:
-        `ValueError`: If it cannot be loaded, there are training rows for an adapter, which only answers, or none of
-            the rows that a new head is for has an answer.
+        `ValueError`: If it cannot be loaded, is an adapter and has training rows, or no row of a new head has an
+            answer.
     """
     with explained(f"The checkpoint {name_or_path} cannot be loaded", name_or_path):
         model_type = SiaSamReaConfig.get_config_dict(name_or_path)[0].get("model_type")
@@ -221,10 +220,7 @@ def load_model(
     try:
         with explained(f"The weights of {name_or_path} cannot be loaded"):
             model = SiaSamReaForVideoQuestionAnswering.from_pretrained(
-                name_or_path,
-                config=new,
-                base_model=base_model,
-                ignore_mismatched_sizes=new_vocabulary or new_clips,
+                name_or_path, config=new, base_model=base_model, ignore_mismatched_sizes=new_vocabulary or new_clips
             )
     finally:
         report.setLevel(level)
@@ -235,23 +231,18 @@ def load_model(
 
 
 def tasks_of(rows: Sequence[VideoQuestion]) -> list[str]:
-    """Lists the tasks of the rows, each once, in order."""
+    """Lists the tasks of the rows, in order of appearance."""
     return list(dict.fromkeys(row.task for row in rows))
 
 
 def vocabulary_fields(rows: Sequence[VideoQuestion], size: int | None) -> dict[str, dict]:
-    """Makes the configuration's tables of the rows' answer vocabulary; empty if no row is open-ended."""
-    vocabulary = answer_vocabulary(rows, size)
-    if not vocabulary:
-        return {}
-    return {
-        "id2label": dict(enumerate(vocabulary)),
-        "label2id": {answer: index for index, answer in enumerate(vocabulary)},
-    }
+    """Makes the configuration's fields of the answer vocabulary; none if no row is open-ended."""
+    labels = dict(enumerate(answer_vocabulary(rows, size)))
+    return {"id2label": labels, "label2id": {answer: label for label, answer in labels.items()}} if labels else {}
 
 
 def count_fields(rows: Sequence[VideoQuestion]) -> dict[str, list[int] | None]:
-    """Makes the configuration clip counts as the benchmark of the rows does; empty where no row is a count."""
+    """Makes the configuration's range of counts, that of the rows' benchmark; nothing if no row is a count."""
     ranges = {row.count_range for row in rows if row.task == "count"}
     clipped = len(ranges) == 1 and None not in ranges
     return {"count_range": list(ranges.pop()) if clipped else None} if ranges else {}
@@ -259,11 +250,11 @@ def count_fields(rows: Sequence[VideoQuestion]) -> dict[str, list[int] | None]:
 
 def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> list[VideoQuestion]:
     r"""
-    Keeps the training rows whose answer the model can learn: open-ended ones must have it in the vocabulary, or have
-    none.
+    Keeps the training rows that the model can learn from. An open-ended answer must be in the vocabulary; rows without
+    an answer stay.
 
     Raises:
-        `ValueError`: If none has.
+        `ValueError`: If no answer is left.
     """
     known = config.label2id.keys()
     kept = [
@@ -282,7 +273,7 @@ def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> lis
 
 
 def start_counts_at_mean(model: SiaSamReaForVideoQuestionAnswering, rows: Sequence[VideoQuestion]) -> None:
-    """Sets the bias of a new counting head to the mean training count (decision); from 0 it would learn slowly."""
+    """Sets the bias of a new counting head to the mean training count, because it learns slowly from 0 (decision)."""
     counts = [row.answer for row in rows if row.task == "count" and row.answer is not None]
     if counts:
         nn.init.constant_(model.heads["count"][-1].bias, sum(counts) / len(counts))

@@ -1,6 +1,6 @@
-"""The Trainer of SiaSamRea's own network: equation 8, its rates and groups of parameters, and its answers."""
+"""The Trainer of SiaSamRea's own network: equation 8, learning rates and answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Sampler
 from ..configuration_siasamrea import SiaSamReaConfig
 from ..data.batches import SiaSamReaDataCollator
 from ..data.dataset import VideoQuestionDataset
+from ..data.questions import VideoQuestion
 from ..data.unlabelled_rows import note_unlabelled
 from ..evaluation.answers import digest_frames
 from ..loss_siasamrea import siamese_loss, smooth_loss
@@ -65,7 +66,7 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
     def make_collator(
         self, model: nn.Module, processor: SiaSamReaProcessor, args: SiaSamReaTrainingArguments
     ) -> SiaSamReaDataCollator:
-        """Returns the collator that knows the model's vocabulary and its longest text."""
+        """Returns the collator, with the model's vocabulary and its limit of texts."""
         return SiaSamReaDataCollator(processor, model.config.label2id, longest_text(args, model.config, processor))
 
     def check_dataset(self, dataset: VideoQuestionDataset) -> None:
@@ -80,18 +81,16 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
         self.data_collator.check_candidates(dataset.questions)
 
     def dataloader(self, dataset: VideoQuestionDataset, batch_sampler: Sampler) -> DataLoader:
-        """Makes the loader of a data set, which reads stored features of frames where there are some."""
+        """Makes the loader of a data set, with stored features of frames if there are any."""
         self._frame_features.attach(dataset)
         return super().dataloader(dataset, batch_sampler)
 
-    def get_train_dataloader(self) -> DataLoader:
-        """Makes batches of one task. Rows without an answer are named, or refused."""
-        if self.train_dataset is not None:
-            note_unlabelled(self.train_dataset.questions, self.method.alpha)
-        return super().get_train_dataloader()
+    def check_training_rows(self, rows: Sequence[VideoQuestion]) -> None:
+        """Warns of rows without an answer; raises a `ValueError` if nothing learns from them."""
+        note_unlabelled(rows, self.method.alpha)
 
     def forward_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Returns a batch's arguments of forward: frames that came as uint8 are normalised on the device."""
+        """Returns the arguments of forward in a batch; normalises uint8 frames on the device."""
         besides = ("rows", "unreadable", "truncated", "frame_times")
         inputs = self._frame_features.fill({name: value for name, value in inputs.items() if name not in besides})
         if "frame_features" in inputs:
@@ -109,7 +108,7 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
         return [name for name in names if not name.endswith(("w1_logits", "w2_logits"))]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Makes the optimizer, with groups of their own for the image encoder where its learning rate differs."""
+        """Makes the optimizer; puts the image encoder into groups of its own if it has its own learning rate."""
         already_there = self.optimizer is not None
         optimizer = super().create_optimizer(model)
         rate = self.args.image_encoder_learning_rate
@@ -127,7 +126,7 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
 
     @staticmethod
     def count_rows(batch: dict[str, Any]) -> torch.Tensor:
-        """Counts the rows of a training batch whose answer is known, and all its rows: `(2,)`."""
+        """Counts the rows with a known answer in a training batch, and all its rows: `(2,)`."""
         labels = batch["labels"]
         return torch.stack([(labels != -100).sum(), torch.tensor(len(labels), device=labels.device)])
 
@@ -139,7 +138,7 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, SiaSamReaVideoQuestionAnsweringOutput]:
         r"""
-        Equation 8: L = L_gt + alpha L_siamese (paper). L_gt is a mean over the questions whose answer is known,
+        Computes equation 8: L = L_gt + alpha L_siamese (paper). L_gt is a mean over the questions with a known answer,
         L_siamese over all.
 
         Args:
@@ -147,9 +146,9 @@ class SiaSamReaTrainer(VideoQuestionTrainer):
             inputs (`dict`): A batch of [`SiaSamReaDataCollator`].
             return_outputs (`bool`, *optional*, defaults to `False`): Whether to return the model's output too.
             num_items_in_batch (`torch.Tensor` of shape `(2,)`, *optional*):
-                Known and all rows of the optimizer step: the loss is then this batch's part of their means, see
-                [`~VideoQuestionTrainer.shares`]. The counting head's batch norm still sees one batch at a time, that
-                of all processes.
+                Known and all rows of the optimizer step. The loss is then the part of this batch in their means, see
+                [`~VideoQuestionTrainer.shares`]; the counting head's batch norm still sees one batch of all
+                processes at a time.
 
         Returns:
             `torch.Tensor`, or `tuple(torch.Tensor, SiaSamReaVideoQuestionAnsweringOutput)`.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data.batches import VideoQuestionCollator
 from ..data.dataset import VideoQuestionDataset
 from ..data.questions import VideoQuestion
 from ..processors.video_decoding import FrameTimes
@@ -81,7 +82,7 @@ class VideoClipDataset(VideoQuestionDataset):
         super().__init__(questions, processor)
         self.processor = processor
 
-    def _read(self, questions: list[VideoQuestion], sampling: dict[str, Any]) -> dict[str, list[Clip]]:
+    def _read(self, questions: list[VideoQuestion], sampling: dict[str, Any]) -> dict[str, Any]:
         question, settings = questions[0], self.processor.settings
 
         def with_teachers(metadata: FrameTimes) -> list[np.ndarray]:
@@ -93,10 +94,11 @@ class VideoClipDataset(VideoQuestionDataset):
 
         choose = with_teachers if sampling["training"] and settings.teacher_frames is not None else None
         span = (question.start, question.end)
-        return {"clips": read_clips(self.processor, question.video_source, *span, choose=choose, **sampling)}
+        clips = read_clips(self.processor, question.video_source, *span, choose=choose, **sampling)
+        return {"clips": clips, "frame_times": clips[0][1]}  # the anchor's
 
 
-class VideoLanguageDataCollator:
+class VideoLanguageDataCollator(VideoQuestionCollator):
     r"""
     Makes a batch of [`VideoClipDataset`]'s items.
 
@@ -128,26 +130,13 @@ class VideoLanguageDataCollator:
         self.processor = processor
         self.share = share
 
-    def __call__(self, items: list[dict]) -> dict:
-        """Collates items of one kind."""
-        readable = [item for item in items if "error" not in item]
-        unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
-        if not readable:
-            return {"rows": torch.empty(0, dtype=torch.long), "unreadable": unreadable, "truncated": 0}
-        if readable[0]["training"]:  # all of a batch are alike
-            groups = self._parts_of_training(readable)
-            parts = [self._to_learn(items) for items in groups]
-        else:
-            groups = [[item] for item in readable]
-            parts = [self.to_answer(item["questions"], item["clips"][0]) for item in readable]
-        return {
-            "rows": torch.tensor([row for group in groups for item in group for row in item["rows"]]),
-            "unreadable": unreadable,
-            "truncated": 0,
-            "frame_times": {row: item["clips"][0][1] for item in readable for row in item["rows"]},  # the anchor's
-            "task": parts[0]["questions"][0].task,
-            "parts": parts,
-        }
+    def collate(self, items: list[dict]) -> dict[str, Any]:
+        """Writes the prompts of parts."""
+        if not items[0]["training"]:  # all of a batch are alike
+            return {"parts": [self.to_answer(item["questions"], item["clips"][0]) for item in items]}
+        groups = self._parts_of_training(items)
+        rows = [row for group in groups for item in group for row in item["rows"]]
+        return {"rows": torch.tensor(rows), "parts": [self._to_learn(group) for group in groups]}
 
     def _parts_of_training(self, items: list[dict]) -> list[list[dict]]:
         """Groups the items that share a forward pass: clips of as many frames, or one video with several questions."""

@@ -28,14 +28,6 @@ class AnswerTokens:
         self.question = torch.arange(len(labels), device=labels.device).repeat_interleave(lengths)
         self.weights = 1 / lengths[self.question] / len(labels)  # each question counts the same (decision)
 
-    def predicting(self, kept: torch.Tensor) -> torch.Tensor:
-        """Returns the rows of `(questions, positions, width)` that predict the answers' tokens, `(tokens, width)`."""
-        return kept[self.is_answer]
-
-    def last_of_prompt(self, kept: torch.Tensor) -> torch.Tensor:
-        """Returns the row of `(questions, positions, width)` that is the last prompt token's, `(questions, width)`."""
-        return kept[torch.arange(len(kept), device=kept.device), self.is_answer.float().argmax(dim=1)]
-
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Returns the mean of `(tokens,)` over each answer, then over questions."""
         return values.float() @ self.weights
@@ -91,7 +83,8 @@ def run_clip(model: nn.Module, inputs: BatchFeature, tokens: AnswerTokens) -> tu
         logits, states = Prompt(model, beginning, tails[0]).repeat(len(tails)).read(tails, kept)
     else:
         logits, states, _ = run_model(model, inputs, kept)
-    return tokens.predicting(logits), tokens.last_of_prompt(states)
+    last_of_prompt = tokens.is_answer.float().argmax(dim=1)  # it predicts the first token of the answer
+    return logits[tokens.is_answer], states[torch.arange(len(states), device=states.device), last_of_prompt]
 
 
 def reason_over_clips(

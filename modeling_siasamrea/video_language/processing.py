@@ -144,7 +144,7 @@ class VideoLanguageProcessor:
             raise ValueError(f"{name} cannot write a question about a video: {error}") from error
         if prompt == of_two_videos:
             raise ValueError(f"{name} takes no video; choose a model whose template does.")
-        opened = _opens_thought(prompt)
+        opened = THOUGHT.findall(prompt)[-1:] == [""]  # the last mark of a thought has no slash
         if opened:
             logger.warning_once(
                 f"{name} opens a thought, and max_new_tokens={self.settings.max_new_tokens} allows an answer only: "
@@ -297,11 +297,7 @@ class VideoLanguageProcessor:
 
     @classmethod
     def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        base_model: str | None = None,
-        settings_file: str | Path | None = None,
-        **fields,
+        cls, name_or_path: str | Path, base_model: str | None = None, settings_file: str | Path | None = None, **fields
     ) -> "VideoLanguageProcessor":
         r"""
         Loads the processor of a model, adapter or checkpoint, and the settings saved beside it.
@@ -335,9 +331,3 @@ def _switches(template: str | dict[str, str] | None) -> list[str]:
     without_masks = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)  # a tag of Transformers
     parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(without_masks)
     return sorted(name for name in jinja2.meta.find_undeclared_variables(parsed) if SWITCH.fullmatch(name))
-
-
-def _opens_thought(prompt: str) -> bool:
-    """Returns whether the last mark of a thought in a prompt opens one."""
-    marks = THOUGHT.findall(prompt)
-    return bool(marks) and marks[-1] == ""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers.utils import cached_file
 
-from ..configuration_siasamrea import TASKS, SiaSamReaConfig
+from ..configuration_siasamrea import SiaSamReaConfig
 from ..data.tables import read_json
 from ..processors.video_processing_siasamrea import SiaSamReaVideoProcessor, refuse_unknown_names
 from ..training.start import explained
@@ -184,11 +184,6 @@ class VideoLanguageSettings:
     def siamese_clips_trained(self) -> bool:
         """Returns whether training runs the siamese clips at all."""
         return self.method().siamese_clips_trained
-
-    @property
-    def tasks(self) -> list[str]:
-        """Returns every task, because a video-language model answers all; for the model card."""
-        return list(TASKS)
 
     def video_sampler(self) -> SiaSamReaVideoProcessor:
         """Returns the video processor that samples the clips."""

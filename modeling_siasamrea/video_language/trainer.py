@@ -1,12 +1,12 @@
 """The Trainer of a video-language model with siamese reasoning."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from ..data.dataset import VideoQuestionDataset
@@ -35,11 +35,7 @@ class VideoLanguageTrainingArguments(VideoQuestionTrainingArguments):
         per_device_eval_batch_size (`int`, *optional*, defaults to 4): Questions that fill an evaluation batch.
         num_train_epochs (`float`, *optional*, defaults to 3): Epochs.
         learning_rate (`float`, *optional*, defaults to 1e-4): Peak learning rate.
-        warmup_steps (`float`, *optional*, defaults to 0.1):
-            Steps of linear warm-up, or below 1 their share of all (paper).
         max_grad_norm (`float`, *optional*, defaults to 1.0): Gradients are clipped to this norm.
-        ddp_find_unused_parameters (`bool`, *optional*, defaults to `True`):
-            Whether parameters may go unused: those of parts of the model that a batch does not use.
         ddp_broadcast_buffers (`bool`, *optional*, defaults to `False`): No buffer changes in training.
     """
 
@@ -47,16 +43,14 @@ class VideoLanguageTrainingArguments(VideoQuestionTrainingArguments):
     per_device_eval_batch_size: int = 4
     num_train_epochs: float = 3.0
     learning_rate: float = 1e-4
-    warmup_steps: float = 0.1
     max_grad_norm: float = 1.0
-    ddp_find_unused_parameters: bool | None = True
     ddp_broadcast_buffers: bool | None = False
 
 
 class VideoLanguageTrainer(VideoQuestionTrainer):
     r"""
-    Trains and evaluates a video-language model on questions about videos, with siamese reasoning over its clips. The
-    model stays as it is: what is saved loads with plain Transformers (and peft for an adapter).
+    Trains and evaluates a video-language model on questions about videos, with siamese reasoning over its clips. What
+    it saves loads with plain Transformers (and peft for an adapter).
 
     Args:
         model ([`PreTrainedModel`], or a `PeftModel` of one): A model of `AutoModelForImageTextToText`.
@@ -67,13 +61,13 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
         kwargs: Passed on to [`~transformers.Trainer`].
 
     Raises:
-        `ValueError`: If one process drives several GPUs, or FSDP is to shard clips of different frame counts.
+        `ValueError`: If one process drives several GPUs, or clips have different numbers of frames with FSDP.
     """
 
     def __init__(self, model: PreTrainedModel | nn.Module, args: VideoLanguageTrainingArguments, **kwargs):
         super().__init__(model, args, **kwargs)
-        # With FSDP all processes must run the model equally often, and clips of other lengths are other runs; gradient
-        # checkpointing keeps no cache.
+        # With FSDP all processes must run the model equally often, and clips of other lengths are further runs.
+        # Gradient checkpointing keeps no cache.
         self.data_collator.share = not (self.is_fsdp_enabled or args.gradient_checkpointing)
         if self.is_fsdp_enabled and self.method.frames_per_clip == "adaptive":
             raise ValueError("With FSDP, frames_per_clip must be a number: processes run the model equally often.")
@@ -95,18 +89,16 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
 
     @staticmethod
     def count_rows(batch: dict[str, Any]) -> torch.Tensor:
-        """Counts the rows of a training batch, twice: there is no vocabulary, so each answer is known."""
+        """Counts the rows of a training batch twice, because each has a known answer: `(2,)`."""
         return torch.tensor([len(batch["rows"])] * 2)
 
     # Training
 
-    def get_train_dataloader(self) -> DataLoader:
-        """Makes batches of one task; a `ValueError` if a row has no answer, because its tokens are the labels."""
-        if self.train_dataset is not None:
-            refuse_unlabelled(self.train_dataset.questions)
-            if self.method.teacher_span and self.method.siamese_clips_trained:
-                note_rows_without_span(self.train_dataset.questions)
-        return super().get_train_dataloader()
+    def check_training_rows(self, rows: Sequence[VideoQuestion]) -> None:
+        """Raises a `ValueError` if a row has no answer: its tokens are the labels. Warns of rows without a span."""
+        refuse_unlabelled(rows)
+        if self.method.teacher_span and self.method.siamese_clips_trained:
+            note_rows_without_span(rows)
 
     def compute_loss(
         self,
@@ -123,7 +115,7 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
             inputs (`dict`): A batch of [`VideoLanguageDataCollator`].
             return_outputs (`bool`, *optional*, defaults to `False`): Whether to return the parts' outputs too.
             num_items_in_batch (`torch.Tensor` of shape `(2,)`, *optional*):
-                Rows of the optimizer step, see [`~VideoQuestionTrainer.shares`]. Otherwise the means are over this
+                Rows of the optimizer step, see [`~VideoQuestionTrainer.shares`]. By default the means are over this
                 batch.
 
         Returns:
@@ -149,8 +141,8 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
 
     def answer(self, model: nn.Module, inputs: dict[str, Any]) -> None:
         """
-        Notes the answers of an evaluation batch. The loss of a choice is that of the right candidate among all, other
-        losses are means over the right answer's tokens; NaN where the right answer is not known.
+        Notes the answers to an evaluation batch. The loss of a multiple-choice question is over its candidates, other
+        losses are means over the tokens of the right answer; it is NaN if that is not known.
         """
         model, rows = self.accelerator.unwrap_model(model), iter(inputs["rows"].tolist())
         at_a_time = max(self.args.per_device_eval_batch_size, ROWS_AT_A_TIME)
@@ -177,8 +169,8 @@ class VideoLanguageTrainer(VideoQuestionTrainer):
 
 def written_answer(question: VideoQuestion, text: str) -> str | float | None:
     """
-    Returns a generated answer as annotations write it: an open-ended one that differs from a right answer only in case
-    or a full stop is spelled like it, and a count is the first number that was generated (decision).
+    Returns a generated answer as annotations write it (decision). An open-ended answer is spelled like the right one
+    if only case or a full stop differ; a count is the first generated number.
     """
     if question.task == "count":
         return parse_count(text)
@@ -187,7 +179,7 @@ def written_answer(question: VideoQuestion, text: str) -> str | float | None:
 
 
 def _measures(output: AnswerReasoningOutput) -> dict[str, torch.Tensor]:
-    """Returns what is logged of a forward pass, see [`TrainingLog`]; all are means over questions."""
+    """Returns what [`TrainingLog`] notes of a forward pass, as means over questions."""
     measures, mean = {"loss_gt": output.loss}, output.tokens.mean
     anchor, siamese = output.clip_predictions[:, :1], output.clip_predictions[:, 1:]  # (tokens, clips)
     if siamese.shape[1]:
