@@ -92,11 +92,8 @@ def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     with `--skip_list` leaves out.
     """
     parser = parser_for(check_arguments)
-    parser.add_argument(
-        "source",
-        type=os.path.expanduser,
-        help=f"a folder of videos, a file of rows, or a benchmark: {', '.join(SPLITS)}",
-    )
+    source = f"a folder of videos, a file of rows, or a benchmark: {', '.join(SPLITS)}"
+    parser.add_argument("source", type=os.path.expanduser, help=source)
     parser.add_argument("--annotations", type=os.path.expanduser, help="folder of the benchmark's annotation files")
     parser.add_argument("--videos", type=os.path.expanduser, help="folder of the videos")
     parser.add_argument(

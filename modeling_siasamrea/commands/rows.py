@@ -26,14 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"The file {target} must differ from the one that is read.")
     lines: list[str] = []
     left_out: list[str] = []
-    questions = load_video_questions(
-        arguments.source,
-        arguments.video_folder,
-        arguments.split,
-        require_answers=False,
-        options_in_question=arguments.options_in_question,
-        refused=left_out,
-    )
+    source = (arguments.source, arguments.video_folder, arguments.split)
+    how = {"require_answers": False, "options_in_question": arguments.options_in_question}
+    questions = load_video_questions(*source, refused=left_out, **how)
     write = {"rows": as_row, "messages": as_messages}[arguments.format]
     for question in questions:
         try:

@@ -82,13 +82,10 @@ def run(
         `dict[str, dict]`: The content of metrics.json: `train`, `validation` and `test` with `scores` and `baselines`.
     """
     validation = {name: dataset_class(of_source, processor) for name, of_source in rows.validation.items()}
-    trainer = trainer_class(
-        model=model,
-        args=training,
-        train_dataset=dataset_class(train, processor) if training.do_train else None,
-        eval_dataset=validation.get("", validation) or None,
-        processing_class=processor,
-    )
+    datasets = {"eval_dataset": validation.get("", validation) or None}
+    if training.do_train:
+        datasets["train_dataset"] = dataset_class(train, processor)
+    trainer = trainer_class(model, training, processing_class=processor, **datasets)
     output_dir = Path(training.output_dir)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)

@@ -47,6 +47,8 @@ class ModelArguments:
         model_config (`dict`, *optional*):
             Fields of SiaSamReaConfig, JSON; over a checkpoint's, but not its vision_config and text_config.
         video_processor (`dict`, *optional*): Settings of SiaSamReaVideoProcessor as JSON; over a checkpoint's.
+        vocabulary_size (`int`, *optional*, defaults to 1000):
+            Commonest training answers that an open-ended head chooses from; 0 for all. Paper: 1000.
         new_vocabulary (`bool`, *optional*, defaults to `False`):
             Whether the training rows' answers replace a checkpoint's, with a new head.
         lora_rank (`int`, *optional*): Train LoRA layers of this rank only.
@@ -60,6 +62,7 @@ class ModelArguments:
     text_model: str | None = None
     model_config: dict | str | None = field(default=None, metadata={"action": JsonObject})
     video_processor: dict | str | None = field(default=None, metadata={"action": JsonObject})
+    vocabulary_size: int = 1000
     new_vocabulary: bool = False
     lora_rank: int | None = None
     lora_target_modules: list[str] | None = None
@@ -69,35 +72,16 @@ class ModelArguments:
             raise ValueError(f"--lora_rank must be 1 or more; got {self.lora_rank}.")
         if self.model_name_or_path is not None and (self.vision_model or self.text_model):
             raise ValueError("Give --model_name_or_path or two encoders, not both.")
-
-
-@dataclass
-class VocabularyDataArguments(DataArguments):
-    """
-    The questions, and how many of their answers an open-ended head chooses from.
-
-    Args:
-        vocabulary_size (`int`, *optional*, defaults to 1000):
-            Commonest training answers in the vocabulary; 0 for all. Paper: 1000.
-    """
-
-    vocabulary_size: int = 1000
-
-    def __post_init__(self):
-        super().__post_init__()
+        if (self.vision_model is None) != (self.text_model is None):
+            raise ValueError("Give --vision_model and --text_model together: the model is built from both encoders.")
         if self.vocabulary_size < 0:
             raise ValueError(f"--vocabulary_size must be 0 (all answers) or more; got {self.vocabulary_size}.")
 
 
-def prepare_model(
-    arguments: ModelArguments, rows: Rows, vocabulary_size: int, output_dir: str
-) -> tuple[nn.Module, SiaSamReaProcessor]:
+def prepare_model(arguments: ModelArguments, rows: Rows, output_dir: str) -> tuple[nn.Module, SiaSamReaProcessor]:
     """Builds or loads the model for training rows, if any, with LoRA layers if asked for, and its processor."""
-    settings = {
-        "config": arguments.model_config,
-        "video_processor": arguments.video_processor,
-        "vocabulary_size": vocabulary_size or None,
-    }
+    settings = {"config": arguments.model_config, "video_processor": arguments.video_processor}
+    settings["vocabulary_size"] = arguments.vocabulary_size or None
     if arguments.model_name_or_path is None:
         model, processor = build_model(rows, arguments.vision_model, arguments.text_model, **settings)
     else:
@@ -113,13 +97,13 @@ def prepare_model(
     return model, processor
 
 
-def train(arguments: ModelArguments, data: VocabularyDataArguments, training: SiaSamReaTrainingArguments) -> Report:
+def train(arguments: ModelArguments, data: DataArguments, training: SiaSamReaTrainingArguments) -> Report:
     r"""
     Runs what the arguments ask for.
 
     Args:
         arguments ([`ModelArguments`]): The model.
-        data ([`VocabularyDataArguments`]): The questions.
+        data ([`DataArguments`]): The questions.
         training ([`SiaSamReaTrainingArguments`]): What is done with them.
 
     Returns:
@@ -129,9 +113,7 @@ def train(arguments: ModelArguments, data: VocabularyDataArguments, training: Si
         `ValueError`: If arguments, rows and model do not fit each other.
     """
     rows = start_run(data, training)
-    model, processor = prepare_model(
-        arguments, rows.train if training.do_train else [], data.vocabulary_size, training.output_dir
-    )
+    model, processor = prepare_model(arguments, rows.train if training.do_train else [], training.output_dir)
     learned = []
     if training.do_train:
         learned = leave_out_unlabelled(known_answers(rows.train, model.config), model.config.alpha)
@@ -146,7 +128,7 @@ def what_to_do(given: set[str]) -> dict[str, bool]:
     return {"do_train": True, "do_eval": "validation_file" in given, "do_predict": "test_file" in given}
 
 
-CLASSES = (ModelArguments, VocabularyDataArguments, SiaSamReaTrainingArguments)
+CLASSES = (ModelArguments, DataArguments, SiaSamReaTrainingArguments)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple:

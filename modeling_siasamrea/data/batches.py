@@ -199,12 +199,8 @@ class SiaSamReaDataCollator(VideoQuestionCollator):
         choices = [list(question.candidates) for question in questions if question.candidates is not None]
         counts = torch.tensor([len(item["rows"]) for item in items])
         truncated_before = self.processor.num_truncated
-        text = self.processor(
-            text=[question.question for question in questions],
-            candidates=choices or None,
-            max_length=self.max_length,
-            return_tensors="pt",
-        )
+        asked = {"text": [question.question for question in questions], "candidates": choices or None}
+        text = self.processor(**asked, max_length=self.max_length, return_tensors="pt")
         if "frame_features" in items[0]:
             clips = {"frame_features": [item["frame_features"] for item in items]}
         else:

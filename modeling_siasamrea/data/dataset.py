@@ -119,16 +119,10 @@ class VideoQuestionDataset(Dataset):
             clips = self.frame_features.read(question, sampling)
             frame_mask = torch.ones(clips.positions.shape[1], dtype=torch.long)
             return {"frame_features": clips, "frame_mask": frame_mask}
-        as_pixels = {"do_rescale": False, "do_normalize": False} if self.video_processor.round_frames else {}
-        video = self.video_processor(
-            [question.video_source],
-            start=question.start,
-            end=question.end,
-            return_tensors="pt",
-            return_metadata=True,
-            **sampling,
-            **as_pixels,
-        )
+        how = sampling | {"start": question.start, "end": question.end, "return_metadata": True}
+        if self.video_processor.round_frames:
+            how |= {"do_rescale": False, "do_normalize": False}
+        video = self.video_processor([question.video_source], return_tensors="pt", **how)
         clips, (metadata,) = video["pixel_values_videos"][0], video["video_metadata"]
         times = metadata.timestamps[: clips.shape[1]]
         return {"pixel_values_videos": clips, "frame_mask": video["frame_mask"][0], "frame_times": times}

@@ -164,13 +164,8 @@ class FrameFeatureReader:
 
     def _decode(self, question: VideoQuestion, sampling: dict[str, Any]) -> ClipFrames:
         """Decodes all frames; none of them is to be stored."""
-        sampled = self.video_processor.sample_clips_of(
-            question.video_source,
-            start=question.start,
-            end=question.end,
-            transform=self.video_processor.resize_frames,
-            **sampling,
-        )
+        span, resize = (question.start, question.end), self.video_processor.resize_frames
+        sampled = self.video_processor.sample_clips_of(question.video_source, *span, resize, **sampling)
         unique = np.unique(sampled.indices).tolist()
         is_stored = [False] * len(unique)
         return ClipFrames(None, unique, is_stored, torch.empty(0), sampled.frames, sampled.positions)

@@ -24,12 +24,7 @@ from .tables import parse_json, read_jsonl, rows_of
 
 logger = logging.get_logger(__name__)
 
-COLUMNS = (
-    *("video", "question", "answer", "candidates", "task", "start", "end", "evidence"),
-    *("question_type", "question_id", "as_published", "count_range"),
-)
 LARGEST_NUMBER = 1_000_000  # a count's square is far from the end of float32
-NUMPY = (np.generic, np.ndarray)
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -94,12 +89,15 @@ class VideoQuestion:
         return self.kind, self.video, self.video_bytes, self.start, self.end
 
 
+COLUMNS = {field.name for field in dataclasses.fields(VideoQuestion)} - {"other_answers", "video_bytes"}
+COLUMNS.add("as_published")
+
 # Cells
 
 
 def _plain(value: Any) -> Any:
     """Turns a NumPy value, as pandas and `datasets` give, into Python's own; a text that shows nothing into `None`."""
-    if isinstance(value, NUMPY):
+    if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     blank = isinstance(value, str) and not any(char.isprintable() and char != " " for char in value)
     return None if blank else value

@@ -42,14 +42,8 @@ def worker_settings(args: TrainingArguments) -> dict[str, Any]:
                 f"{SHARED_MEMORY} has {free >> 20} MB free for batches of the workers, and a run stops if they do not "
                 "fit: give the container more (docker run --shm-size=8g), or use --dataloader_num_workers 0."
             )
-    return {
-        "num_workers": args.dataloader_num_workers,
-        "pin_memory": args.dataloader_pin_memory,
-        "persistent_workers": args.dataloader_persistent_workers,
-        "prefetch_factor": args.dataloader_prefetch_factor,
-        "multiprocessing_context": args.dataloader_multiprocessing_context,
-        "worker_init_fn": end_with_parent,
-    }
+    names = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "multiprocessing_context")
+    return {name: getattr(args, f"dataloader_{name}") for name in names} | {"worker_init_fn": end_with_parent}
 
 
 def collate_in_shared_memory(collate: Callable[[list], Any], items: list) -> Any:

@@ -23,16 +23,9 @@ def draw_answer(row: VideoQuestion, answer: str, video_processor: SiaSamReaVideo
         video_processor ([`SiaSamReaVideoProcessor`]): Samples the clips.
         path (`Path`): Where the picture goes.
     """
-    video = video_processor(
-        [row.video_source],
-        training=True,
-        seed=0,
-        start=row.start,
-        end=row.end,
-        do_rescale=False,
-        do_normalize=False,
-        return_tensors="pt",
-    )
+    how = {"training": True, "seed": 0, "start": row.start, "end": row.end}
+    how |= {"do_rescale": False, "do_normalize": False}
+    video = video_processor([row.video_source], return_tensors="pt", **how)
     clips = video["pixel_values_videos"][0]  # (clips, frames, 3, height, width)
     step = FRAME_SIDE + MARGIN
     top = 3 * TEXT_HEIGHT

@@ -81,15 +81,9 @@ class VideoQuestionTrainer(Trainer):
     ):
         refuse_what_is_not_used(model, args, processing_class, kwargs)
         self.method = self.method_of(model, processing_class)
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=self.make_collator(model, processing_class, args),
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
+        collator = self.make_collator(model, processing_class, args)
+        datasets = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+        super().__init__(model, args, collator, processing_class=processing_class, **datasets, **kwargs)
         for dataset in (train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])):
             if dataset is not None:
                 self.check_dataset(dataset)
@@ -150,12 +144,8 @@ class VideoQuestionTrainer(Trainer):
 
     def dataloader(self, dataset: VideoQuestionDataset, batch_sampler: Sampler) -> DataLoader:
         """Makes the loader of a data set; the batch sampler deals the batches to the processes."""
-        loader = DataLoader(
-            dataset,
-            batch_sampler=batch_sampler,
-            collate_fn=partial(collate_in_shared_memory, self.data_collator),
-            **worker_settings(self.args),
-        )
+        collate = partial(collate_in_shared_memory, self.data_collator)
+        loader = DataLoader(dataset, batch_sampler=batch_sampler, collate_fn=collate, **worker_settings(self.args))
         # The batches are dealt out already; accelerate must not do it again.
         return prepare_data_loader(loader, num_processes=1, process_index=0)
 
@@ -163,15 +153,10 @@ class VideoQuestionTrainer(Trainer):
         """Makes batches of one task, see [`TrainingBatchSampler`]."""
         self.check_training_rows(self.train_dataset.questions)
         self._skipped.errors.update(self.train_dataset.check_readable())
-        sampler = TrainingBatchSampler(
-            self.train_dataset,
-            batch_size=self._train_batch_size,
-            questions_per_video=self.args.questions_per_video,
-            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            num_clips=self.method.num_clips if self.method.siamese_clips_trained else 1,
-            num_processes=self.args.world_size,
-            process_index=self.args.process_index,
-        )
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        num_clips = self.method.num_clips if self.method.siamese_clips_trained else 1
+        batches = (self._train_batch_size, self.args.questions_per_video, seed, num_clips)
+        sampler = TrainingBatchSampler(self.train_dataset, *batches, self.args.world_size, self.args.process_index)
         return self.dataloader(self.train_dataset, sampler)
 
     def get_eval_dataloader(self, eval_dataset: str | VideoQuestionDataset | None = None) -> DataLoader:

@@ -1,6 +1,5 @@
 """Builds or loads the model of a run, from a checkpoint, an adapter, two pretrained encoders or random weights."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -61,8 +60,8 @@ def refuse_missing_folder(path: Path) -> None:
     is_local = path.is_absolute() or len(path.parts) > 2 or (len(path.parts) == 2 and folder.is_dir())
     if is_local and not path.exists():
         beside = [other.name for other in folder.iterdir()] if folder.is_dir() else []
-        nearest = difflib.get_close_matches(path.name, beside, n=1)
-        raise OSError("there is no such folder." + (f" Did you mean {folder / nearest[0]}?" if nearest else ""))
+        did_you_mean(f"the folder {folder}", [path.name], beside, cutoff=0.6)
+        raise OSError("there is no such folder.")
 
 
 def build_model(

@@ -220,6 +220,7 @@ class VideoLanguageProcessor:
 
     def _inputs(self, chats: Sequence[str], clips: Sequence[Clip]) -> BatchFeature:
         videos, metadata = zip(*(self._video(*clip) for clip in clips))
+        of_videos = {"video_metadata": [[of_video] for of_video in metadata], "return_metadata": True}
         inputs = self.processor(
             text=list(chats),
             videos=[[video] for video in videos],
@@ -228,11 +229,7 @@ class VideoLanguageProcessor:
             add_special_tokens=self._adds_special_tokens(chats[0]),
             return_mm_token_type_ids=True,  # some families fail without these and without metadata
             return_tensors="pt",
-            videos_kwargs={
-                "do_sample_frames": False,
-                "video_metadata": [[of_video] for of_video in metadata],
-                "return_metadata": True,
-            },
+            videos_kwargs={"do_sample_frames": False, **of_videos},
         )
         inputs.pop("video_metadata", None)
         return inputs
