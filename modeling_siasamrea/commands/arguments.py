@@ -26,10 +26,7 @@ class JsonObject(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         """Merges the object into what the namespace has."""
-        try:
-            value = parse_json(values, "it", dict)
-        except ValueError as error:
-            raise argparse.ArgumentError(self, str(error)) from None
+        value = parse_json(values, f"--{self.dest}", dict)
         setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), **value})
 
 

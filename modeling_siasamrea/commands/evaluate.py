@@ -36,15 +36,6 @@ def as_named(argv: Sequence[str]) -> list[str]:
     return [f"--{name}={word}" for name, word in zip(names, by_position)] + list(argv[len(by_position) :])
 
 
-def is_of_video_language_model(argv: Sequence[str]) -> bool:
-    """Tells whether the model on the command line is a video-language model; a `ValueError` if there is none."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--model", "--model_name_or_path")
-    model = parser.parse_known_args(argv)[0].model
-    with explained(f"The checkpoint {model} cannot be loaded", model):
-        return model is not None and is_video_language_model(model)
-
-
 def what_to_do(given: set[str]) -> dict[str, Any]:
     """Evaluates the rows that are given; of a benchmark or data set its test split."""
     defaults = {"output_dir": "evaluation"}
@@ -65,9 +56,12 @@ def main(argv: Sequence[str] | None = None) -> Report:
         `ValueError`: If there is no model, or its own folder would get the report of this evaluation.
     """
     argv = as_named(sys.argv[1:] if argv is None else argv)
-    command = train_vlm if is_of_video_language_model(argv) else train
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", "--model_name_or_path")
+    model = parser.parse_known_args(argv)[0].model
+    with explained(f"The checkpoint {model} cannot be loaded", model):
+        command = train_vlm if model is not None and is_video_language_model(model) else train
     arguments, data, training = read_arguments(argv, command.CLASSES, __doc__, COMMON, what_to_do)
-    model = arguments.model_name_or_path
     if model is None:
         raise ValueError("Which model? siasamrea evaluate MODEL ROWS.")
     if Path(model).resolve() == Path(training.output_dir).resolve():

@@ -50,26 +50,20 @@ def write_model_card(
     path, split = Path(path), list(rows)[-1]
     name = one_line(path.resolve().parent.name)
     is_adapter = adapter_source(path.parent) is not None
-    of_split = {"dataset_name": one_line(source_of(data, split)), "dataset_split": split}
+    kind = {"task_type": "visual-question-answering", "dataset_type": "video-question-answering"}
+    kind |= {"dataset_name": one_line(source_of(data, split)), "dataset_split": split}
+    results = []
+    for key, title in score_rows(scores).items():
+        if key != "flip_rate":
+            metric, value = "mse" if key == "count_mse" else "accuracy", round(scores[key], 6)
+            results.append(EvalResult(metric_type=metric, metric_name=title, metric_value=value, **kind))
     card_data = ModelCardData(
         library_name="transformers",
         pipeline_tag="visual-question-answering",
         tags=["siasamrea", "video-question-answering"],
         model_name=name,
         base_model=[name for name in started_from if not Path(name).exists()] or None,  # names of a hub
-        eval_results=[
-            EvalResult(
-                task_type="visual-question-answering",
-                dataset_type="video-question-answering",
-                metric_type="mse" if key == "count_mse" else "accuracy",
-                metric_name=title,
-                metric_value=round(scores[key], 6),
-                **of_split,
-            )
-            for key, title in score_rows(scores).items()
-            if key != "flip_rate"
-        ]
-        or None,
+        eval_results=results or None,
     )
     if isinstance(config, VideoLanguageSettings):
         card_data.library_name = "peft" if is_adapter else "transformers"

@@ -145,7 +145,6 @@ class VideoQuestionCollator:
 
     def collate(self, items: list[dict]) -> dict[str, Any]:
         """Makes what the model and its loss need of items whose videos could be read."""
-        raise NotImplementedError
 
 
 class SiaSamReaDataCollator(VideoQuestionCollator):

@@ -9,13 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from .questions import VideoQuestion
 
 
-SPECIAL_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
+SPECIAL_TOKENS = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
 # Marks stay: without them, words of Hindi, Thai or Arabic that differ would be the same, and Korean syllables lost.
 NORMALIZER = normalizers.Sequence(
     [

@@ -32,7 +32,7 @@ from .checkpoints import (
     run_in_folder,
 )
 from .finite_steps import FiniteSteps
-from .log import SKIPPED_VIDEOS_NAME, SkippedVideos, TrainingLog, mean_loss
+from .log import SkippedVideos, TrainingLog, mean_loss
 from .sharding import (
     choose_sharded_layers,
     is_sharded,
@@ -88,7 +88,7 @@ class VideoQuestionTrainer(Trainer):
             if dataset is not None:
                 self.check_dataset(dataset)
         self.training_log = TrainingLog(self.accelerator, args.device)
-        self._skipped = SkippedVideos(Path(args.output_dir) / SKIPPED_VIDEOS_NAME, self.is_world_process_zero())
+        self._skipped = SkippedVideos(args.output_dir, self.is_world_process_zero())
         self.finite_steps = FiniteSteps(self.accelerator)
         self.answers = EvaluationAnswers()
         self._substitutes_count = True
@@ -172,9 +172,7 @@ class VideoQuestionTrainer(Trainer):
         )
         return self.dataloader(dataset, sampler)
 
-    def get_test_dataloader(self, test_dataset: VideoQuestionDataset) -> DataLoader:
-        """Makes the batches of [`~VideoQuestionTrainer.get_eval_dataloader`]."""
-        return self.get_eval_dataloader(test_dataset)
+    get_test_dataloader = get_eval_dataloader
 
     # Training
 
@@ -326,13 +324,7 @@ class VideoQuestionTrainer(Trainer):
             metrics[name] = math.nan  # neither greater nor less than another
         return metrics
 
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[None, None, None]:
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[None, None, None]:
         """Notes the model's answers to a batch; they are scored at the end."""
         self.answers.unreadable.update(inputs["unreadable"])
         self.answers.truncated += inputs["truncated"]

@@ -18,9 +18,6 @@ from ..modeling_siasamrea import SiaSamReaVideoQuestionAnsweringOutput
 from ..siamese_reasoning import SiameseReasoning, average_affinity
 
 
-SKIPPED_VIDEOS_NAME = "skipped_videos.jsonl"
-
-
 class TrainingLog:
     """
     Averages quantities over the rows of all processes since the last log.
@@ -97,15 +94,15 @@ def mean_loss(log_history: Iterable[Mapping[str, float]]) -> float:
 
 class SkippedVideos:
     """
-    Lists the rows that training left out because their video could not be read.
+    Lists the rows that training left out because their video could not be read, in `skipped_videos.jsonl`.
 
     Args:
-        path (`Path`): The list, a JSONL file.
+        folder (`str` or `Path`): The output folder.
         is_main_process (`bool`): Whether this process writes it.
     """
 
-    def __init__(self, path: Path, is_main_process: bool):
-        self.path = path
+    def __init__(self, folder: str | Path, is_main_process: bool):
+        self.path = Path(folder) / "skipped_videos.jsonl"
         self.is_main_process = is_main_process
         self.errors: dict[int, str] = {}  # of each row that this process left out
         self.listed: dict[str, dict] = {}  # lines of the list by their question_id

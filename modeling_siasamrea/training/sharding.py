@@ -38,9 +38,7 @@ def choose_sharded_layers(plugin: FullyShardedDataParallelPlugin, model: nn.Modu
         plugin.transformer_cls_names_to_wrap = sorted(there.intersection(model._no_split_modules) - {"BertEmbeddings"})
     if plugin.ignored_modules is None:
         norms = (module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
-        plugin.ignored_modules = [
-            norm for norm in norms if not any(parameter.requires_grad for parameter in norm.parameters())
-        ]
+        plugin.ignored_modules = [norm for norm in norms if not any(p.requires_grad for p in norm.parameters())]
 
 
 def is_sharded(model: nn.Module) -> bool:

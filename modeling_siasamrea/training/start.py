@@ -256,11 +256,11 @@ def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> lis
         `ValueError`: If no answer is left.
     """
     known = config.label2id.keys()
-    kept = [
-        row
-        for row in rows
-        if row.task != "open_ended" or row.answer is None or not known.isdisjoint(row.right_answers)
-    ]
+
+    def can_be_learned(row: VideoQuestion) -> bool:
+        return row.task != "open_ended" or row.answer is None or not known.isdisjoint(row.right_answers)
+
+    kept = list(filter(can_be_learned, rows))
     if len(kept) < len(rows):
         logger.warning(f"{len(rows) - len(kept)} training rows have answers outside the vocabulary and are left out.")
     if len(kept) < len(rows) and all(row.answer is None for row in kept):
