@@ -182,10 +182,10 @@ def split_options(row: Mapping, where: str) -> Mapping:
 
 
 def option_index(answer: str, options: list[str], where: str) -> int:
-    """Finds the option that an answer names by its letter ("B", "(B)", "B. blue") or text; else a `ValueError`."""
+    """Finds the option that an answer names by its letter ("B", "Answer: (B) blue") or text; else a `ValueError`."""
     texts, answer = [option.strip() for option in options], answer.strip()
     named = {texts.index(answer)} if answer in texts else set()
-    letter = re.match(r"\(?([A-Z])(?:[.):]+|$)\s*(.*)", answer, re.DOTALL)
+    letter = re.match(r"(?i:answer:\s*)?\(?([A-Z])(?:[.):]+|$)\s*(.*)", answer, re.DOTALL)
     place = string.ascii_uppercase.index(letter[1]) if letter is not None else len(texts)
     if place < len(texts) and letter[2].strip() in ("", texts[place]):
         named.add(place)

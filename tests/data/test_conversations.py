@@ -183,7 +183,7 @@ def test_options_in_a_question(text, expected):
 
 def test_options_become_candidates_where_that_is_asked_for():
     row = {"video": "a.mp4", "question": "which ? A. red B. blue"}
-    for answer, place in (("B", 1), ("(A)", 0), ("B. blue", 1), ("blue", 1), ("A. ", 0)):
+    for answer, place in (("B", 1), ("(A)", 0), ("B. blue", 1), ("blue", 1), ("A. ", 0), ("Answer: (B) blue", 1)):
         (question,) = load_video_questions([{**row, "answer": answer}], options_in_question=True)
         assert (question.question, question.candidates, question.answer) == ("which ?", ("red", "blue"), place)
     assert load_video_questions([{**row, "answer": "B"}])[0].answer == "B"
