@@ -108,8 +108,7 @@ def _source(video: Any, where: str) -> Any:
     files = _listed(video)
     if len(files) != 1:
         raise ValueError(f"{where}: video must be one file; got a list of {len(files)}. Make a video of frames.")
-    video = files[0]
-    video = video["url"] if isinstance(video, Mapping) and video.get("url") else video
+    video = files[0]["url"] if isinstance(files[0], Mapping) and files[0].get("url") else files[0]
     if isinstance(video, str) and video.startswith("data:"):
         return {"bytes": base64.b64decode(video.partition(",")[2])}
     return video.removeprefix("file://") if isinstance(video, str) else video
