@@ -18,7 +18,7 @@ CHECKPOINT = "outputs/quickstart"  # what the commands load by default
 
 def add_model_options(parser: ArgumentParser) -> None:
     """Adds the options of a model to a command: those of [`load_model`]."""
-    parser.add_argument("--base_model", help="the model that an adapter is over, if it moved")
+    parser.add_argument("--base_model", help="base model of an adapter, if it moved")
     parser.add_argument("--settings", help="another settings file of a video-language model")
 
 
@@ -30,7 +30,7 @@ def load_model(
 
     Args:
         checkpoint (`str` or `Path`): Hub name or folder of a checkpoint, a video-language model, or an adapter.
-        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+        base_model (`str`, *optional*): Base model of an adapter, instead of the one that it names.
         settings (`str`, *optional*): A settings file of a video-language model, instead of the one beside it.
 
     Returns:

@@ -41,7 +41,7 @@ class ModelArguments:
 
     Args:
         model_name_or_path (`str`, *optional*): A SiaSamRea checkpoint or LoRA adapter: hub name or folder.
-        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+        base_model (`str`, *optional*): Base model of an adapter, instead of the one that it names.
         vision_model (`str`, *optional*): A pretrained image encoder, with --text_model: hub name or folder.
         text_model (`str`, *optional*): A pretrained BERT and its tokenizer: hub name or folder.
         model_config (`dict`, *optional*):

@@ -38,7 +38,7 @@ class VideoLanguageModelArguments:
     Args:
         model_name_or_path (`str`):
             A model of AutoModelForImageTextToText that takes videos, or an adapter: name or folder.
-        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+        base_model (`str`, *optional*): Base model of an adapter, instead of the one that it names.
         settings (`str`, *optional*): A settings file, siamese_reasoning.json, instead of the one beside the model.
         method (`dict`, *optional*): Fields of VideoLanguageSettings as JSON; over those of the settings file.
         family_video_processor (`dict`, *optional*):

@@ -129,8 +129,8 @@ class VideoQuestionDataset(Dataset):
 
     def __getitems__(self, requests: list[VideoRequest]) -> list[dict]:
         """
-        Returns a batch. Where none of a training batch's videos can be read, one of the same kind that can is added,
-        so that every process of a distributed run has something to compute at every step.
+        Returns a batch. If no video of a training batch can be read, adds one of the same kind that can, because every
+        process of a distributed run must compute something at every step.
         """
         items = [self[request] for request in requests]
         if requests[0].epoch is not None and all("error" in item for item in items):
@@ -156,8 +156,8 @@ class VideoQuestionDataset(Dataset):
 
     def check_readable(self) -> dict[int, str]:
         r"""
-        Looks for a readable video of each kind before training, and notes the kinds that have none: the batches of a
-        [`TrainingBatchSampler`] made afterwards leave them out. Stops at the first readable video of each kind.
+        Looks for a readable video of each kind, and notes the kinds without one. A [`TrainingBatchSampler`] that is
+        made afterwards leaves these out.
 
         Returns:
             `dict[int, str]`: the rows that are left out, and why their video cannot be read.

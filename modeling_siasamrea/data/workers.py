@@ -115,8 +115,8 @@ def naming_dead_workers(dataset: Dataset) -> Iterator[None]:
 
 def end_with_parent(*_: int) -> None:
     """
-    Ends a worker of a pool or data loader, which calls it at its start, when the process that started it is gone. A
-    thread waits for that, which decoders do not block, because they release the interpreter's lock.
+    Ends a worker of a pool or data loader, which calls this first, when its parent process is gone. A thread waits
+    for that; decoders do not block it, because they release the interpreter's lock.
     """
     sentinel = multiprocessing.parent_process().sentinel
     threading.Thread(target=lambda: wait([sentinel]) and os._exit(1), daemon=True).start()

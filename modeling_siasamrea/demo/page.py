@@ -126,9 +126,8 @@ def read_fields(
             f"{shown.duration:.2f} s."
         )
     lines = [line.strip() for line in questions.splitlines() if line.strip()]
-    choices = candidates.strip().splitlines()
-    choices = choices[0].split(",") if len(choices) == 1 else choices
-    choices = [choice.strip() for choice in choices if choice.strip()]
+    choices = candidates.strip()
+    choices = [choice.strip() for choice in choices.split("\n" if "\n" in choices else ",") if choice.strip()]
     if not lines:
         raise ValueError("There is no question: write one, or several, one per line.")
     if len(lines) > MAX_QUESTIONS or len(lines) * len(choices) > MAX_TEXTS:

@@ -30,7 +30,7 @@ def leave_process_group_at_exit() -> None:
 
 def choose_sharded_layers(plugin: FullyShardedDataParallelPlugin, model: nn.Module) -> None:
     """
-    Chooses to shard layer by layer, but not BERT's embeddings as one, because accelerate shards the word embeddings by
+    Chooses the layers to shard, without BERT's embeddings, because accelerate shards the word embeddings by
     themselves. Frozen batch norms stay whole: half precision would reach their weights, but not their statistics.
     """
     if plugin.transformer_cls_names_to_wrap is None:
@@ -47,10 +47,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def name_as_before_sharding(model: nn.Module) -> None:
-    """
-    Gives the class that FSDP2 derives from the model's own the name and module of the latter, because custom code is
-    saved by them.
-    """
+    """Gives the class that FSDP2 derives the name and module of the model's own, because they name its custom code."""
     if isinstance(model, FSDPModule):
         of_model = type(model).__bases__[1]
         type(model).__name__, type(model).__module__ = of_model.__name__, of_model.__module__
@@ -58,8 +55,8 @@ def name_as_before_sharding(model: nn.Module) -> None:
 
 def start_missing_states(optimizer: torch.optim.Optimizer) -> None:
     """
-    Gives parameters that have not trained yet, such as the head of a task that no batch had, the state that they will
-    start from: all zeros. A sharded optimizer can be loaded only if it has a state for each parameter.
+    Makes the state of parameters that have not trained yet, such as the head of another task: zeros, as training
+    starts. A sharded optimizer can be loaded only if it has a state for each parameter.
     """
     states = [state for state in optimizer.state.values() if state]
     for group in optimizer.param_groups:

@@ -55,7 +55,7 @@ def explained(what: str, name_or_path: str | Path | None = None) -> Iterator[Non
 
 
 def refuse_missing_folder(path: Path) -> None:
-    """Raises an `OSError` for a missing path that cannot be a hub name, or whose folder exists."""
+    """Raises an error for a missing path that cannot be a hub name, or whose folder exists."""
     folder = path.parent
     is_local = path.is_absolute() or len(path.parts) > 2 or (len(path.parts) == 2 and folder.is_dir())
     if is_local and not path.exists():

@@ -40,7 +40,7 @@ def load_video_language_model(
         name_or_path (`str` or `Path`): Folder or hub name.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): Precision; the checkpoint's own by default.
         trainable (`bool`, *optional*, defaults to `False`): Whether an adapter's layers go on training.
-        base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+        base_model (`str`, *optional*): Base model of an adapter, instead of the one that it names.
         settings_file (`str` or `Path`, *optional*): Settings, instead of those beside the model.
         settings: Fields of [`VideoLanguageSettings`], over those saved beside the model.
 

@@ -301,7 +301,7 @@ class VideoLanguageProcessor:
 
         Args:
             name_or_path (`str` or `Path`): Folder or hub name.
-            base_model (`str`, *optional*): The model that an adapter is over, instead of the one that it names.
+            base_model (`str`, *optional*): Base model of an adapter, instead of the one that it names.
             settings_file (`str` or `Path`, *optional*): Settings, instead of those beside the model.
             fields: Fields of [`VideoLanguageSettings`], over those saved.
         """

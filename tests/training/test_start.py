@@ -121,6 +121,10 @@ def test_an_adapter_answers_and_is_not_trained_on(checkpoint, tmp_path):
 def test_what_cannot_be_loaded_gets_a_sentence(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="The checkpoint .*nowhere cannot be loaded"):
         load_model(str(tmp_path / "nowhere"))
+    with pytest.raises(
+        ValueError, match="cannot be loaded: the folder .* has no 'chekpoint'. Did you mean 'checkpoint'"
+    ):
+        load_model(str(tmp_path / "chekpoint"))
     with pytest.raises(ValueError, match="The encoders .* cannot be loaded"):
         build_model(COUNTS, str(tmp_path / "nowhere"), str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="not a SiaSamRea checkpoint: its model type is 'bert'"):

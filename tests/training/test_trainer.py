@@ -156,6 +156,8 @@ def test_other_data_sets_get_a_sentence(make_trainer):
     for other in (Subset(dataset, [0]), ConcatDataset([dataset, dataset])):
         with pytest.raises(ValueError, match=type(other).__name__):
             make_trainer(trainer={"train_dataset": other})
+    with pytest.raises(ValueError, match="Training needs a train_dataset"):
+        make_trainer(trainer={"train_dataset": None}).train()
 
 
 def test_two_accumulated_batches_of_four_equal_one_of_eight(make_trainer):
