@@ -72,7 +72,7 @@ class TrainingBatchSampler(Sampler[list[VideoRequest]]):
                 pieces += _pieces(rng.permutation(group).tolist(), self.questions_per_video)
             rows = [row for index in rng.permutation(len(pieces)) for row in pieces[index]]
             missing = -len(rows) % self.questions_per_step
-            rows += (rows * missing)[:missing]
+            rows += [rows[place % len(rows)] for place in range(missing)]
             steps += _pieces(rows, self.questions_per_step)
         for index in rng.permutation(len(steps)):
             by_video: dict[tuple, list[int]] = {}
@@ -116,8 +116,9 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
             if batch:
                 batches.append(batch)
         missing = -len(batches) % num_processes
+        batches += [batches[place % len(batches)] for place in range(missing)]
         self.batch_size = batch_size  # accelerate asks for it
-        self.batches = (batches + (batches * missing)[:missing])[process_index::num_processes]
+        self.batches = batches[process_index::num_processes]
 
     def __len__(self) -> int:
         """Counts the batches of this process."""
