@@ -154,6 +154,8 @@ def test_a_training_batch_has_a_part_for_each_number_of_frames_and_each_video_wi
     assert [question.question_id for question in brief["questions"]] == ["q1", "q4", "q3"]
     assert [clip["video_grid_thw"][:, 0].tolist() for clip in (long["clips"][0], brief["clips"][0])] == [[5], [3] * 3]
     assert brief["labels"].shape == (3, 5)
+    other_order = VideoLanguageDataCollator(collator.processor, share=False)([items[1], items[0], items[3]])
+    assert other_order["rows"].tolist() == [1, 4, 3, 0]  # that of the parts
 
 
 def test_a_part_of_evaluation_is_about_one_video(dataset, collator):
