@@ -19,8 +19,8 @@ REFUSED = (ValueError, TypeError, OverflowError, RecursionError)
 
 def parse_line(line: str) -> dict[str, Any]:
     """
-    Reads the request on a line: a JSON object, of which an answer or error is left out, so that an answered request is
-    the request again. Anything else goes under `request`, so that its answer can name it.
+    Reads the request on a line, a JSON object. Leaves out its answer or error, so that an answered request is the
+    request again. Any other line goes under `request`, so that its answer can name it.
     """
     try:
         request = json.loads(line)

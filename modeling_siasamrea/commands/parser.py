@@ -53,7 +53,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def reader(read: Callable[[str], Any], rule: str) -> Callable[[str], Any]:
-    """Makes a type of arguments, whose values `read` reads or else refuses by the rule that they break."""
+    """Makes a type of arguments that `read` reads; the error of a wrong value states the rule."""
 
     def read_value(text: str) -> Any:
         try:

@@ -23,8 +23,8 @@ EXTRAS |= {"peft": "siasamrea[peft]", "gradio": "siasamrea[demo]", "ray": "siasa
 
 def keep_freed_memory() -> None:
     """
-    Has the C library keep large blocks that are freed. Otherwise it returns each to the system, which clears every
-    page of it again for the next one: a tenth to a fifth of the time of a model's answer on a CPU.
+    Makes the C library keep large blocks that are freed. Otherwise the system clears every page of the next block,
+    which takes a tenth to a fifth of the time of a model's answer on a CPU.
 
     Does nothing on other systems than Linux, or where the environment sets the same.
 

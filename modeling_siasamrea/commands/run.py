@@ -66,7 +66,7 @@ def run(
     started_from: Sequence[str | None],
 ) -> Report:
     r"""
-    Trains, resuming from the last whole checkpoint where there is one, evaluates and reports, as the arguments ask.
+    Trains or resumes, evaluates and reports, as the arguments say.
 
     Args:
         trainer_class, dataset_class: The trainer, and the data set of rows, of the kind of model.
@@ -125,7 +125,7 @@ def run(
 
 
 def train_or_resume(trainer: VideoQuestionTrainer) -> dict[str, float]:
-    """Trains, from the last whole checkpoint in the output folder where there is one, and saves the model."""
+    """Trains, from the last whole checkpoint in the output folder if there is one, and saves the model."""
     resume = trainer.args.resume_from_checkpoint
     resume = {"true": True, "false": False}.get(str(resume).lower(), resume)  # a command line has words only
     if resume is None:
@@ -165,7 +165,7 @@ def baseline_scores(train: Rows, evaluated: Rows) -> dict[str, dict[str, float]]
 
 def print_report(evaluated: Sequence[Evaluated], files: Mapping[str, str | None]) -> None:
     """
-    Prints the scores of each split, under the name of its file where that is given, and a sentence if the model is no
+    Prints the scores of each split, with the name of its file if that is given, and a sentence if the model is no
     better than answers without the video.
     """
     for of in evaluated:

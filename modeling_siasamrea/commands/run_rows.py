@@ -36,7 +36,7 @@ class RunRows(NamedTuple):
 
 def load_rows(data: DataArguments, training: TrainingArguments) -> RunRows:
     r"""
-    Reads the rows that a run needs, after making the sample data where it is asked for and missing.
+    Reads the rows that a run needs. First makes the sample data, if it is asked for and missing.
 
     Args:
         data ([`DataArguments`]): Where the rows are.

@@ -130,10 +130,17 @@ class EvaluationBatchSampler(Sampler[list[VideoRequest]]):
 
 
 class VideoQuestionCollator:
-    """Makes a batch of items of one kind of a [`VideoQuestionDataset`], and leaves out unreadable videos."""
+    r"""
+    Base of the collators, which make a batch of items of one kind of a [`VideoQuestionDataset`].
+
+    Returns:
+        `dict`: `rows` (the row of each question), `unreadable` (pairs of a row and the reason why its video could not
+        be read; these rows are in nothing else) and `truncated` (texts that were longer than the limit). If a video
+        could be read, also `task`, `frame_times` (by row; not for stored features) and what the model needs.
+    """
 
     def __call__(self, items: list[dict]) -> dict[str, Any]:
-        """Collates items. If no video could be read, the batch has `rows`, `unreadable` and `truncated` only."""
+        """Collates items."""
         readable = [item for item in items if "error" not in item]
         rows = [row for item in readable for row in item["rows"]]
         unreadable = [(row, item["error"]) for item in items if "error" in item for row in item["rows"]]
@@ -150,7 +157,7 @@ class VideoQuestionCollator:
 
 class SiaSamReaDataCollator(VideoQuestionCollator):
     r"""
-    Makes a batch of items of a [`VideoQuestionDataset`]: tokenizes, pads frames and leaves out unreadable videos.
+    Tokenizes and pads the items of a [`VideoQuestionDataset`].
 
     Args:
         processor ([`SiaSamReaProcessor`]): Tokenizes questions and candidates.
@@ -158,10 +165,7 @@ class SiaSamReaDataCollator(VideoQuestionCollator):
         max_length (`int`, *optional*): Longest text in tokens; the tokenizer's own limit by default.
 
     Returns:
-        `dict`: what the model's forward takes, and besides `rows` (the row of each question), `unreadable` (pairs of
-        a row and the reason why its video could not be read; these rows are in nothing else), `truncated` (texts that
-        were longer than the limit) and `frame_times` (by row; not for stored features). If no video could be read,
-        the batch has only the first three.
+        `dict`: that of [`VideoQuestionCollator`], with what the model's forward takes.
 
         ```
         pixel_values_videos  uint8 (videos, clips, frames, 3, height, width)

@@ -156,7 +156,7 @@ def _list_in(value: Any) -> Any:
 
 
 def text_cells(value: Any, name: str, where: str) -> list[str]:
-    """Reads a cell that holds a text or a list of texts, in JSON where it is CSV's; an empty cell is an empty list."""
+    """Reads a cell that holds a text or a list of texts (in CSV as JSON); an empty cell is an empty list."""
     value = _plain(value)
     given = _list_in(value)
     if given is value and isinstance(value, str) and re.fullmatch(r"\s*\[\s*(['\"]).*\1\s*\]\s*", value, re.DOTALL):

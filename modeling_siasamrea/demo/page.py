@@ -389,8 +389,8 @@ def _draw_span(shown: Shown, start: float, end: float) -> str:
 
 def _player(file: gr.File, path: str, duration: float) -> str:
     """
-    Makes a player; the browser gets a copy among the page's files, nothing else of the video's folder. Where browsers
-    do not play its format, the copy is a small mp4.
+    Makes a player; the browser gets a copy among the page's files, nothing else of the video's folder. If browsers do
+    not play its format, the copy is a small mp4.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(path)

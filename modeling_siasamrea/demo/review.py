@@ -98,10 +98,7 @@ def _card(line: Line, videos: Path, video_processor: SiaSamReaVideoProcessor | N
 
 
 def _video(line: Line, videos: Path) -> str | Path:
-    """
-    Returns the video of a line: its path, which is that of the evaluation, or the end of that path in the folder of
-    videos; or its address.
-    """
+    """Returns a line's video: its path in the evaluation, the end of that path in the folder, or its address."""
     parts = Path(line["video"]).parts
     places = [Path(line["video"]), *(videos.joinpath(*parts[first:]) for first in range(len(parts)))]
     return next((place for place in places if place.is_file()), line["video"])

@@ -83,7 +83,7 @@ class TrainingLog:
 
 
 def mean_loss(log_history: Iterable[Mapping[str, float]]) -> float:
-    """Computes the mean loss of a run's steps; each entry of its log has that of the steps since the entry before."""
+    """Computes the mean loss of a run's steps from its log, whose entries have the mean since the entry before."""
     total, steps = 0.0, 0
     for entry in log_history:
         if "loss" in entry:

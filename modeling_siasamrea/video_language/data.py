@@ -108,9 +108,8 @@ class VideoLanguageDataCollator(VideoQuestionCollator):
             Whether in training several questions about a video are a part of their own, in which it is encoded once.
 
     Returns:
-        `dict`: `rows`, `unreadable` (pairs of a row and the reason why its video could not be read), `truncated` (0:
-        no text is cut), and where a video could be read `task`, `frame_times` (by row) and `parts`, each of which
-        goes through the model on its own. A part of training:
+        `dict`: that of [`VideoQuestionCollator`], with `parts`, each of which goes through the model on its own. A
+        part of training:
 
         ```
         questions  the part's rows
