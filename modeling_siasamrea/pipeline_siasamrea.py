@@ -30,18 +30,18 @@ _locks: dict[int, Lock] = {}
 
 def one_at_a_time() -> Lock:
     """
-    Returns the lock under which a thread uses what it shares with others, such as a model's training mode. Each
-    process has its own, because a fork copies locks that another thread holds and never releases.
+    Returns this process's lock for what threads share, such as a model's training mode. Each process has its own,
+    because a fork copies locks that another thread holds and never releases.
     """
     return _locks.setdefault(os.getpid(), Lock())
 
 
 class VideoQuestionAnsweringPipeline(Pipeline):
     r"""
-    Answers questions about videos with a [`SiaSamReaForVideoQuestionAnswering`], or, as a [`VideoLanguagePipeline`],
-    with a model of `AutoModelForImageTextToText` that takes videos.
+    Answers questions about videos with a [`SiaSamReaForVideoQuestionAnswering`]. For a model of
+    `AutoModelForImageTextToText` it is a [`VideoLanguagePipeline`].
 
-    A video is decoded and encoded once for all questions about it that are given together.
+    Questions about one video that are given together share its decoding and encoding.
 
     Example:
 
@@ -107,15 +107,14 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         r"""
         Answers one question, several about one video, or many requests.
 
-        Arguments given here, or to `pipeline(...)`, are the defaults of every request. In `pipeline(...)`, however,
-        `task` is the name of the pipeline.
+        Arguments given here or to `pipeline(...)` are defaults for all requests. `task` must be given here, because
+        in `pipeline(...)` it is the pipeline's name.
 
         Args:
             inputs (*optional*):
-                A request: a `dict` with the keyword arguments below, or a chat: a list of one message, whose parts are
-                a video and a text (what the system says is left out). Or a list or tuple of requests; or a generator,
-                an iterator or a data set of requests, each read when its answer is needed. If `question` is given too,
-                these may be videos.
+                A request or several. A request is a `dict` of the arguments below, or a chat: a list of one message
+                with a video and a text (system messages are left out). Several are a list or tuple, or a generator,
+                iterator or data set, which is read as answers are needed. With `question` they may be videos.
             question (`str` or `list[str]`): The question, or several about this video.
             candidates (`list[str]`, or one such list per question, *optional*): At least two answers to choose from.
             video:
@@ -124,19 +123,18 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             start (`float`, *optional*): Start of the span asked about, in seconds.
             end (`float`, *optional*): End of the span asked about, in seconds.
             task (`str`, *optional*):
-                `"open_ended"`, `"multiple_choice"` or `"count"`. By default multiple choice when there are candidates,
-                otherwise the only other task the model has a head for.
-            top_k (`int`, *optional*, defaults to 5): The maximum number of answers per question.
+                `"open_ended"`, `"multiple_choice"` or `"count"`. Default: multiple choice with candidates, else the
+                model's only other task.
+            top_k (`int`, *optional*, defaults to 5): Most answers per question.
             batch_size (`int`, *optional*, defaults to 1):
-                Videos per forward pass; for a generator or data set, also the requests that are read at a time.
+                Videos per forward pass, and requests that are read at a time from a generator or data set.
             num_workers (`int`, *optional*, defaults to 0): Processes that decode; at most one for a generator.
             download_limits (`dict`, *optional*): `max_bytes`, `max_seconds`, `public_only`, see [`DownloadLimits`].
 
         Returns:
-            `list[dict]` for a question, the best answer first: `answer` and `score`, its probability; for a count
-            `answer`, a whole number, and `value`, what the model said. Several questions, or a list of
-            requests, get a list of such lists; a generator or data set gets an iterator over them. Requests that are
-            read together share the decoding of a video.
+            `list[dict]`: The answers to a question, the best first: `answer` and `score`, its probability. A count
+            has one: `answer`, a whole number, and `value`, before rounding. Several questions or a list of requests
+            get a list of such lists; a generator or data set gets an iterator over them.
 
         Raises:
             [`VideoDecodingError`]: If a video cannot be read.
@@ -161,7 +159,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         return answers[0] if single else answers
 
     def _answers(self, batches: Iterable[Batch], parameters: dict[str, Any]) -> Iterator:
-        """Iterates over the answers in the order of the requests; reads nothing before the first is needed."""
+        """Yields answers in the order of the requests; reads nothing before the first is needed."""
         if batches:
             yield from answers_in_order(super().__call__(batches, **parameters))
 
@@ -171,7 +169,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         return self.model.config.tasks
 
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
-        """Returns the task that is asked for or, if none is, the only one that fits."""
+        """Returns the task that is asked for, or else the only one that fits."""
         fitting = [name for name in self.tasks if (name == "multiple_choice") == (candidates is not None)]
         if task is not None:
             fitting = [name for name in fitting if name == task]

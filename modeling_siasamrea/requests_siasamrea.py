@@ -53,7 +53,7 @@ def is_video(inputs: Any) -> bool:
 
 
 def is_chat(inputs: Any) -> bool:
-    """Returns whether the input is one chat, a list of messages as Transformers' own pipelines take it."""
+    """Returns whether the input is one chat: a list of messages, as Transformers' own pipelines take it."""
     turns = inputs if isinstance(inputs, list) else [None]
     return bool(turns) and all(isinstance(turn, Mapping) and "role" in turn for turn in turns)
 
@@ -79,12 +79,11 @@ def read_request(
     Reads and checks a request, without opening the video.
 
     Args:
-        request (`Mapping`): `video` and `question`, and any of `candidates`, `start`, `end`, `task`; `messages`, a
-            chat, may stand for the first two. A field that is `None` counts as missing. A list of messages is a chat;
-            what else is no such mapping is the video.
-        task_of (`Callable`): Returns the task of a question from the requested task and the candidates.
-        number (`int`, *optional*): Its number in a list, from 0.
-        defaults (`Mapping`, *optional*): Fields that are given for all requests.
+        request: A `Mapping` with `video` and `question`, or `messages` (a chat) instead of both, and any of
+            `candidates`, `start`, `end`, `task`; `None` means missing. Or a chat or a video by itself.
+        task_of (`Callable`): Chooses a question's task from the requested task and the candidates.
+        number (`int`, *optional*): Number of the request in a list, from 0.
+        defaults (`Mapping`, *optional*): Fields for requests that do not give them.
 
     Returns:
         `list[Question]`
@@ -195,11 +194,11 @@ def request_batches(requests: Iterable[list[Question]], batch_size: int, window:
 
     Args:
         requests (`Iterable`): The requests, see [`read_request`].
-        batch_size (`int`): The maximum number of videos per batch.
-        window (`int`, *optional*): Number of requests that are read at a time; all by default.
+        batch_size (`int`): Most videos per batch.
+        window (`int`, *optional*): Requests that are read at a time. Default: all.
 
     Yields:
-        `list[list[Question]]`: For each span of a video the questions about it.
+        `list[list[Question]]`: The questions about each span of a video.
     """
     requests = iter(requests)
     while read := list(islice(requests, window)):
@@ -224,13 +223,13 @@ def _identity(video: Any) -> Any:
 
 def answers_in_order(answered: Iterable[list[tuple[Question, Any]]]) -> Iterator[Any]:
     r"""
-    Iterates over the answers in the order of the requests, each as soon as it is complete.
+    Yields answers in the order of the requests, each as soon as it is complete.
 
     Args:
-        answered (`Iterable`): Per batch, the questions with their answers.
+        answered (`Iterable`): The questions of each batch with their answers.
 
     Yields:
-        The answer of a request, or a list of answers if the request has several questions.
+        The answer to a request, or a list of answers if it has several questions.
     """
     waiting: dict[int, Any] = {}
     following = 0

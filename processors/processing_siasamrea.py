@@ -20,8 +20,8 @@ _locks: dict[int, Lock] = {}
 
 def _one_at_a_time() -> Lock:
     """
-    Returns the lock of this process: a fast tokenizer sets truncation and padding on an object that all its calls
-    share. A fork copies locks that another thread holds and never releases, so each process has its own.
+    Returns this process's lock for tokenizers: a call sets truncation and padding on an object that all calls share.
+    Each process has its own lock, because a fork copies locks that another thread holds and never releases.
     """
     return _locks.setdefault(os.getpid(), Lock())
 
@@ -43,7 +43,7 @@ class SiaSamReaProcessor(ProcessorMixin):
         chat_template (`str`, *optional*): Unused; part of every processor.
 
     Attributes:
-        num_truncated (`int`): Texts so far that were longer than the limit and lost the end of their question.
+        num_truncated (`int`): Texts so far that were longer than the limit, so that the end of a question was cut.
 
     Example:
 
@@ -74,10 +74,10 @@ class SiaSamReaProcessor(ProcessorMixin):
             videos: One video or a list, see [`SiaSamReaVideoProcessor`].
             text (`str` or `list[str]`, *optional*): The questions.
             candidates (`list[str]` or `list[list[str]]`, *optional*):
-                The answers to choose from, the same number for each question. Each is read as "question candidate" in
-                one segment (ClipBERT). Where that is longer than the limit, the question is shortened, for all its
-                candidates alike, and these stay whole (decision).
-            video_index (`list[int]`, *optional*): The video each question asks about, when they do not pair up.
+                The answers to choose from, equally many per question. Each is read as "question candidate" in one
+                segment (ClipBERT). If one is longer than the limit, the question is cut in the same way for all its
+                candidates, which stay whole (decision).
+            video_index (`list[int]`, *optional*): The video of each question. Default: question i is about video i.
             kwargs: Arguments of the tokenizer, such as `max_length`, and of the video processor, such as `training`.
 
         Returns:
@@ -85,8 +85,8 @@ class SiaSamReaProcessor(ProcessorMixin):
             `token_type_ids` of shape `(questions, length)` or `(questions, candidates, length)`, and `video_index`.
 
         Raises:
-            `ValueError`: If there is neither a video nor a question, candidates do not fit the questions, one is
-                longer than the limit by itself, or an argument is neither the tokenizer's nor the video processor's.
+            `ValueError`: If there is neither video nor text, candidates do not fit the questions, a candidate alone is
+                longer than the limit, or an argument is unknown.
         """
         if videos is None and text is None:
             raise ValueError("videos, text or both must be given.")
@@ -122,7 +122,7 @@ class SiaSamReaProcessor(ProcessorMixin):
         return {name: [value[start : start + count] for start in starts] for name, value in encoded.items()}
 
     def _rows(self, questions: list[str], candidates: list | None, limit: int | None) -> list[str]:
-        """Returns the texts that are tokenized: questions, or each question with each of its candidates."""
+        """Returns the texts to tokenize: questions, or each question with each of its candidates."""
         if candidates is None:
             self._count_truncated(questions, limit)
             return questions
@@ -156,14 +156,13 @@ class SiaSamReaProcessor(ProcessorMixin):
 
     def unknown_words(self, text: str) -> list[str]:
         r"""
-        Finds the words that the tokenizer does not know: unknown to it, or spelled letter by letter. An answer to a
-        question with such a word is uncertain.
+        Finds the words that the tokenizer does not know or spells letter by letter. They make an answer uncertain.
 
         Args:
             text (`str`): A question.
 
         Returns:
-            `list[str]`: the words in their order, each once.
+            `list[str]`: The words in their order, each once.
         """
 
         def is_unknown(word: str) -> bool:
@@ -177,8 +176,8 @@ class SiaSamReaProcessor(ProcessorMixin):
 
     def _shortened(self, question: str, candidates: list[str], limit: int) -> list[str]:
         """
-        Cuts the end of a question and returns it with its candidates (decision): if rows lost their end instead,
-        candidates would become the same text. All candidates get the same part of it, so that scores compare.
+        Cuts the end of a question and joins it with its candidates (decision): whole candidates stay different, and
+        the same question for all makes their scores comparable.
         """
         longest = max(self._lengths(candidates))
         encoded = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

@@ -45,12 +45,12 @@ class SampledClips(NamedTuple):
 
     Args:
         frames (`torch.Tensor` of shape `(unique, 3, height, width)`): Frames in the order of time, uint8, RGB.
-        positions (`torch.Tensor` of shape `(clips, frames)`): Where in `frames` each clip's frames are, so that
-            `frames[positions]` are the clips, the anchor first.
+        positions (`torch.Tensor` of shape `(clips, frames)`):
+            Places of the clips' frames in `frames`: `frames[positions]` are the clips, the anchor first.
         indices (`np.ndarray` of shape `(clips, frames)`): Index of each frame in the video, or in its span.
         times (`np.ndarray` of shape `(clips, frames)`, *optional*):
             When each frame is shown, in seconds from the video's first; `None` for frames in memory.
-        metadata ([`FrameTimes`]): Of the video or its span; `frames_indices` are the clips' one after the other.
+        metadata ([`FrameTimes`]): Of the video or its span; `frames_indices` are those of all clips in turn.
     """
 
     frames: torch.Tensor
@@ -62,11 +62,11 @@ class SampledClips(NamedTuple):
 
 class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
     """
-    Arguments of [`SiaSamReaVideoProcessor`] beyond those of every video processor. The first seven belong to a call,
-    the others are saved with the checkpoint.
+    Arguments that [`SiaSamReaVideoProcessor`] has beside those of every video processor. The first seven are for one
+    call; the others are saved with the checkpoint.
 
     Args:
-        training (`bool`, *optional*, defaults to `False`): Random clips, anchor and siamese; or evaluation's.
+        training (`bool`, *optional*, defaults to `False`): Whether clips are random; else they are evaluation's.
         seed (`int` or `list[int]`, *optional*): Seed of the random clips, for each video.
         start (`float` or `list[float]`, *optional*): Start of the span asked about, in seconds, for each video.
         end (`float` or `list[float]`, *optional*): End of the span asked about, in seconds, for each video.
@@ -79,7 +79,8 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         num_clips (`int`, *optional*, defaults to 9): Clips in training. Paper: an anchor and 8 siamese clips.
         num_eval_clips (`int`, *optional*, defaults to 1): Clips at evaluation. Paper: the anchor alone.
         frames_per_clip (`int` or `"adaptive"`, *optional*, defaults to `"adaptive"`):
-            B. Paper: 5 to 16 by the length of the video; decision: `fps` per second, by default 1, within limits.
+            B. Paper: 5 to 16, by the length of the video. Adaptive: `fps` per second (default 1) within the limits
+            below (decision).
         min_frames (`int`, *optional*, defaults to 5): Fewest frames of an adaptive clip (paper).
         max_frames (`int`, *optional*, defaults to 16): Most frames of an adaptive clip (paper).
         sampling (`str`, *optional*, defaults to `"siamese"`):
@@ -88,8 +89,7 @@ class SiaSamReaVideoProcessorKwargs(VideosKwargs, total=False):
         window (`float`, *optional*, defaults to 0.5): Farthest siamese start, in frame intervals (decision).
         antialias (`bool`, *optional*, defaults to `True`): Whether resizing smooths; ClipBERT does not.
         round_frames (`bool`, *optional*, defaults to `True`):
-            Whether resized frames are rounded to whole pixel values, so that they can travel as uint8 (decision);
-            ClipBERT does not.
+            Whether resized frames are rounded to whole pixel values and kept as uint8 (decision; ClipBERT: not).
         video_backend (`str`, *optional*, defaults to `"pyav"`):
             `"torchcodec"` decodes with torchcodec where it gives a player's frames, on `device` if that is a GPU.
         channel_order (`str`, *optional*, defaults to `"rgb"`): `"bgr"` for ClipBERT's image encoder. Mean and standard
@@ -188,9 +188,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         Makes a video processor with the pixel mean, deviation and scale that an image encoder was trained with.
 
         Args:
-            vision (`str`): Hub name or folder of the image encoder; without a `preprocessor_config.json` the mean and
+            vision (`str`): Hub name or folder of the image encoder. Without a `preprocessor_config.json`, mean and
                 deviation are 0.5, with a warning.
-            kwargs: Arguments of the video processor, over the encoder's.
+            kwargs: Arguments of the video processor, instead of the encoder's.
 
         Returns:
             [`SiaSamReaVideoProcessor`]
@@ -208,21 +208,20 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         Prepares one or several videos.
 
         Args:
-            videos: A file, address, bytes, file object, `(frames, height, width, 3)` array or list of images, see
-                [`decode_frames`]; or a list of such videos. A list of paths is several videos; the paths of one
-                video's frames are a list in that list.
-            kwargs: Arguments of [`SiaSamReaVideoProcessorKwargs`], for this call.
+            videos: A video, see [`decode_frames`], or a list of videos. A list of paths is several videos; a list of
+                such lists is videos whose frames are files.
+            kwargs: Arguments of [`SiaSamReaVideoProcessorKwargs`] for this call.
 
         Returns:
             [`BatchFeature`]: `pixel_values_videos` `(videos, clips, frames, 3, height, width)`, clip 0 the anchor, and
-            `frame_mask` `(videos, frames)`, 0 where a video has fewer frames a clip than the batch's longest. With
-            `do_rescale=False, do_normalize=False` the frames are whole pixel values as uint8, RGB, for
-            [`~SiaSamReaVideoProcessor.normalize_frames`]. With `return_metadata=True` also `video_metadata`, a
-            [`FrameTimes`] for each video, whose `frames_indices` are those of its clips one after the other.
+            `frame_mask` `(videos, frames)`, 0 for the padding of videos with fewer frames per clip than others. With
+            `do_rescale=False, do_normalize=False`, frames are uint8, RGB, as
+            [`~SiaSamReaVideoProcessor.normalize_frames`] takes them. With `return_metadata=True` also
+            `video_metadata`, the [`FrameTimes`] of each video with the `frames_indices` of all its clips in turn.
 
         Raises:
             [`VideoDecodingError`]: If a video cannot be read.
-            `ValueError`: If training is asked for without a seed, or lists do not fit the videos.
+            `ValueError`: If a setting is wrong, training has no seed, or a list does not fit the videos.
         """
         refuse_unknown_names("SiaSamReaVideoProcessor", kwargs, self.valid_kwargs.__annotations__)
         kwargs = self._settings(kwargs)
@@ -306,10 +305,9 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
             start (`float`, *optional*): Start of the span asked about, in seconds.
             end (`float`, *optional*): End of the span asked about, in seconds.
             transform (`Callable`, *optional*):
-                Applied to a few frames `(few, 3, height, width)`, uint8, at a time as they are decoded; without it
-                frames keep their size.
-            kwargs: `training`, `seed` and the others of [`SiaSamReaVideoProcessorKwargs`] that tell how clips are
-                sampled; the processor's own by default.
+                Applied to a few uint8 frames `(few, 3, height, width)` at a time. Default: frames keep their size.
+            kwargs: Arguments of [`SiaSamReaVideoProcessorKwargs`], such as `training` and `seed`; the processor's own
+                by default.
 
         Returns:
             [`SampledClips`]
@@ -343,7 +341,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         **kwargs: Unpack[SiaSamReaVideoProcessorKwargs],
     ) -> tuple[torch.Tensor, FrameTimes]:
-        """Decodes the frames that `sample` chooses, as the settings say; see [`decode_frames`]."""
+        """Decodes the frames that `sample` chooses with the processor's settings, see [`decode_frames`]."""
         settings = self._settings(kwargs)
         limits = settings["download_limits"]
         with nullcontext() if limits is None else limit_downloads(DownloadLimits.from_dict(limits)):
