@@ -358,7 +358,9 @@ class SiaSamReaModel(SiaSamReaPreTrainedModel):
         if video_index is not None:
             visual = visual[video_index]
         elif visual.shape[0] != questions:
-            raise ValueError(f"{questions} questions about {len(visual)} videos need video_index, the video of each.")
+            raise ValueError(
+                f"video_index must say the video of each question; questions: {questions}, videos: {len(visual)}."
+            )
 
         has_candidates = input_ids.ndim == 3
         candidates = input_ids.shape[1] if has_candidates else 1

@@ -179,7 +179,9 @@ def _candidates(candidates: Any, questions: int) -> list[list[str] | None]:
     if not any(isinstance(one, list) for one in choices):
         choices = [_plain(candidates)] * questions
     if len(choices) != questions:
-        raise ValueError(f"there are {questions} questions, but candidates for {len(choices)}")
+        raise ValueError(
+            f"each question must have its candidates; questions: {questions}, lists of candidates: {len(choices)}"
+        )
     for of_one in choices:
         if not isinstance(of_one, list) or len(of_one) < 2:
             raise ValueError(f"candidates must be a list of two or more answers, not {_shown(of_one)}")

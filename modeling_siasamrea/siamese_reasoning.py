@@ -136,7 +136,7 @@ class SiameseReasoning(nn.Module):
         """
         clips = logits.shape[1]
         if clips != self.config.num_clips:
-            raise ValueError(f"The model has num_clips={self.config.num_clips}, but the batch has {clips} clips.")
+            raise ValueError(f"The model's num_clips is {self.config.num_clips}, that of the batch {clips}.")
         features, logits = features.float(), logits.float()
         if self.config.detach != "none":
             features, logits = features.detach(), logits.detach()

@@ -129,7 +129,9 @@ class SiaSamReaProcessor(ProcessorMixin):
         if candidates and isinstance(candidates[0], str):
             candidates = [candidates]
         if len(candidates) != len(questions):
-            raise ValueError(f"There are {len(questions)} questions, but candidates for {len(candidates)}.")
+            raise ValueError(
+                f"Each question needs its candidates; questions: {len(questions)}, lists: {len(candidates)}."
+            )
         numbers = {len(choices) for choices in candidates}
         if len(numbers) != 1 or 0 in numbers:
             raise ValueError(f"Questions must have equally many candidates, at least one; got {sorted(numbers)}.")

@@ -466,7 +466,7 @@ def _for_each(name: str, value: object, count: int) -> list:
     if not isinstance(value, (list, tuple)):
         return [value] * count
     if len(value) != count:
-        raise ValueError(f"{name} has {len(value)} values for {count} videos; give one for all, or one for each.")
+        raise ValueError(f"{name} must be one for all videos, or one for each ({count}); got {len(value)}.")
     return list(value)
 
 

@@ -340,7 +340,7 @@ def test_a_batch_of_one_question_can_train_to_count(make_model):
         ({"task": None}, "heads for .*, but no task was given"),
         ({"task": "captioning"}, "but the task is 'captioning'"),
         ({"task": "multiple_choice"}, r"takes input_ids of shape \(questions, candidates, length\)"),
-        ({"video_index": None}, "3 questions about 2 videos need video_index"),
+        ({"video_index": None}, "the video of each question; questions: 3, videos: 2"),
         ({"pixel_values_videos": torch.zeros(2, 2, 3, 64, 64)}, r"got \(2, 1, 3, 64, 64\)"),
         ({"pixel_values_videos": torch.zeros(2, 1, 2, 3, 32, 32)}, "32 x 32 pixels give less than 2 x 2 features"),
     ],

@@ -34,4 +34,4 @@ def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[di
             "question_type": row["metadata"]["subject"],
             **choice_row(row["question"], list(row["choices"].values()), answer, where),
         }
-    logger.warning(f"MMVU: {left_out} open-ended questions are left out.")
+    logger.warning(f"MMVU: open-ended questions left out: {left_out}.")

@@ -33,4 +33,4 @@ def load_rows(annotations: Path, folder: FolderFiles, split: str) -> Iterator[di
         without += not evidence
         yield row | {"evidence": evidence}
     if without:
-        logger.warning(f"NExT-GQA: {without} questions have no span in {span_path}.")
+        logger.warning(f"NExT-GQA: questions without a span in {span_path}: {without}.")

@@ -92,13 +92,13 @@ def print_counts(output: str, answered: int, failed: int, first: str | None = No
     Raises:
         `ValueError`: If none was answered.
     """
-    what = f"{output}: {answered} requests have an answer, {failed} an error"
+    what = f"{output}: answers: {answered}, errors: {failed}"
     what += "." if first is None else f"; the first: {first}"
     if failed and not answered:
         raise ValueError(what)
     print(one_line(what), file=sys.stderr)
     if failed:
-        print("A line with an error is a request, too: a list of these lines asks them again.", file=sys.stderr)
+        print("The lines with an error are requests, too: see --help for how to ask them again.", file=sys.stderr)
 
 
 def answer_one(given: argparse.Namespace) -> None:
@@ -159,8 +159,15 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
     A request is a JSON object on a line: video, question (or a list of them), and optionally candidates, start, end
     (seconds), task and question_id. Its answer is the same object with `answer` and `answers` (the best --top_k with
-    their scores), or with `error`. A job that was killed goes on where it stopped when it is started again. A line
-    with an error is a request, too: a list of these asks them again. Ray uses all GPUs or CPUs, of this machine or of
+    their scores), or with `error`. A job that was killed goes on where it stopped when it is started again. The exit
+    code of a list is 0 if any request has an answer. A line with an error is a request, too; to ask these again, with
+    all answers in one file at the end:
+
+        grep '"error":' answers.jsonl > failed.jsonl
+        siasamrea ask failed.jsonl --output again.jsonl
+        grep -v '"error":' answers.jsonl | cat - again.jsonl > all_answers.jsonl
+
+    Ray uses all GPUs or CPUs, of this machine or of
     the cluster at RAY_ADDRESS; it also reads parquet and writes a folder.
     """
     parser = parser_for(ask_arguments)

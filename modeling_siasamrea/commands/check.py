@@ -29,16 +29,16 @@ def load_rows(name: str, annotations: str | None, videos: str | None) -> list[Vi
         return load_video_questions(name, videos, require_answers=False)
     if annotations is None:
         raise ValueError(f"The benchmark {name} needs --annotations, the folder of its files.")
-    rows, missing = [], []
+    rows, missing = [], {}
     for split in SPLITS[name]:
         try:
             rows += load_video_questions(load_benchmark(name, annotations, videos, split), require_answers=False)
         except ValueError as error:
-            missing.append(f"{split}: {error}")
+            missing[split] = str(error)
     if not rows:
-        raise ValueError(" ".join(missing))
-    for reason in missing:
-        print(f"Not checked: {reason}")
+        raise ValueError(" ".join(dict.fromkeys(missing.values())))
+    for split, reason in missing.items():
+        print(f"Not checked: {split}: {reason}")
     return rows
 
 
@@ -67,15 +67,15 @@ def main(argv: Sequence[str] | None = None) -> Counter:
             report_file.write(json.dumps(fault._replace(video=path)._asdict(), ensure_ascii=False) + "\n")
             if fault.fault in UNUSABLE:
                 skip_file.write(json.dumps({"video": path, "error": fault.detail}, ensure_ascii=False) + "\n")
-    print(f"{len(rows)} questions about {len(videos)} videos." if rows else f"{len(videos)} videos.")
+    print(f"Videos: {len(videos)}" + (f", questions: {len(rows)}" if rows else ""))
     unlabelled = name_unlabelled(rows)
     if unlabelled is not None:
         print(f"{unlabelled}.")
     for fault, of_fault in counts.most_common():
-        print(f"{of_fault} videos: {fault}")
-    if videos and counts["missing"] == len(videos):
-        print("All videos are missing: --videos must be the folder that the paths of the rows start from.")
+        print(f"{fault}: {of_fault}")
     print(f"Report: {report}; for --skip_list: {skip_list}")
+    if videos and counts["missing"] == len(videos):
+        raise ValueError("All videos are missing: --videos must be the folder that the paths of the rows start from.")
     return counts
 
 
@@ -89,7 +89,7 @@ def check_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
     Each video is opened, and its first, middle and last frame are decoded, in a process that may die of it.
     `report.jsonl` has a line for each fault, `skip_list.jsonl` the videos that cannot be used, which a training run
-    with `--skip_list` leaves out.
+    with `--skip_list` leaves out. A bad video is a finding: the exit code is 0, unless all videos are missing (2).
     """
     parser = parser_for(check_arguments)
     source = f"a folder of videos, a file of rows, or a benchmark: {', '.join(SPLITS)}"

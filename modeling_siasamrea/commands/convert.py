@@ -53,5 +53,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     model.save_pretrained(given.output)
     processor.save_pretrained(given.output)
     print(f"{given.output}: {', '.join(model.config.tasks) or 'pretraining heads'}")
-    print(f"Used {len(names['used'])} weights: {', '.join(names['used'])}")
-    print(f"Left out {len(names['left_out'])} weights on purpose: {', '.join(names['left_out'])}")
+    print(f"Weights used ({len(names['used'])}): {', '.join(names['used'])}")
+    print(f"Weights left out on purpose ({len(names['left_out'])}): {', '.join(names['left_out'])}")

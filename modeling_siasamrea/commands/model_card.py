@@ -29,6 +29,7 @@ def write_model_card(
     arguments: VideoQuestionTrainingArguments,
     data: DataArguments,
     rows: Mapping[str, Sequence[VideoQuestion]],
+    unreadable: Mapping[str, float],
     scores: dict[str, float],
     baselines: dict[str, dict[str, float]],
     started_from: Sequence[str],
@@ -43,6 +44,7 @@ def write_model_card(
         arguments ([`VideoQuestionTrainingArguments`]): The run's arguments.
         data ([`DataArguments`]): Where the questions came from.
         rows (`Mapping[str, Sequence[VideoQuestion]]`): The training rows and those of each split that was evaluated.
+        unreadable (`Mapping[str, float]`): How many questions of each split have a video that cannot be read.
         scores (`dict[str, float]`): Scores of the last split; empty if nothing was evaluated.
         baselines (`dict[str, dict[str, float]]`): Scores of answers that see no video, by their name.
         started_from (`Sequence[str]`): The models that training started from; none for random weights.
@@ -88,7 +90,8 @@ def write_model_card(
         tasks=", ".join(tasks),
         split=split,
         rows="\n".join(
-            f"| {title} | {_cell(source_of(data, title))} | {len(of_title)} | {len({row.video for row in of_title})} |"
+            f"| {title} | {_cell(source_of(data, title))} | {len(of_title)} | {len({row.video for row in of_title})} "
+            f"| {unreadable.get(title, 0):.0f} |"
             for title, of_title in rows.items()
         ),
         example=example([row for of_title in rows.values() for row in of_title], tasks, name),

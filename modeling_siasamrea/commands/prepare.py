@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, str]]:
     given = vars(prepare_arguments(argv))
     output = given.pop("output")
     failures = prepare_videos(target=output, **given)
-    unread = f" but {len(failures)} that cannot be read, which failures.jsonl names" if failures else ""
+    unread = f" that can be read; failures.jsonl names the others: {len(failures)}" if failures else ""
     print(f"{output} has copies of all videos{unread}.")
     return failures
 

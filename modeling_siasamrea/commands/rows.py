@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ValueError as error:
             left_out.append(str(error))
     target.write_text("".join(lines), encoding="utf-8")
-    print(f"{target} has {len(lines)} rows; {len(left_out)} are left out.")
+    print(f"{target}: rows: {len(lines)}, left out: {len(left_out)}")
     for sentence in left_out[:NAMED]:
         print(one_line(sentence), file=sys.stderr)
     if len(left_out) > NAMED:

@@ -110,6 +110,8 @@ def run(
                 arguments=training,
                 data=data,
                 rows={"train": rows.train} | {of.title: of.rows for of in evaluated},
+                unreadable={"train": report["train"]["scores"].get("skipped_questions", 0)}
+                | {of.title: of.scores.get("unreadable", 0) for of in evaluated},
                 scores=last.scores,
                 baselines=last.baselines,
                 started_from=[name for name in started_from if name is not None],
@@ -130,7 +132,13 @@ def train_or_resume(trainer: VideoQuestionTrainer) -> dict[str, float]:
     resume = {"true": True, "false": False}.get(str(resume).lower(), resume)  # a command line has words only
     if resume is None:
         resume = last_whole_checkpoint(trainer.args.output_dir)
-    result = trainer.train(resume_from_checkpoint=resume)
+    result, state = trainer.train(resume_from_checkpoint=resume), trainer.state
+    if trainer.args.load_best_model_at_end and state.best_global_step:
+        metric = trainer.args.metric_for_best_model.removeprefix("eval_")
+        logger.info(
+            f"The model of step {state.best_global_step} is kept: of the steps that were evaluated, its validation "
+            f"{metric} of {state.best_metric:.3f} is the best."
+        )
     trainer.save_model()
     trainer.save_state()
     return result.metrics
@@ -170,9 +178,9 @@ def print_report(evaluated: Sequence[Evaluated], files: Mapping[str, str | None]
     """
     for of in evaluated:
         unreadable = of.scores.get("unreadable", 0)
-        left = f", {unreadable:.0f} of them wrong because their video cannot be read" if unreadable else ""
+        left = f", wrong because their video cannot be read: {unreadable:.0f}" if unreadable else ""
         table = score_table(files.get(of.title) or of.title, of.scores, of.baselines)
-        print(f"\n{table}\n{len(of.rows)} questions{left}.")
+        print(f"\n{table}\nQuestions: {len(of.rows)}{left}.")
         sentence = verdict(of.scores, of.baselines)
         if sentence is not None:
             print(sentence)

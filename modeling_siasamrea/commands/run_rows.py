@@ -81,7 +81,7 @@ def training_rows(data: DataArguments) -> Rows:
         return rows
     skipped = read_skip_list(data.skip_list, data.video_folder)
     kept = [row for row in rows if absolute_path(row.video) not in skipped]
-    logger.warning(f"{len(rows) - len(kept)} training rows are left out: {data.skip_list} names their videos.")
+    logger.warning(f"Training rows left out, whose videos {data.skip_list} names: {len(rows) - len(kept)}.")
     if not kept:
         raise ValueError(f"No training row is left: the skip list {data.skip_list} names the videos of all of them.")
     return kept

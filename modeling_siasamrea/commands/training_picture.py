@@ -39,6 +39,7 @@ def save_training_picture(path: Path, log: Sequence[Mapping[str, float]], lines:
             if points:
                 axes.plot(*zip(*points), label=label, marker="." if len(points) < 30 else "")
         axes.set(title=title, xlabel="step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.has_data():
             axes.legend()
     tasks = [line["task"] for line in lines]

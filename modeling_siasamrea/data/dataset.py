@@ -150,8 +150,7 @@ class VideoQuestionDataset(Dataset):
             if "error" not in item:
                 return item
         raise UnreadableVideoError(
-            f"None of {len(tried) + 1} videos of the task {failed.task!r} can be read now; the first failure: "
-            f"{first_error}"
+            f"No other video of the task {failed.task!r} can be read now; the first failure: {first_error}"
         )
 
     def check_readable(self) -> dict[int, str]:
@@ -178,7 +177,6 @@ class VideoQuestionDataset(Dataset):
                 left_out |= errors
         if len(left_out) == len(self):
             raise UnreadableVideoError(
-                f"None of the {len(self.groups)} videos can be read, so there is nothing to train on. The first "
-                f"failure: {left_out[0]}"
+                f"No training video can be read, so there is nothing to train on. The first failure: {left_out[0]}"
             )
         return left_out

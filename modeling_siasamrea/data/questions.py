@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from ..configuration_siasamrea import TASKS, did_you_mean
 from ..processors.video_source import absolute_path
-from .conversations import is_conversation, rows_of_conversation, split_options
+from .conversations import is_conversation, options_of, rows_of_conversation, split_options
 from .tables import parse_json, read_jsonl, rows_of
 
 
@@ -347,13 +347,18 @@ def _tell_readings(readings: dict[str | None, list[int]], name: str) -> None:
         )
     if unclear:
         logger.warning(
-            f"{name}: the answers of {len(unclear)} rows (the first: row {unclear[0]}) are an index and also the text "
-            "of another candidate. They are read as indices, which start from 0."
+            f"{name}: rows whose answer is an index and also the text of another candidate: {len(unclear)}, first row "
+            f"{unclear[0]}. They are read as indices, which start from 0."
         )
     if readings["open-ended"]:
         logger.warning(
-            f"{name}: {len(readings['open-ended'])} rows without a task (the first: row {readings['open-ended'][0]}) "
-            'have a number as answer, which is read as a text; give them the task "count" to learn it as a number.'
+            f"{name}: rows without a task whose answer is a number: {len(readings['open-ended'])}, first row "
+            f'{readings["open-ended"][0]}. It is read as a text; give them the task "count" to learn it as a number.'
+        )
+    if readings["options"]:
+        logger.warning(
+            f"{name}: rows with options in their question: {len(readings['options'])}, first row "
+            f"{readings['options'][0]}. --options_in_question makes candidates of them."
         )
 
 
@@ -445,14 +450,16 @@ def load_video_questions(
                 )
             seen[question.question_id] = number
             readings[_reading_of_number(one, question, task)].append(number)
+            if question.task == "open_ended" and not options_in_question and options_of(question.question):
+                readings["options"].append(number)
             questions.append(question)
     if not questions:
         raise ValueError(refused[0] if refused else f"{name}: there are no rows; a file needs one row per question.")
     _tell_readings(readings, name)
     if follow_ups:
         logger.warning(
-            f"{name}: {len(follow_ups)} conversations (the first: row {follow_ups[0]}) have several questions. Each "
-            "is asked alone: leave out those that refer to what was said before."
+            f"{name}: conversations with several questions: {len(follow_ups)}, first row {follow_ups[0]}. Each "
+            "question is asked alone: leave out those that refer to what was said before."
         )
     return questions
 

@@ -104,14 +104,16 @@ def read_csv(
 
     Args:
         path (`Path`): The file.
-        delimiter (`str`, *optional*, defaults to a comma): What stands between cells.
+        delimiter (`str`, *optional*): What stands between cells; a comma, or a semicolon if the header has no comma.
         quoting (`int`, *optional*): How cells are quoted, see the module `csv`.
         columns (`Sequence[str]`, *optional*): The columns of a file without a header.
 
     Raises:
         `ValueError`: At an unpaired quote, a column that is there twice, and a row of another number of cells.
     """
-    read_text(path)  # is it UTF-8?
+    header = read_text(path).partition("\n")[0]
+    if columns is None and delimiter == "," and "," not in header and ";" in header:
+        delimiter = ";"  # as Excel writes where the comma is the decimal sign
     with open(path, encoding="utf-8-sig", newline="") as file:
         # Not strict where nothing is quoted: a quotation mark is a character like any other there.
         reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=quoting != csv.QUOTE_NONE)
@@ -124,7 +126,7 @@ def read_csv(
             for number, cells in enumerate(lines, start=1):
                 if len(cells) != len(columns):
                     raise ValueError(
-                        f"{path}, row {number}: there are {len(cells)} cells for {len(columns)} columns "
+                        f"{path}, row {number}: cells: {len(cells)}, but columns: {len(columns)} "
                         f"({', '.join(columns)}). Quote a cell that has {delimiter!r} in it."
                     )
                 yield dict(zip(columns, cells))

@@ -17,9 +17,8 @@ def name_unlabelled(rows: Sequence[VideoQuestion]) -> str | None:
     if not unlabelled:
         return None
     by_task = ", ".join(f"{count} {task}" for task, count in Counter(row.task for row in unlabelled).items())
-    return (
-        f"{len(unlabelled)} of {len(rows)} rows have no answer ({by_task}; the first: {unlabelled[0].question_id!r})"
-    )
+    first = unlabelled[0].question_id
+    return f"rows without an answer: {len(unlabelled)} of {len(rows)} ({by_task}; the first: {first!r})"
 
 
 def note_unlabelled(rows: Sequence[VideoQuestion], alpha: float) -> None:
@@ -56,6 +55,6 @@ def refuse_heads_without_answers(rows: Sequence[VideoQuestion], tasks: Iterable[
         of_task = [row for row in rows if row.task == task]
         if of_task and all(row.answer is None for row in of_task):
             raise ValueError(
-                f"None of the {len(of_task)} training rows of the task {task!r} has an answer, so a new head for it "
-                "has nothing to learn from. Give some an answer, leave them out, or start from a model of this task."
+                f"No training row of the task {task!r} has an answer, so a new head for it has nothing to learn "
+                "from. Give some an answer, leave them out, or start from a model of this task."
             )

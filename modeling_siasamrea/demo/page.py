@@ -132,8 +132,8 @@ def read_fields(
         raise ValueError("There is no question: write one, or several, one per line.")
     if len(lines) > MAX_QUESTIONS or len(lines) * len(choices) > MAX_TEXTS:
         raise ValueError(
-            f"Ask at most {MAX_QUESTIONS} questions with {MAX_TEXTS} candidates in all at a time; there are "
-            f"{len(lines)} questions with {len(choices)} candidates each."
+            f"Ask at most {MAX_QUESTIONS} questions with {MAX_TEXTS} candidates in all at a time; got "
+            f"questions: {len(lines)}, candidates of each: {len(choices)}."
         )
     return {
         "video": shown.path,
@@ -267,7 +267,7 @@ class Page:
         self.answers = gr.HTML(elem_id="answers")
         if "open_ended" in self.kinds and not self.is_language_model:
             known = list(self.answerer.model.config.id2label.values())
-            title = f"The {len(known)} answers it knows"
+            title = f"The answers it knows ({len(known)})"
             gr.Textbox(", ".join(known), label=title, lines=1, max_lines=4, elem_id="vocabulary")
 
     def _connect(self) -> None:

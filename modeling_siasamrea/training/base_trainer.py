@@ -209,7 +209,7 @@ class VideoQuestionTrainer(Trainer):
         if self.resumed_from is not None:
             taken = TrainerState.load_from_json(str(Path(self.resumed_from) / STATE_NAME)).global_step
             if 0 < max_steps <= taken:
-                logger.warning(f"The run in {args.output_dir} is finished: it has taken {taken} steps.")
+                logger.warning(f"The run in {args.output_dir} is finished, at step {taken}.")
                 epochs = 0
         return epochs, *values, max_steps
 

@@ -165,7 +165,9 @@ def refuse_other_shards(checkpoint: str, fsdp: bool, processes: int) -> None:
         raise ValueError(f"The checkpoint {checkpoint} was saved {saved} FSDP, and its run must resume {saved} it.")
     parts = len(list(Path(checkpoint).glob("global_step*/*zero_pp_rank_*_optim_states.pt")))
     if parts not in (0, processes):
-        raise ValueError(f"The checkpoint {checkpoint} of DeepSpeed needs {parts} processes again; got {processes}.")
+        raise ValueError(
+            f"The number of processes must be that of {checkpoint} of DeepSpeed, {parts}; got {processes}."
+        )
 
 
 def rename_saved_weights(model: PreTrainedModel, state_dict: dict[str, torch.Tensor], *_: Any) -> None:

@@ -210,9 +210,7 @@ def load_model(
         logger.warning(f"The checkpoint has no head for {', '.join(new_heads)}: training starts new ones.")
     new_clips = new.num_clips != old.num_clips
     if new_clips and min(new.alpha, old.alpha) > 0:
-        logger.warning(
-            f"The checkpoint reasons over {old.num_clips} clips, not {new.num_clips}: W1 and W2 start anew."
-        )
+        logger.warning(f"The checkpoint has num_clips={old.num_clips}, not {new.num_clips}: W1 and W2 start anew.")
     report = logging.get_logger("transformers.modeling_utils")  # of weights that start anew, here on purpose
     level = report.level
     report.setLevel(logging.ERROR if new_heads or new_vocabulary or new_clips else level)
@@ -262,7 +260,7 @@ def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> lis
 
     kept = list(filter(can_be_learned, rows))
     if len(kept) < len(rows):
-        logger.warning(f"{len(rows) - len(kept)} training rows have answers outside the vocabulary and are left out.")
+        logger.warning(f"Training rows left out, whose answers are outside the vocabulary: {len(rows) - len(kept)}.")
     if len(kept) < len(rows) and all(row.answer is None for row in kept):
         raise ValueError(
             "No training answer is in the checkpoint's answer vocabulary. Use --new_vocabulary to build it anew from "

@@ -113,7 +113,7 @@ def reason_over_clips(
         `ValueError`: If there is a siamese loss and another number of clips than the settings say.
     """
     if settings.alpha > 0 and len(clips) != settings.num_clips:
-        raise ValueError(f"The settings say num_clips={settings.num_clips}, but the batch has {len(clips)} clips.")
+        raise ValueError(f"The batch must have num_clips={settings.num_clips}; got {len(clips)}.")
     tokens = AnswerTokens(labels)
     supervised = settings.supervised_clips == "all"
     logits, features = [], []

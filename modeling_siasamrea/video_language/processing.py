@@ -126,8 +126,8 @@ class VideoLanguageProcessor:
                     long.append(question.question_id)
         if long:
             logger.warning_once(
-                f"{len(long)} of {len(questions)} answers, the first that of question {long[0]}, are longer than "
-                f"max_new_tokens={limit} and can never be written whole."
+                f"Answers longer than max_new_tokens={limit}, which can never be written whole: {len(long)} of "
+                f"{len(questions)}, first that of question {long[0]}."
             )
 
     # How it is written

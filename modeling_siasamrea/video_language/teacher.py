@@ -65,7 +65,7 @@ def note_rows_without_span(questions: Sequence[VideoQuestion]) -> None:
     """
     without = [question.question_id for question in questions if not question.evidence]
     if len(without) == len(questions):
-        raise ValueError(f"teacher_span needs rows with evidence; none of {len(questions)} training rows has any.")
+        raise ValueError("teacher_span needs rows with evidence; no training row has any.")
     if without:
         logger.warning(
             f"teacher_span: the teacher sees the whole video for {len(without)} of {len(questions)} training rows "

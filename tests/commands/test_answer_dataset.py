@@ -202,7 +202,7 @@ def test_a_data_set_is_answered_into_parquet(cluster, echo, model, tmp_path, cap
     datasets.Dataset.from_list(rows).to_csv(tmp_path / "corpus" / "train.csv")
     output = tmp_path / "answers"
     ask.main([str(tmp_path / "corpus"), "--engine", "ray", "--output", str(output), "--model", model])
-    assert capsys.readouterr().err.endswith(": 2 requests have an answer, 0 an error.\n")
+    assert capsys.readouterr().err.endswith(": answers: 2, errors: 0.\n")
     answers = [row for file in output.glob("*.parquet") for row in parquet.read_table(file).to_pylist()]
     assert sorted(row["answer"] for row in answers) == ["a.mp4: ?", "b.mp4: ?"]
     assert sorted(json.loads(row["text"]).get("start", 0) for row in answers) == [0, 1.5]

@@ -23,6 +23,7 @@ def test_a_card_states_scores_with_errors_and_baselines_rows_and_what_it_started
         arguments=SiaSamReaTrainingArguments(output_dir=str(tmp_path), use_cpu=True),
         data=DataArguments(train_file="a\nb.jsonl", test_file="rows|.jsonl"),
         rows={"train": rows * 2, "test": rows},
+        unreadable={"test": 2},
         scores=scores,
         baselines={"majority": {"open_ended_accuracy": 0.1}},
         started_from=["microsoft/resnet-50", str(tmp_path)],
@@ -32,7 +33,7 @@ def test_a_card_states_scores_with_errors_and_baselines_rows_and_what_it_started
     assert "| open-ended, accuracy | 0.412 ± 0.012 | 0.100 |" in table
     assert "| answers that change with the start | 0.200 | – |" in table
     assert "per_second" not in card and "{{" not in card and "\x1b" not in card
-    assert "| train | a b.jsonl | 6 | 1 |" in card and "| test | rows\\|.jsonl | 3 | 1 |" in card
+    assert "| train | a b.jsonl | 6 | 1 | 0 |" in card and "| test | rows\\|.jsonl | 3 | 1 | 2 |" in card
     assert f"Started from: microsoft/resnet-50, {tmp_path}" in card
     data = ModelCard(card).data
     assert data.license is None and data.base_model == ["microsoft/resnet-50"]

@@ -1,10 +1,12 @@
 """The training script from end to end: configuration, reports, resuming, LoRA."""
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -30,10 +32,23 @@ def write_config(write_run, tiny_config) -> Callable[..., str]:
     return lambda **overrides: write_run(**settings | overrides)
 
 
-def test_a_run_writes_a_complete_checkpoint_and_its_reports(write_config, small_data, tmp_path, capsys):
-    report = train.main(
-        [write_config(do_eval=True, validation_file=str(small_data / "rows.jsonl"), show_examples=True)]
+def test_a_run_writes_a_complete_checkpoint_and_its_reports(
+    write_config, small_data, tmp_path, capsys, caplog, monkeypatch
+):
+    caplog.set_level("INFO")
+    ticks, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda figure, *to, **how: ticks.extend(figure.axes[0].get_xticks()) or save(figure, *to, **how),
     )
+    best = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
+    best |= {"load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
+    report = train.main(
+        [write_config(do_eval=True, validation_file=str(small_data / "rows.jsonl"), show_examples=True, **best)]
+    )
+    kept = report["validation"]["scores"]["accuracy"]
+    assert re.search(rf"The model of step [24] is kept: .* validation accuracy of {kept:.3f} is the best", caplog.text)
     run = tmp_path / "run"
     predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in (small_data / "rows.jsonl").read_text().splitlines()]
@@ -52,12 +67,14 @@ def test_a_run_writes_a_complete_checkpoint_and_its_reports(write_config, small_
     assert (run / "validation_predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
     printed = capsys.readouterr().out
     assert "question only" in printed and printed.count("\nQ: ") == 4 and "per_second" not in printed
-    assert "20 questions, 5 of them wrong because their video cannot be read." in printed
+    assert "Questions: 20, wrong because their video cannot be read: 5." in printed
+    skipped = (run / "skipped_videos.jsonl").read_text().count("\n")
+    assert f"rows.jsonl | 20 | 4 | {skipped} |" in card and "rows.jsonl | 20 | 4 | 5 |" in card
     assert "learned nothing" in printed or report["test"]["scores"]["accuracy"] > 0.38
     with Image.open(run / "example_1.png") as picture:
         assert picture.size == (2 * 118 + 6, 48 + 3 * 134)  # two frames wide, three clips high
     with Image.open(run / "training.png") as picture:
-        assert picture.width > 1000
+        assert picture.width > 1000 and ticks and all(tick == int(tick) for tick in ticks)
 
     # The folder alone gives the same answers.
     evaluation = [write_config(), "--model_name_or_path", str(run), "--do_train", "false"]
@@ -136,7 +153,7 @@ def test_rows_without_an_answer_are_trained_on_by_the_siamese_loss(write_config,
     rows = forget("open0", "open1-0", "open1-2", "choice0", "count0")
     report = train.main([write_config(train_file=rows, max_steps=2)])
     assert (
-        "Training: 7 of 20 rows have no answer (5 open_ended, 1 multiple_choice, 1 count; the first: 'open0-0'). "
+        "Training: rows without an answer: 7 of 20 (5 open_ended, 1 multiple_choice, 1 count; the first: 'open0-0'). "
         "The siamese loss alone learns from them."
     ) in caplog.messages
     config = SiaSamReaConfig.from_pretrained(tmp_path / "run")
@@ -150,20 +167,20 @@ def test_rows_without_an_answer_are_trained_on_by_the_siamese_loss(write_config,
 def test_without_a_siamese_loss_rows_without_an_answer_are_left_out(write_config, start, forget, caplog):
     baseline = ["--model_config", '{"alpha": 0}']
     train.main([write_config(train_file=forget("open0", "choice0"), do_predict=False, max_steps=1), *baseline])
-    sentence = "4 of 20 rows have no answer (3 open_ended, 1 multiple_choice; the first: 'open0-0'). They are left out"
+    sentence = ": 4 of 20 (3 open_ended, 1 multiple_choice; the first: 'open0-0'). They are left out"
     assert sentence in caplog.text
     with pytest.raises(ValueError, match="needs at least one question"):
         train.main([write_config(**start | {"train_file": forget("o", "c")}), *baseline])
 
 
 def test_a_new_head_needs_an_answer_to_learn_from(write_config, start, forget, caplog):
-    with pytest.raises(ValueError, match="None of the 4 training rows of the task 'count' has an answer"):
+    with pytest.raises(ValueError, match="No training row of the task 'count' has an answer"):
         train.main([write_config(train_file=forget("count"))])
     start["train_file"] = forget("o", "c")
-    with pytest.raises(ValueError, match="None of the 12 training rows of the task 'open_ended' has an answer"):
+    with pytest.raises(ValueError, match="No training row of the task 'open_ended' has an answer"):
         train.main([write_config(**start), "--new_vocabulary"])
     report = train.main([write_config(**start)])  # a checkpoint that answers such questions teaches itself
-    assert "Training: 20 of 20 rows have no answer" in caplog.text and report["train"]["scores"]["train_loss"] > 0
+    assert "Training: rows without an answer: 20 of 20" in caplog.text and report["train"]["scores"]["train_loss"] > 0
 
 
 def test_a_lora_adapter_alone_gives_the_same_answers(write_config, small_data, tmp_path):

@@ -92,7 +92,7 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
         ({"family_video_processor": {"edge": 3}}, "The settings do not fit the model: "),
         (
             {"train_file": unlabelled},
-            "1 of 1 rows have no answer (1 open_ended; the first: '0'). A video-language model learns",
+            "rows without an answer: 1 of 1 (1 open_ended; the first: '0'). A video-language model learns",
         ),
     ):
         with pytest.raises((SystemExit, ValueError)) as raised:

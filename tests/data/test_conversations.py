@@ -118,7 +118,7 @@ def test_each_question_of_a_conversation_is_a_row_and_that_is_said(caplog):
         ("2_0", "A cat."),
         ("2_1", "Black."),
     ]
-    assert "2 conversations (the first: row 1) have several questions" in caplog.text
+    assert "conversations with several questions: 2, first row 1." in caplog.text
 
 
 def test_thoughts_are_left_out_of_answers_and_that_is_said(caplog):
@@ -204,7 +204,7 @@ def test_rows_are_written_for_other_trainers_and_read_again(tmp_path, capsys):
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main([str(source), str(target), "--format", "messages"]) == 3
     out, err = capsys.readouterr()
-    assert "3 rows; 2 are left out" in out and "row '3'" in err and "row '4'" in err
+    assert "rows: 3, left out: 2" in out and "row '3'" in err and "row '4'" in err
     written = [json.loads(line) for line in target.read_text().splitlines()]
     assert written[1] == {
         "id": "1",
@@ -230,7 +230,7 @@ def test_conversations_that_make_no_rows_are_left_out_and_counted(tmp_path, caps
     (tmp_path / "llava.json").write_text(json.dumps(rows))
     assert main([str(tmp_path / "llava.json"), str(tmp_path / "rows.jsonl")]) == 2
     out, err = capsys.readouterr()
-    assert "2 rows; 5 are left out" in out and "row 2" in err and "row 3" in err and "2 more" in err
+    assert "rows: 2, left out: 5" in out and "row 2" in err and "row 3" in err and "2 more" in err
     assert [row.question_id for row in load_video_questions(tmp_path / "rows.jsonl")] == ["0", "8"]
     (tmp_path / "llava.json").write_text(json.dumps(rows[1:3]))
     with pytest.raises(ValueError, match="row 1: .*image .1."):

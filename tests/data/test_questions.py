@@ -120,11 +120,15 @@ def test_rows_of_another_kind_of_file_are_named(rows, says):
 def test_a_number_without_a_task_is_a_text_and_that_is_said(caplog):
     with caplog.at_level("WARNING"):
         assert load_video_questions([ROW, {**ROW, "answer": 3}])[1].answer == "3"
-        assert "row 2) have a number as answer" in caplog.text
+        assert "whose answer is a number: 1, first row 2." in caplog.text
         caplog.clear()
         load_video_questions([{**ROW, "answer": 3}], task="open_ended")
         load_video_questions([COUNT])
+        options = [{**ROW, "question": "which ? A. cat B. dog", "answer": "A"}] * 2
+        load_video_questions(options, options_in_question=True)
         assert not caplog.text
+        load_video_questions(options)
+        assert caplog.text.count("options in their question: 2, first row 1. --options_in_question makes") == 1
 
 
 @pytest.mark.parametrize(
@@ -163,7 +167,7 @@ def test_numbers_that_may_be_indices_or_texts_are_not_guessed_silently(caplog):
     rows = [{**CHOICE, "candidates": ["1", "2", "3"], "answer": answer} for answer in (1, 2)]
     with caplog.at_level("WARNING"):
         assert [row.answer for row in load_video_questions(rows)] == [1, 2]
-    assert "2 rows (the first: row 1) are an index and also the text of another candidate" in caplog.text
+    assert "an index and also the text of another candidate: 2, first row 1." in caplog.text
     with pytest.raises(ValueError, match="row 1 is an index and also the text of another candidate.*row 3"):
         load_video_questions([*rows, {**rows[0], "answer": 3}])
     texts = [{**row, "answer": str(row["answer"])} for row in rows]

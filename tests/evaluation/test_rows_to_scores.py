@@ -85,7 +85,7 @@ def test_an_evaluation_without_one_readable_video_writes_everything_and_training
     assert output.metrics["test_questions"] == output.metrics["test_unreadable"] == 3
     assert output.metrics["test_accuracy"] == 0 and output.metrics["test_count_mse"] == 2**2
     assert [line["correct"] for line in output.predictions] == [False] * 3
-    with pytest.raises(UnreadableVideoError, match=r"None of the 3 videos can be read.*v2\.mp4"):
+    with pytest.raises(UnreadableVideoError, match=r"No training video can be read.*v2\.mp4"):
         trainer.train()
 
 

@@ -51,7 +51,7 @@ def test_each_fault_is_found_and_named(data, capsys):
     assert faults["wide.mp4"] == ("extreme aspect ratio", "256 x 32 pixels")
     assert faults["empty.mp4"] == ("unreadable", "the file is empty")
     printed = capsys.readouterr().out
-    assert "7 questions about 6 videos.\n1 of 7 rows have no answer (1 open_ended; the first: '6').\n" in printed
+    assert "Videos: 6, questions: 7\nrows without an answer: 1 of 7 (1 open_ended; the first: '6').\n" in printed
 
     skipped = read_skip_list(data / "report" / "skip_list.jsonl", data / "videos")
     rows = load_video_questions(data / "rows.jsonl", data / "videos", require_answers=False)
@@ -64,6 +64,8 @@ def test_bad_usage_gets_a_sentence(capsys):
         check_command.main(["msvd_qa"])
     with pytest.raises(ValueError, match="'msvdqa'. Did you mean 'msvd_qa'"):
         check_command.main(["msvdqa"])
+    with pytest.raises(ValueError, match="^The annotations nowhere do not exist.$"):
+        check_command.main(["msvd_qa", "--annotations", "nowhere"])
     for wrong in (["--workers", "0"], ["--videos", "nowhere"]):
         with pytest.raises(SystemExit, match="2"):
             check_command.main(["msvd_qa", *wrong])
@@ -74,7 +76,7 @@ def test_a_folder_of_videos_is_checked(data, capsys):
     counts = check_command.main([str(data / "videos"), "--output", str(data / "report"), "--workers", "2"])
     assert counts == {"unreadable": 2, "one frame": 1, "extreme aspect ratio": 1}
     skipped = [json.loads(line)["video"] for line in (data / "report" / "skip_list.jsonl").read_text().splitlines()]
-    assert sorted(skipped) == ["broken.mp4", "empty.mp4"] and "\n5 videos.\n" in f"\n{capsys.readouterr().out}"
+    assert sorted(skipped) == ["broken.mp4", "empty.mp4"] and "\nVideos: 5\n" in f"\n{capsys.readouterr().out}"
 
 
 def test_shares_of_the_work_make_the_whole(data):

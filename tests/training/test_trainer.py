@@ -95,7 +95,7 @@ def test_a_batch_without_an_answer_trains_by_the_siamese_loss(make_trainer, task
     forget(trainer, *range(len(rows)))
     before = parameters(trainer)
     trainer.train()
-    assert f"{len(rows)} of {len(rows)} rows have no answer ({len(rows)} {task}; the first: '" in caplog.text
+    assert f"rows without an answer: {len(rows)} of {len(rows)} ({len(rows)} {task}; the first: '" in caplog.text
     after = parameters(trainer)
     assert any(not torch.equal(before[name], value) for name, value in after.items() if "heads" in name)
     logged = {name: value for logs in trainer.state.log_history for name, value in logs.items()}
@@ -118,7 +118,7 @@ def test_the_log_asks_known_answers_alone_who_is_right(make_trainer):
 def test_rows_without_an_answer_are_refused_where_no_loss_uses_them(make_trainer):
     trainer = make_trainer(config={"alpha": 0})
     forget(trainer, 0, 1, 2, 3, 5, 6)
-    sentence = r"6 of 20 rows have no answer \(5 open_ended, 1 multiple_choice; the first: 'open0-0'\)\. With alpha=0"
+    sentence = r": 6 of 20 \(5 open_ended, 1 multiple_choice; the first: 'open0-0'\)\. With alpha=0"
     with pytest.raises(ValueError, match=sentence):
         trainer.train()
     assert trainer.evaluate()["eval_questions"] == 20

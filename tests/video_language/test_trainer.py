@@ -295,7 +295,7 @@ def test_rows_without_an_answer_are_refused_in_training_alone(make_trainer):
     trainer = make_trainer(open_ended)
     questions = trainer.train_dataset.questions
     questions[1] = dataclasses.replace(questions[1], answer=None)
-    with pytest.raises(ValueError, match=r"1 of 7 rows have no answer .*'open1'"):
+    with pytest.raises(ValueError, match=r"rows without an answer: 1 of 7 .*'open1'"):
         trainer.train()
     metrics = trainer.evaluate()
     assert metrics["eval_questions"] == 7 and metrics["eval_loss"] > 0  # that of the rows beside it
