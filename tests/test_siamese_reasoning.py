@@ -120,5 +120,5 @@ def test_fixed_weights_have_no_parameters():
 
 
 def test_a_batch_with_another_number_of_clips_is_refused():
-    with pytest.raises(ValueError, match="num_clips=3, but the batch has 2 clips"):
+    with pytest.raises(ValueError, match="num_clips is 3, that of the batch 2"):
         reasoning()(torch.randn(1, 2, 8), torch.randn(1, 2, 5))

@@ -133,12 +133,10 @@ def train_or_resume(trainer: VideoQuestionTrainer) -> dict[str, float]:
     if resume is None:
         resume = last_whole_checkpoint(trainer.args.output_dir)
     result, state = trainer.train(resume_from_checkpoint=resume), trainer.state
-    if trainer.args.load_best_model_at_end and state.best_global_step:
+    if trainer.args.load_best_model_at_end and state.best_global_step and state.is_world_process_zero:
         metric = trainer.args.metric_for_best_model.removeprefix("eval_")
-        logger.info(
-            f"The model of step {state.best_global_step} is kept: of the steps that were evaluated, its validation "
-            f"{metric} of {state.best_metric:.3f} is the best."
-        )
+        best = f"its validation {metric} of {state.best_metric:.3f} is the best"
+        print(f"The model of step {state.best_global_step} is kept: of the evaluations on the way, {best}.")
     trainer.save_model()
     trainer.save_state()
     return result.metrics

@@ -32,10 +32,7 @@ def write_config(write_run, tiny_config) -> Callable[..., str]:
     return lambda **overrides: write_run(**settings | overrides)
 
 
-def test_a_run_writes_a_complete_checkpoint_and_its_reports(
-    write_config, small_data, tmp_path, capsys, caplog, monkeypatch
-):
-    caplog.set_level("INFO")
+def test_a_run_writes_a_complete_checkpoint_and_its_reports(write_config, small_data, tmp_path, capsys, monkeypatch):
     ticks, save = [], Figure.savefig
     monkeypatch.setattr(
         Figure,
@@ -48,7 +45,6 @@ def test_a_run_writes_a_complete_checkpoint_and_its_reports(
         [write_config(do_eval=True, validation_file=str(small_data / "rows.jsonl"), show_examples=True, **best)]
     )
     kept = report["validation"]["scores"]["accuracy"]
-    assert re.search(rf"The model of step [24] is kept: .* validation accuracy of {kept:.3f} is the best", caplog.text)
     run = tmp_path / "run"
     predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in (small_data / "rows.jsonl").read_text().splitlines()]
@@ -67,6 +63,7 @@ def test_a_run_writes_a_complete_checkpoint_and_its_reports(
     assert (run / "validation_predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
     printed = capsys.readouterr().out
     assert "question only" in printed and printed.count("\nQ: ") == 4 and "per_second" not in printed
+    assert re.search(rf"The model of step [24] is kept: .* validation accuracy of {kept:.3f} is the best", printed)
     assert "Questions: 20, wrong because their video cannot be read: 5." in printed
     skipped = (run / "skipped_videos.jsonl").read_text().count("\n")
     assert f"rows.jsonl | 20 | 4 | {skipped} |" in card and "rows.jsonl | 20 | 4 | 5 |" in card

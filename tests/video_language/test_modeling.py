@@ -186,7 +186,7 @@ def test_baselines():
     torch.testing.assert_close(average.affinity, (1 - torch.eye(3)).expand(2, 3, 3) / 2)
     one_hot = reason(model, part, VideoLanguageSettings(num_clips=3, omega=0.0, reasoning_weights="anchor"))
     torch.testing.assert_close(one_hot.soft_labels, one_hot.logits.softmax(dim=1))
-    with pytest.raises(ValueError, match="num_clips=4, but the batch has 3 clips"):
+    with pytest.raises(ValueError, match="num_clips=4; got 3"):
         reason(model, part, VideoLanguageSettings())
 
 
