@@ -68,7 +68,7 @@ def test_candidates_of_all_or_of_each(candidates):
         *(({"candidates": wrong}, "candidates") for wrong in ("a b", b"a b", {"a": 1, "b": 2}, {"a", "b"}, 3, True)),
         *(({"candidates": wrong}, "candidates") for wrong in ([], ["a"], ["a", "b", "a "], [["a"]])),
         *(({"candidates": ["a", wrong]}, "candidate 1") for wrong in (" ", 2, None)),
-        ({"question": ["a?", "b?"], "candidates": [["a", "b"]]}, "2 questions, but candidates for 1"),
+        ({"question": ["a?", "b?"], "candidates": [["a", "b"]]}, "questions: 2, lists of candidates: 1"),
         *(
             ({"question": ["a?", "b?"], "candidates": [["a", "b"], wrong]}, "candidates")
             for wrong in (None, "ab", ["a"])

@@ -139,7 +139,7 @@ def test_copies_pickles_and_threads(processor):
     ("arguments", "sentence"),
     [
         ({}, "videos, text or both"),
-        ({"text": ["a", "b"], "candidates": [["x", "y"]]}, "2 questions, but candidates for 1"),
+        ({"text": ["a", "b"], "candidates": [["x", "y"]]}, "questions: 2, lists: 1"),
         ({"text": ["a", "b"], "candidates": [["x", "y"], ["z"]]}, r"equally many candidates.*got \[1, 2\]"),
         ({"text": ["a"], "candidates": [[]]}, r"at least one; got \[0\]"),
     ],

@@ -212,7 +212,7 @@ def test_bad_input_gets_a_sentence(video):
         processor("nowhere.mp4")
     with pytest.raises(ValueError, match="needs a seed for each video"):
         processor(video, training=True)
-    with pytest.raises(ValueError, match="start has 3 values for 1 videos"):
+    with pytest.raises(ValueError, match=r"start must be one for all videos, or one for each \(1\); got 3"):
         processor(video, start=[0.0, 1.0, 2.0])
 
 

@@ -241,7 +241,10 @@ def test_a_prompt_may_have_braces_and_an_answer_no_special_token(caplog):
     with pytest.raises(ValueError, match=r"Question 1 contains '<\|im_end\|>'"):
         processor.check([OPEN, dataclasses.replace(OPEN, answer="red<|im_end|>")])
     processor.check([OPEN, COUNT])
-    assert "1 of 2 answers, the first that of question 1, are longer than max_new_tokens=3" in caplog.text
+    assert (
+        "longer than max_new_tokens=3, which can never be written whole: 1 of 2, first that of question 1"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
