@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForVisualQuestionAnswering,
     AutoProcessor,
     AutoVideoProcessor,
+    configuration_utils,
     pipeline,
 )
 
@@ -120,17 +121,18 @@ def test_checkpoints_answer_where_the_package_is_not_installed(old_checkpoint, e
     """The old checkpoint by the old code in its folder, and the same one saved again, by today's."""
     answerer = pipeline("video-question-answering", model=str(old_checkpoint))
     answerer.save_pretrained(tmp_path / "saved_again")
+    folders = [tmp_path / "saved_again"]
+    if hasattr(configuration_utils, "SubConfigSpec"):  # the old code needs Transformers 5.20
+        folders.append(old_checkpoint)
     output = subprocess.run(
-        [sys.executable, OLD / "answers.py", "--without-package", old_checkpoint, tmp_path / "saved_again"],
+        [sys.executable, OLD / "answers.py", "--without-package", *folders],
         capture_output=True,
         text=True,
         cwd=tmp_path,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")},
     )
     assert output.returncode == 0, output.stderr
-    by_old_code, by_new_code = json.loads(output.stdout.splitlines()[-1])
-    assert_equal_numbers(by_old_code, expected)
-    assert_equal_numbers(by_new_code, expected)
+    assert_equal_numbers(json.loads(output.stdout.splitlines()[-1]), [expected] * len(folders))
 
 
 def test_saved_code_imports_its_neighbours_only(folder):
