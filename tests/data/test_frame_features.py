@@ -127,6 +127,8 @@ def test_a_video_is_known_by_its_content_and_addresses_are_not_stored(
     for _ in range(2):
         assert evaluate(video="https://host/a.mp4") == loss and encoded
     assert stored(store) == kept
+    part = {"start": 0.25, "end": 0.75}
+    assert evaluate(**part, video="https://host/a.mp4") == evaluate(**part) != loss
 
 
 @pytest.mark.parametrize(
