@@ -1,6 +1,7 @@
 """Loads a LoRA adapter over the base model that it names."""
 
 import json
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
@@ -89,10 +90,8 @@ def load_adapter(
     # By name: Transformers asks for what the files of a checkpoint import, and most have no use for peft.
     peft, base = import_module("peft"), base_of(adapter, base_model)
     if config is None or not Path(adapter).is_dir():
-        try:
+        with suppress(OSError):  # it has none: the base's counts
             config = model_class.config_class.from_pretrained(str(adapter))
-        except OSError:  # it has none: the base's counts
-            pass
     # Heads of another shape than the base model's come whole with the adapter.
     model = model_class.from_pretrained(base, *args, config=config, **kwargs | {"ignore_mismatched_sizes": True})
     try:

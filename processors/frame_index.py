@@ -199,11 +199,9 @@ def _best_stream(name: str, container: InputContainer) -> VideoStream:
 def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
     """Reads the packets of a stream; the last one is empty."""
     while True:
-        try:
+        with suppress(IndexError):  # PyAV's answer to a packet of another stream, which began on the way
             yield from container.demux(stream)
             return
-        except IndexError:
-            pass  # PyAV's answer to a packet of another stream, which began on the way
 
 
 def decode_packets(stream: VideoStream, packets: Iterator[Packet]) -> Iterator[VideoFrame | None]:
@@ -444,10 +442,9 @@ def _average_rate(frames: int, duration: float, stream: VideoStream) -> float:
 
 def _display_matrix(frame: VideoFrame) -> np.ndarray:
     """Returns how a frame is turned and mirrored, as -1, 0 and 1: `x' = m00 x + m10 y`, `y' = m01 x + m11 y`."""
-    try:
+    side_data = None
+    with suppress(ValueError):  # PyAV does not know another side data of the frame, such as EXIF
         side_data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV does not know another side data of the frame, such as EXIF
-        side_data = None
     if side_data is None:
         cosine, sine = np.cos(np.radians(frame.rotation)), np.sin(np.radians(frame.rotation))
         matrix = np.array([[cosine, -sine], [sine, cosine]])

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
@@ -254,11 +255,9 @@ def _read_pyav(
 ) -> tuple[torch.Tensor, bool]:
     """Reads frames by PyAV; returns them, and whether no damage was met."""
     if len(index.pts):
-        try:
+        with suppress(LostFrameError):
             frames = _pixels(name, index, _by_the_index(name, path, index, unique))
             return _collect(frames, len(unique), index, transform), True
-        except LostFrameError:
-            pass
     # From the start, by one thread: what a decoder makes of damage depends on what it saw before, and on threads.
     frames = _pixels(name, index, frames_from_the_start(name, path, index, unique))
     return _collect(frames, len(unique), index, transform), not len(index.pts)
