@@ -41,11 +41,11 @@ def note_use(path: Path) -> None:
 
 def delete_unused(folder: Path, most: int, in_use: float = 0.0) -> None:
     r"""
-    Deletes files from the one that is unused the longest on, until a folder is small enough.
+    Deletes files of a folder until it is small enough, beginning with those that were not used the longest.
 
     Args:
         folder (`Path`): The folder.
-        most (`int`): Bytes of all its files.
+        most (`int`): Most bytes of all its files.
         in_use (`float`, *optional*, defaults to 0): Seconds for which a file is kept after its last use.
     """
     with suppress(FileNotFoundError):  # another process is deleting, too

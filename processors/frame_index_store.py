@@ -22,16 +22,16 @@ def index_file(path: str, status: os.stat_result) -> Path | None:
     r"""
     Returns where the index of a video file is kept.
 
-    The name tells the version of this code and of PyAV, and the file by its path, size, time of change, head and tail:
-    a digest of all its content would mean to read all of it.
+    Its name depends on the versions of this code and of PyAV, and on the video's path, size, time of change, head and
+    tail. A digest of the whole content would need to read all of it.
 
     Args:
         path (`str`): The video file.
         status (`os.stat_result`): Its status.
 
     Returns:
-        `Path`, *optional*: a file in the folder `siasamrea/frame_indices` of the user's caches; `None` for a video
-        that was changed in the last seconds, and for a user without a home folder.
+        `Path`, *optional*: A file in the folder `siasamrea/frame_indices` of the user's caches; `None` if the video
+        was changed in the last seconds, or the user has no home folder.
     """
     if status.st_mtime > time.time() - NEW_SECONDS:
         return None
@@ -47,7 +47,7 @@ def index_file(path: str, status: os.stat_result) -> Path | None:
 
 
 def read_index(file: Path) -> dict[str, Any]:
-    """Returns the fields of an index; raises whatever a file that is missing or damaged makes NumPy raise."""
+    """Reads the fields of an index; raises what NumPy raises for a file that is missing or damaged."""
     with np.load(file, allow_pickle=False) as arrays:
         fields = {name: value if value.ndim else value.item() for name, value in arrays.items()}
     with suppress(OSError):  # a folder that can only be read
@@ -56,7 +56,7 @@ def read_index(file: Path) -> dict[str, Any]:
 
 
 def write_index(file: Path, fields: dict[str, Any]) -> None:
-    """Writes the fields of an index, numbers and arrays; nothing where the disk is full or cannot be written."""
+    """Writes the fields of an index, numbers and arrays; does nothing if the disk is full or cannot be written."""
     with suppress(OSError):
         with new_file(file) as new:
             np.savez_compressed(new, **fields)

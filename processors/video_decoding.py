@@ -80,25 +80,24 @@ def decode_frames(
     r"""
     Decodes the frames of a video at given indices.
 
-    An index counts the frames that a player shows, in the order of their times. A span holds the frames that are shown
-    from `start` up to `end`, and the one on screen at `start` if none begins within it: before the first frame that is
-    the first, after the last frame the last. Seconds are on the player's clock, which begins with the first picture or
-    sound of the file. Pixels that are not square are stretched as players do.
+    An index counts the frames that a player shows, in the order of their times. A span holds the frames that begin
+    from `start` up to `end`. If none does, it holds the frame on screen at `start`, or the first of the video if that
+    begins later. Seconds are on the player's clock, which begins with the first picture or sound of the file. Pixels
+    that are not square are stretched as players do.
 
     Args:
         video:
-            A file, an http(s) address, bytes or a file object, see [`local_file`]; or frames, see
-            [`count_frames`].
+            A file, an address, bytes or a file object, see [`local_file`]; or frames, see [`count_frames`].
         indices (`np.ndarray`, `list[int]` or `Callable`):
-            Indices of frames within the span, in any order, or a function from the span's metadata to them.
+            Indices of frames within the span, in any order, or a function that makes them of the span's metadata.
         start (`float`, *optional*): Start of the span in seconds; the video's start by default.
         end (`float`, *optional*): End of the span in seconds; the video's end by default.
         backend (`str`, *optional*):
-            `"pyav"`, the default, or `"torchcodec"`, which is used for files whose frames it gives as a player shows
-            them; others are read by PyAV.
+            `"pyav"`, the default, or `"torchcodec"`, which reads the files whose frames it gives as a player shows
+            them; PyAV reads the others.
         transform (`Callable`, *optional*):
-            Applied to a few frames `(few, 3, height, width)` at a time as they are decoded, such as a resizing, so
-            that frames are not held at full size.
+            Applied to a few frames `(few, 3, height, width)` at a time, such as a resizing, so that frames are not
+            held at full size.
         device (`str` or `torch.device`, *optional*):
             Where torchcodec decodes, such as `"cuda"`; the CPU by default. PyAV always decodes on the CPU.
 

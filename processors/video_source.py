@@ -44,17 +44,17 @@ def source_name(video: Any) -> str:
 @contextmanager
 def local_file(video: VideoSource) -> Iterator[str]:
     r"""
-    Gives the path of a video; what is not a file is written to a temporary one for the time of the `with`.
+    Gives the path of a video. What is not a file is written to a temporary one, which is there until the `with` ends.
 
     Args:
         video: A path (`str` or `PathLike`, `~` is the home folder), an address (file, http, https, s3, gs or hf), the
-            bytes of a file, a file object open for reading bytes, or a dictionary with `path` and `bytes`, as
-            `datasets` gives for a video that it does not decode (the bytes are used where there are any). A file
-            object that can seek is read from its beginning and left where it was, others from where they are
-            (decision). [`DownloadLimits`] limits what is downloaded or read from a file object.
+            bytes of a file, a file object open for reading bytes, or a dictionary with `path` or `bytes`, as
+            `datasets` gives for a video that it does not decode (bytes come first). A file object that can seek is
+            read from its beginning and put back, others are read from where they are (decision). Downloads and file
+            objects have the limits of [`DownloadLimits`].
 
     Yields:
-        `str`: an absolute path, which no decoder takes for an address.
+        `str`: An absolute path, which no decoder takes for an address.
 
     Raises:
         [`VideoDecodingError`]: If there is no file, it is empty or cannot be opened, or the download failed.

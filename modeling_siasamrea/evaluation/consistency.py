@@ -172,9 +172,8 @@ def question_shuffled(
     answer: Answer | None, shuffled: Answer | None, is_right: Callable[[Answer | None], float] | None = None
 ) -> dict[str, float]:
     r"""
-    Scores the answer to the same frames in another order, so that constancy alone is not rewarded: a model that
-    ignores what it sees is steady over starts, and over orders too. So is a network that takes the mean over a clip's
-    frames, as ClipBERT's and this one do.
+    Scores the answer to the same frames in another order. A model that ignores what it sees is steady over starts, but
+    over orders too; so is a network that takes the mean over a clip's frames, as ClipBERT's and this one do.
 
     Args:
         answer (`str`, `int` or `float`, *optional*): The answer to the frames in their order; `None` if unreadable.
