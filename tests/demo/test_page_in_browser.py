@@ -123,6 +123,8 @@ def test_the_page(drawing, browser, address, write_video, tmp_path):
     size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    drawings = browser.find_elements("css selector", ".wide")
+    assert drawings and all(one.get_property("tabIndex") == 0 for one in drawings)  # the keyboard scrolls them, too
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     # A span of the video.
