@@ -14,6 +14,7 @@ def test_a_card_states_scores_with_errors_and_baselines_rows_and_what_it_started
         "accuracy": 0.5,
         "open_ended_accuracy": 0.41234,
         "open_ended_accuracy_standard_error": 0.0123,
+        "count_mse": 2.5,
         "flip_rate": 0.2,
         "samples_per_second": 3,
     }
@@ -37,4 +38,5 @@ def test_a_card_states_scores_with_errors_and_baselines_rows_and_what_it_started
     assert f"Started from: microsoft/resnet-50, {tmp_path}" in card
     data = ModelCard(card).data
     assert data.license is None and data.base_model == ["microsoft/resnet-50"]
-    assert {result.metric_value for result in data.eval_results} == {0.5, 0.41234}
+    results = {(result.metric_type, result.metric_value) for result in data.eval_results}
+    assert results == {("accuracy", 0.5), ("accuracy", 0.41234), ("mse", 2.5)}

@@ -84,10 +84,12 @@ def test_a_run_resumes_from_the_last_whole_checkpoint_in_its_folder(write_config
     train.main([write_config(**saving)])
     whole = SiaSamReaForVideoQuestionAnswering.from_pretrained(tmp_path / "run").state_dict()
     run = tmp_path / "run"
-    # A kill left the last one unfinished.
-    (run / "checkpoint-2" / "trainer_state.json").unlink()
-    report = train.main([write_config(**saving), "--resume_from_checkpoint", "True"])  # or without a word
-    assert f"The run resumes from {run / 'checkpoint-1'}" in caplog.text
+    for words in ([], ["--resume_from_checkpoint", "True"]):
+        # A kill left the last one unfinished.
+        (run / "checkpoint-2" / "trainer_state.json").unlink()
+        caplog.clear()
+        report = train.main([write_config(**saving), *words])
+        assert f"The run resumes from {run / 'checkpoint-1'}" in caplog.text
     assert json.loads((run / "trainer_state.json").read_text())["global_step"] == 2
     assert report["train"]["scores"]["train_runtime"] > 0
     for name, value in SiaSamReaForVideoQuestionAnswering.from_pretrained(run).state_dict().items():

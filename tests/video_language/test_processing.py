@@ -391,3 +391,6 @@ def test_a_damaged_settings_file_is_named(tmp_path):
     (tmp_path / SETTINGS_NAME).write_text("{")
     with pytest.raises(ValueError, match=rf"{SETTINGS_NAME} is not JSON"):
         VideoLanguageSettings.from_pretrained(tmp_path)
+    (tmp_path / SETTINGS_NAME).write_text("[1]")
+    with pytest.raises(ValueError, match=rf"{SETTINGS_NAME} must be a JSON object; got \[1\]"):
+        VideoLanguageSettings.from_pretrained(tmp_path)
