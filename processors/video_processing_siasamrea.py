@@ -244,8 +244,7 @@ class SiaSamReaVideoProcessor(BaseVideoProcessor):
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """Returns all settings: those of a call over the processor's own, with sizes as dictionaries."""
         settings = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | given
-        sizes = {"size": self.default_to_square, "crop_size": True}  # whether one number means a square
-        for name, square in sizes.items():
+        for name, square in ("size", self.default_to_square), ("crop_size", True):  # whether one number is a square
             if settings[name] is not None:
                 settings[name] = get_size_dict(settings[name], default_to_square=square, param_name=name)
         return settings

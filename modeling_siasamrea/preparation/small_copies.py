@@ -75,8 +75,7 @@ def _write_copy(source: Path, unfinished: Path, short_side: int, group: int, crf
                 written.width, written.height = frame.width, frame.height
                 codec = written.codec_context
                 codec.colorspace, codec.color_range = frame.colorspace, frame.color_range
-                for packet in silence:
-                    copy.mux(packet)
+                copy.mux(silence)
             frame.pts, frame.time_base = int(ticks[number]), index.tick
             _mux(copy, written.encode(frame), durations)
         _mux(copy, written.encode(), durations)

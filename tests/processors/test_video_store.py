@@ -65,8 +65,9 @@ def test_the_cache_keeps_what_was_asked_for_last(bucket, monkeypatch):
 
 def test_limits_and_failures_leave_nothing(bucket, monkeypatch):
     (bucket / "film.mp4").write_bytes(b"x" * 100)
+    monkeypatch.setattr(video_store, "PIECE", 10)
     for limits, said in (
-        ({"max_bytes": 99}, "limit of 99 bytes"),
+        ({"max_bytes": 99, "max_seconds": 1e-9}, "limit of 99 bytes"),  # known before the first piece
         ({"max_seconds": 1e-9}, "limit of 1e-09 s"),
         ({"public_only": True}, "only public addresses"),
     ):
