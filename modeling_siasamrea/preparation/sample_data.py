@@ -34,6 +34,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from ..configuration_siasamrea import did_you_mean
 from ..data.workers import end_with_parent
 
 
@@ -268,13 +269,13 @@ def make_sample_data(output_dir: str | Path, **parameters) -> Path:
         `ValueError`: If the folder has a data set of other parameters, or a parameter is out of range.
     """
     output_dir = Path(output_dir)
-    try:
-        data = SampleData(**parameters)
-        frames = round(data.seconds * data.fps)
-        fits = data.size % 2 == 0 and data.size >= 32 and frames >= 4 * MAX_REPEATS
-    except TypeError as error:  # an unknown name, or text for a number
-        raise ValueError(f"The parameters {parameters} do not fit the sample data: {error}.") from None
-    if not fits:
+    did_you_mean("The sample data", parameters, SampleData.__dataclass_fields__)
+    for name, value in parameters.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"{name} of the sample data must be a number; got {value!r:.100}.")
+    data = SampleData(**parameters)
+    frames = round(data.seconds * data.fps)
+    if data.size % 2 or data.size < 32 or frames < 4 * MAX_REPEATS:
         raise ValueError(
             f"Videos need an even size from 32 on and {4 * MAX_REPEATS} frames; got size {data.size}, {frames} frames."
         )

@@ -109,8 +109,11 @@ def test_every_kind_of_question_is_asked_and_the_right_candidate_has_no_place_of
 def test_too_short_videos_are_refused(tmp_path):
     with pytest.raises(ValueError, match="20 frames; got size 64, 10 frames"):
         sample_data.make_sample_data(tmp_path, seconds=2.0)
-    for wrong in ({"train_video": 4}, {"size": "64"}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
+    for wrong, said in (
+        ({"train_video": 4}, "Did you mean 'train_videos'"),
+        ({"size": "64"}, "must be a number; got '64'"),
+    ):
+        with pytest.raises(ValueError, match=said):
             sample_data.make_sample_data(tmp_path, **wrong)
 
 
