@@ -139,6 +139,10 @@ def train_or_resume(trainer: VideoQuestionTrainer) -> dict[str, float]:
         print(f"The model of step {state.best_global_step} is kept: of the evaluations on the way, {best}.")
     trainer.save_model()
     trainer.save_state()
+    if (skipped := result.metrics.get("skipped_questions")) and state.is_world_process_zero:
+        print(
+            f"Questions left out of training, because their video cannot be read: {skipped}, see skipped_videos.jsonl."
+        )
     return result.metrics
 
 

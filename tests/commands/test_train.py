@@ -66,6 +66,7 @@ def test_a_run_writes_a_complete_checkpoint_and_its_reports(write_config, small_
     assert re.search(rf"The model of step [24] is kept: .* validation accuracy of {kept:.3f} is the best", printed)
     assert "Questions: 20, wrong because their video cannot be read: 5." in printed
     skipped = (run / "skipped_videos.jsonl").read_text().count("\n")
+    assert f"left out of training, because their video cannot be read: {skipped}, see" in printed
     assert f"rows.jsonl | 20 | 4 | {skipped} |" in card and "rows.jsonl | 20 | 4 | 5 |" in card
     assert "learned nothing" in printed or report["test"]["scores"]["accuracy"] > 0.38
     with Image.open(run / "example_1.png") as picture:
