@@ -81,7 +81,7 @@ def test_a_row_without_a_caption_is_named(pictures):
     ("name", "content", "sentence"),
     [
         ("a.jsonl", '{"image": "1.jpg", "caption": "caf\u00e9"}'.encode("latin-1"), "line 1: .*UTF-8"),
-        ("a.csv", b"image,caption\n1.jpg,a cat, a dog\n", "row 1: .*3 cells"),
+        ("a.csv", b"image,caption\n1.jpg,a cat, a dog\n", "row 1: cells: 3"),
         ("a.jsonl", b'{"image": "1.jpg", "caption": NaN}', "row 1: caption"),
         ("a.jsonl", b'{"image": "1.jpg", "caption": true}', "row 1: caption"),
         ("a.jsonl", b'{"image": "1.jpg", "caption": ["a cat", "  "]}', "row 1: caption"),
