@@ -6,6 +6,7 @@ import pytest
 
 from modeling_siasamrea import SiaSamReaTrainer, SiaSamReaTrainingArguments
 from modeling_siasamrea.training.arguments import refuse_zero_3
+from modeling_siasamrea.video_language.trainer import VideoLanguageTrainingArguments
 
 
 NAN, INF = float("nan"), float("inf")
@@ -38,8 +39,10 @@ def test_an_argument_that_was_set_later_is_checked_by_the_trainer(make_trainer):
         SiaSamReaTrainer(trainer.model, trainer.args, processing_class=trainer.processing_class)
 
 
-def test_a_loss_that_is_no_number_is_not_hidden(tmp_path):
-    assert not SiaSamReaTrainingArguments(output_dir=str(tmp_path), use_cpu=True).logging_nan_inf_filter
+@pytest.mark.parametrize("of_class", [SiaSamReaTrainingArguments, VideoLanguageTrainingArguments])
+def test_the_rate_warms_up_parameters_may_go_unused_and_a_loss_that_is_no_number_is_not_hidden(tmp_path, of_class):
+    args = of_class(output_dir=str(tmp_path), use_cpu=True)
+    assert args.warmup_steps == 0.1 and args.ddp_find_unused_parameters and not args.logging_nan_inf_filter
 
 
 def test_texts_end_where_the_text_model_does(make_trainer, monkeypatch):
