@@ -76,8 +76,8 @@ def test_the_longer_side_is_resized_and_the_rest_padded_below(video):
 
 
 def test_the_shorter_side_is_resized_and_the_rest_cropped(video):
-    processor = SiaSamReaVideoProcessor(size=24, do_center_crop=True, crop_size=24, do_pad=False)  # an edge, a square
-    frames = processor(video, **RAW)["pixel_values_videos"]
+    processor = SiaSamReaVideoProcessor(do_center_crop=True, crop_size={"height": 24, "width": 24}, do_pad=False)
+    frames = processor(video, size=24, crop_size=24, **RAW)["pixel_values_videos"]  # an edge, and a square
     assert frames.shape[-2:] == (24, 24) and frames.min() > 0
 
 
