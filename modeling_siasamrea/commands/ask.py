@@ -156,19 +156,13 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         siasamrea ask cat.mp4 "what is it?" --candidates "a cat" "a dog" --start 2 --end 7.5 --model my-model
         siasamrea ask requests.jsonl --output answers.jsonl
         siasamrea ask requests.jsonl --output answers --engine ray
+        grep '"error":' answers.jsonl > failed.jsonl && siasamrea ask failed.jsonl --output again.jsonl
 
     A request is a JSON object on a line: video, question (or a list of them), and optionally candidates, start, end
     (seconds), task and question_id. Its answer is the same object with `answer` and `answers` (the best --top_k with
-    their scores), or with `error`. A job that was killed goes on where it stopped when it is started again. The exit
-    code of a list is 0 if any request has an answer. A line with an error is a request, too; to ask these again, with
-    all answers in one file at the end:
-
-        grep '"error":' answers.jsonl > failed.jsonl
-        siasamrea ask failed.jsonl --output again.jsonl
-        grep -v '"error":' answers.jsonl | cat - again.jsonl > all_answers.jsonl
-
-    Ray uses all GPUs or CPUs, of this machine or of
-    the cluster at RAY_ADDRESS; it also reads parquet and writes a folder.
+    their scores), or with `error`; a line with an error is a request, too. A job that was killed goes on where it
+    stopped when it is started again. The exit code of a list is 0 if any request has an answer. Ray uses all GPUs or
+    CPUs, of this machine or of the cluster at RAY_ADDRESS; it also reads parquet and writes a folder.
     """
     parser = parser_for(ask_arguments)
     parser.add_argument("video", help="a file or address; a list; or - for standard input")
