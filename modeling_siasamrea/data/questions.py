@@ -336,6 +336,18 @@ def _reading_of_number(row: Mapping, question: VideoQuestion, task: str | None) 
     return "index" if str(answer) in question.candidates and question.candidates[answer] != str(answer) else None
 
 
+# How rows were read that could be meant otherwise, and what their user may want to do.
+TOLD = {
+    "index": ("rows whose answer is an index and another candidate's text", "They are read as indices, from 0."),
+    "open-ended": (
+        "rows without a task whose answer is a number",
+        'It is read as a text; numbers need the task "count".',
+    ),
+    "options": ("rows with options in their question", "--options_in_question makes candidates of them."),
+    "follow-ups": ("conversations with several questions", "Each is asked alone: leave out those that need others."),
+}
+
+
 def _tell_readings(readings: dict[str | None, list[int]], name: str) -> None:
     """Warns of rows whose answer could be meant otherwise; raises a `ValueError` if it was read in both ways."""
     unclear = readings["index"]
@@ -345,21 +357,9 @@ def _tell_readings(readings: dict[str | None, list[int]], name: str) -> None:
             f"row {readings['text'][0]} can only be a text; write all answers as indices from 0, or in JSON all as "
             "texts in quotation marks."
         )
-    if unclear:
-        logger.warning(
-            f"{name}: rows whose answer is an index and also the text of another candidate: {len(unclear)}, first row "
-            f"{unclear[0]}. They are read as indices, which start from 0."
-        )
-    if readings["open-ended"]:
-        logger.warning(
-            f"{name}: rows without a task whose answer is a number: {len(readings['open-ended'])}, first row "
-            f'{readings["open-ended"][0]}. It is read as a text; give them the task "count" to learn it as a number.'
-        )
-    if readings["options"]:
-        logger.warning(
-            f"{name}: rows with options in their question: {len(readings['options'])}, first row "
-            f"{readings['options'][0]}. --options_in_question makes candidates of them."
-        )
+    for reading, (what, note) in TOLD.items():
+        if rows := readings[reading]:
+            logger.warning(f"{name}: {what}: {len(rows)}, first row {rows[0]}. {note}")
 
 
 def load_video_questions(
@@ -420,7 +420,7 @@ def load_video_questions(
     required = ("video", "question", "answer") if require_answers else ("video", "question")
     readings: dict[str | None, list[int]] = defaultdict(list)
     shared: dict[Any, Any] = {}
-    checked, seen, follow_ups, questions = set(), {}, [], []
+    checked, seen, questions = set(), {}, []
     for number, row in enumerate(rows_of(source, split), start=1):
         where, of_row = f"{name}, row {number}", [_with_number(row) if from_csv else row]
         in_turns = is_conversation(row)
@@ -432,7 +432,7 @@ def load_video_questions(
                     raise
                 refused.append(str(error))
                 continue
-            follow_ups += [number] * (len(of_row) > 1)
+            readings["follow-ups"] += [number] * (len(of_row) > 1)
         elif (columns := tuple(row)) not in checked:
             _check_columns(columns, required, where)
             checked.add(columns)
@@ -456,11 +456,6 @@ def load_video_questions(
     if not questions:
         raise ValueError(refused[0] if refused else f"{name}: there are no rows; a file needs one row per question.")
     _tell_readings(readings, name)
-    if follow_ups:
-        logger.warning(
-            f"{name}: conversations with several questions: {len(follow_ups)}, first row {follow_ups[0]}. Each "
-            "question is asked alone: leave out those that refer to what was said before."
-        )
     return questions
 
 

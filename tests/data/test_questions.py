@@ -167,7 +167,7 @@ def test_numbers_that_may_be_indices_or_texts_are_not_guessed_silently(caplog):
     rows = [{**CHOICE, "candidates": ["1", "2", "3"], "answer": answer} for answer in (1, 2)]
     with caplog.at_level("WARNING"):
         assert [row.answer for row in load_video_questions(rows)] == [1, 2]
-    assert "an index and also the text of another candidate: 2, first row 1." in caplog.text
+    assert "an index and another candidate's text: 2, first row 1." in caplog.text
     with pytest.raises(ValueError, match="row 1 is an index and also the text of another candidate.*row 3"):
         load_video_questions([*rows, {**rows[0], "answer": 3}])
     texts = [{**row, "answer": str(row["answer"])} for row in rows]
