@@ -228,7 +228,7 @@ def test_the_command_writes_a_folder_that_the_pipeline_loads(tmp_path, tokenizer
     command += ["--tokenizer", str(tmp_path / "tokenizer"), "--answers", str(tmp_path / "ans2label.json")]
     main([*command, "--longest_edge", "64"])
     printed = capsys.readouterr().out
-    assert "Left out 2 weights on purpose: cnn.feature.roi_heads.box_head.fc1.weight" in printed
+    assert "Weights left out on purpose (2): cnn.feature.roi_heads.box_head.fc1.weight" in printed
     assert "transformer.bert.visual_embeddings.position_embeddings.weight" in printed
 
     model = AutoModelForVisualQuestionAnswering.from_pretrained(folder)
