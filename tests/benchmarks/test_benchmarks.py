@@ -264,7 +264,7 @@ def test_numbers_and_spans_of_the_other_benchmarks_are_checked_too(benchmark):
     with pytest.raises(ValueError, match=r"train\.csv, row 2: answer must be a whole number from 0 to 4; got '5'"):
         load_benchmark("nextqa_mc", annotations)
     (annotations / "train.csv").write_text(text.replace('"why, so",1,', "why, so,1,"))
-    with pytest.raises(ValueError, match=r"train\.csv, row 2: .*14 cells"):
+    with pytest.raises(ValueError, match=r"train\.csv, row 2: cells: 14"):
         load_benchmark("nextqa_mc", annotations)
     benchmark("how2qa")
     for bad in ("1.2.3-4", "-1-4", "a-b", [1, "x"], 7):
