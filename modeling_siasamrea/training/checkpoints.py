@@ -50,9 +50,7 @@ def run_in_folder(folder: str | Path, is_main_process: bool) -> Iterator[None]:
             Path(folder).mkdir(parents=True, exist_ok=True)
             lock.acquire()
     except Timeout:
-        raise OutputFolderError(
-            f"Another run is writing into {folder}: give this one an output_dir of its own."
-        ) from None
+        raise OutputFolderError(f"Another run is writing into {folder}; give this one another output_dir.") from None
     except NotImplementedError:
         pass  # a file system without locks
     except OSError as error:
@@ -165,9 +163,7 @@ def refuse_other_shards(checkpoint: str, fsdp: bool, processes: int) -> None:
         raise ValueError(f"The checkpoint {checkpoint} was saved {saved} FSDP, and its run must resume {saved} it.")
     parts = len(list(Path(checkpoint).glob("global_step*/*zero_pp_rank_*_optim_states.pt")))
     if parts not in (0, processes):
-        raise ValueError(
-            f"The number of processes must be that of {checkpoint} of DeepSpeed, {parts}; got {processes}."
-        )
+        raise ValueError(f"{checkpoint} is DeepSpeed's for {parts} processes; it cannot resume in {processes}.")
 
 
 def rename_saved_weights(model: PreTrainedModel, state_dict: dict[str, torch.Tensor], *_: Any) -> None:

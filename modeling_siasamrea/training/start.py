@@ -94,8 +94,6 @@ def build_model(
     """
     if not rows:
         raise ValueError("Evaluation needs a trained model: give --model_name_or_path, or train one with --do_train.")
-    if (vision_model is None) != (text_model is None):
-        raise ValueError("Give --vision_model and --text_model together: the model is built from both encoders.")
     refuse_heads_without_answers(rows, tasks_of(rows))
     fields = count_fields(rows) | dict(config or {}) | {"tasks": tasks_of(rows)}
     fields |= vocabulary_fields(rows, vocabulary_size)
@@ -262,10 +260,7 @@ def known_answers(rows: Sequence[VideoQuestion], config: SiaSamReaConfig) -> lis
     if len(kept) < len(rows):
         logger.warning(f"Training rows left out, whose answers are outside the vocabulary: {len(rows) - len(kept)}.")
     if len(kept) < len(rows) and all(row.answer is None for row in kept):
-        raise ValueError(
-            "No training answer is in the checkpoint's answer vocabulary. Use --new_vocabulary to build it anew from "
-            "the training answers."
-        )
+        raise ValueError("No training answer is in the checkpoint's vocabulary; --new_vocabulary makes a new one.")
     return kept
 
 

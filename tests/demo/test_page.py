@@ -81,7 +81,7 @@ def test_fields_become_a_request(module):
     [
         ((" \n ", "", None, 0, 5), "no question"),
         (("what ?\n" * 17, "", None, 0, 5), "at most 16 questions.*17"),
-        (("what ?\n" * 5, "\n".join(map(str, range(65))), None, 0, 5), "5 questions with 65 candidates"),
+        (("what ?\n" * 5, "\n".join(map(str, range(65))), None, 0, 5), "questions: 5, candidates of each: 65"),
         (("what ?", "", None, 3, 2), "from 3 s to 2 s does not fit.*5.00 s"),
         (("what ?", "", None, 5.1, 5.2), "does not fit"),
         (("what ?", "", None, -1, 2), "does not fit"),

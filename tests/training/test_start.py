@@ -168,5 +168,3 @@ def test_what_cannot_be_loaded_gets_a_sentence(checkpoint, tmp_path):
             build_model(COUNTS, config=encoder)
     with pytest.raises(ValueError, match="The model cannot be built: The hidden size"):
         build_model(COUNTS, config={"text_config": {"hidden_size": 30, "num_attention_heads": 4}})
-    with pytest.raises(ValueError, match="both encoders"):
-        build_model(COUNTS, vision_model="vision")
