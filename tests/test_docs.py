@@ -35,6 +35,7 @@ from transformers import (
 
 from modeling_siasamrea import SiaSamReaForVideoQuestionAnswering, SiaSamReaProcessor, SiaSamReaVideoProcessor
 from modeling_siasamrea.commands import siasamrea_command
+from modeling_siasamrea.commands.ask import ask_arguments
 from modeling_siasamrea.commands.demo import demo_arguments
 
 
@@ -121,6 +122,7 @@ def reader(workspace, tiny_config, tokenizer, write_video, monkeypatch) -> Path:
     for video in ("outputs/sample_data/videos/test_00000.mp4", "cat.mp4", "videos/cooking/0001.mp4"):
         write_video(workspace / video, frames=80)
     write_video(workspace / "videos/cooking/0002.mp4", frames=400)
+    (workspace / "requests.jsonl").touch()
     (workspace / "data").mkdir()
     (workspace / "data/videos").symlink_to(workspace / "videos")
     (workspace / "annotations/msvd_qa").mkdir(parents=True)
@@ -191,6 +193,8 @@ def run(words: list[str], example: Callable, server: dict[str, Any]) -> None:
         pytest.importorskip("gradio", reason="the page needs Gradio")
         # The first is started, which takes seconds; the others are read.
         assert serves(words) if server.setdefault("page", words) is words else demo_arguments(words[2:])
+    elif "--engine" in words:  # Ray has tests of its own
+        assert ask_arguments(words[2:])
     elif words[0] == "siasamrea":
         assert siasamrea_command.main(words[1:]) in (0, None), shlex.join(words)
     else:
