@@ -116,9 +116,9 @@ def answer_files(
     model, videos = (str(Path(path).resolve()) if path and Path(path).exists() else path for path in (model, videos))
     if not ray.is_initialized():
         # Not Ray's own search, which would wait for a cluster that once ran here and was killed.
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        with explained(f"Ray at {address} cannot be reached"):
-            ray.init(address, logging_level="warning", log_to_driver=False)
+        cluster = os.environ.get("RAY_ADDRESS") or "local"
+        with explained(f"Ray at {cluster} cannot be reached"):
+            ray.init(cluster, logging_level="warning", log_to_driver=False)
     requests, ending = _read(source)
     address = str(output) if "://" in str(output) else Path(output).resolve().as_uri()
     filesystem, folder = fs.FileSystem.from_uri(address)
