@@ -417,11 +417,11 @@ def wrong_setting(error: StrictDataclassError) -> str:
     reason = " ".join(str(error.__cause__ or error).split())
     field = re.search("for field '(.*?)'", str(error))
     kinds = re.findall(r"expected (?:one of \((.*?),?\)|([\w ]+)), got", reason)
-    if field is None or not kinds:  # a sentence of its own, or "Value must be ..."
+    given = re.search(r"with value (.*?) doesn't match|, got (?:\w+ \(value: (.*)\)|(.*))$", reason)
+    if not (field and kinds and given):  # a sentence of its own, or "Value must be ..."
         return re.sub("^Value", field[1] if field else "Value", reason)
     rules = [KINDS.get(kind, kind) or values.replace(", ", " or ") for values, kind in kinds if kind != "NoneType"]
     rules = [rule for rule in dict.fromkeys(rules) if rule != "a whole number" or "a number" not in rules]
-    given = re.search(r"with value (.*?) doesn't match|, got (?:\w+ \(value: (.*)\)|(.*))$", reason)
     rule = "has an item of a wrong kind" if "Invalid" in reason else f"must be {' or '.join(rules)}"
     return f"{field[1]} {rule}; got {given[given.lastindex]:.100}."
 
