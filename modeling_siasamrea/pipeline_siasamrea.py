@@ -25,6 +25,7 @@ from .requests_siasamrea import (
 )
 
 
+ARGUMENTS = (*FIELDS, "messages", "top_k", "batch_size", "num_workers", "download_limits")
 _locks: dict[int, Lock] = {}
 
 
@@ -85,8 +86,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     def _sanitize_parameters(
         self, top_k: int | None = None, download_limits: dict[str, Any] | None = None, **kwargs
     ) -> tuple[dict, dict, dict]:
-        names = [*FIELDS, "top_k", "batch_size", "num_workers", "download_limits"]
-        did_you_mean("The video-question-answering pipeline", kwargs, names)
+        did_you_mean("The video-question-answering pipeline", kwargs, ARGUMENTS)
         if top_k is not None:
             _check_whole("top_k, the number of answers,", top_k)
         limits = {} if download_limits is None else {"download_limits": download_limits}
@@ -140,6 +140,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             [`VideoDecodingError`]: If a video cannot be read.
             `ValueError`: If a request is invalid, or needs a head that the model does not have.
         """
+        did_you_mean("The video-question-answering pipeline", request, ARGUMENTS)
         if batch_size is None:
             batch_size = 1 if self._batch_size is None else self._batch_size
         _check_whole("batch_size, the number of videos,", batch_size)
@@ -171,15 +172,15 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     def _task(self, task: str | None, candidates: list[str] | None) -> str:
         """Returns the task that is asked for, or else the only one that fits."""
         fitting = [name for name in self.tasks if (name == "multiple_choice") == (candidates is not None)]
-        if task is not None:
-            fitting = [name for name in fitting if name == task]
-        if len(fitting) != 1:
-            named = f" and task={task!r}" if task else ""
-            asked = f"a question with{'' if candidates else 'out'} candidates{named}"
-            if fitting:
-                raise ValueError(f"{asked} needs a task, {' or '.join(fitting)}")
+        asked = f"a question with{'' if candidates else 'out'} candidates"
+        if not fitting:
             raise ValueError(f"the model answers tasks {', '.join(self.tasks)}, not {asked}")
-        return fitting[0]
+        did_you_mean("the model", [] if task is None else [str(task)], self.tasks)
+        if task is None and len(fitting) == 1:
+            return fitting[0]
+        if task not in fitting:
+            raise ValueError(f"{asked} needs a task, {' or '.join(fitting)}; got {task}")
+        return task
 
     def preprocess(self, batch: Batch, download_limits: dict[str, Any] | None = None) -> dict[str, Any]:
         """Decodes the videos and tokenizes the questions of a batch, those of one task and shape together."""

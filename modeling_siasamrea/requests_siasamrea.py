@@ -148,7 +148,7 @@ def _plain(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 80 else f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"a {type(value).__name__} {list(getattr(value, 'shape', '')) or ''}".rstrip()
 
 
 def _seconds(name: str, value: Any) -> float | None:

@@ -98,7 +98,7 @@ def print_counts(output: str, answered: int, failed: int, first: str | None = No
         raise ValueError(what)
     print(one_line(what), file=sys.stderr)
     if failed:
-        print("The lines with an error are requests, too: see --help for how to ask them again.", file=sys.stderr)
+        print("The lines with an error are requests, too: mend them and ask them again, see --help.", file=sys.stderr)
 
 
 def answer_one(given: argparse.Namespace) -> None:
@@ -108,10 +108,10 @@ def answer_one(given: argparse.Namespace) -> None:
     answers = answerer(fields_of(about, given.videos), top_k=given.top_k)
     if given.json:
         print(json.dumps(about | {"answer": answers[0]["answer"], "answers": answers}))
-        return
-    for answer in answers:
-        score = f"\t{answer['score']:.3f}" if given.top_k > 1 and "score" in answer else ""
-        print(f"{one_line(answer['answer'])}{score}")
+    else:
+        for answer in answers:
+            score = f"\t{answer['score']:.3f}" if given.top_k > 1 and "score" in answer else ""
+            print(f"{one_line(answer['answer'])}{score}")
     if answerer.model.config.model_type == "siasamrea":
         for hint in hints(answerer, given.question, is_open="score" in answers[0] and given.candidates is None):
             print(hint, file=sys.stderr)
@@ -121,7 +121,7 @@ def hints(answerer: Pipeline, question: str, is_open: bool) -> Iterator[str]:
     """Says which words of a question the model does not know, and which answers an open-ended one is chosen from."""
     unknown = answerer.processor.unknown_words(question)
     if unknown:
-        yield one_line(f"The answer is uncertain: the model does not know the words {', '.join(unknown)}.")
+        yield one_line(f"The answer is uncertain: the model does not know the words: {', '.join(unknown)}.")
     if is_open:
         answers = list(answerer.model.config.id2label.values())
         more = f", ... ({len(answers)} in all)" if len(answers) > SHOWN else ""
@@ -156,7 +156,7 @@ def ask_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         siasamrea ask cat.mp4 "what is it?" --candidates "a cat" "a dog" --start 2 --end 7.5 --model my-model
         siasamrea ask requests.jsonl --output answers.jsonl
         siasamrea ask requests.jsonl --output answers --engine ray
-        grep '"error":' answers.jsonl > failed.jsonl && siasamrea ask failed.jsonl --output again.jsonl
+        grep '"error":' answers.jsonl > failed.jsonl     # then mend them, and ask with the same options
 
     A request is a JSON object on a line: video, question (or a list of them), and optionally candidates, start, end
     (seconds), task and question_id. Its answer is the same object with `answer` and `answers` (the best --top_k with

@@ -46,16 +46,15 @@ def score_rows(scores: dict[str, float]) -> dict[str, str]:
         scores (`dict[str, float]`): All scores of a split, see [`score_predictions`].
 
     Returns:
-        `dict[str, str]`: The name of each score and its title: accuracy, then each kind of question on its own.
+        `dict[str, str]`: The name of each score and its title: of all, of each task, and of its kinds of question.
     """
     rows = {"accuracy": "accuracy (mean over tasks)"}
     for task in TASKS:
+        title = task.replace("_", "-")
+        rows[f"{task}_accuracy"] = f"{title}, accuracy"
         kinds = [name for name in scores if name.startswith(f"{task}_accuracy/")]
-        rows |= {name: f"{name.split('/', 1)[1]}, accuracy" for name in kinds}
-        if task == "count":
-            rows["count_mse"] = "count, mean squared error"
-        elif not kinds:
-            rows[f"{task}_accuracy"] = f"{task.replace('_', '-')}, accuracy"
+        rows |= {name: f"{title}, {name.split('/', 1)[1]}" for name in kinds if len(kinds) > 1}
+    rows["count_mse"] = "count, mean squared error"
     rows["flip_rate"] = "answers that change with the start"
     return {name: title for name, title in rows.items() if name in scores}
 

@@ -26,6 +26,8 @@ def review_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="the HTML file; default: review.html beside the predictions")
     parser.add_argument("--most", type=one_or_more, default=200, help="answers that are drawn; default: %(default)s")
     given = parser.parse_args(argv)
+    if not given.videos.is_dir():
+        parser.error(f"The video folder {given.videos} does not exist.")
     given.model = given.model or given.predictions.parent
     given.output = given.output or given.predictions.with_name("review.html")
     return given

@@ -11,6 +11,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from ..data.questions import VideoQuestion, load_video_questions
+from ..data.unlabelled_rows import name_unlabelled
 from .parser import parser_for
 from .printing import one_line
 
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ValueError as error:
             left_out.append(str(error))
     target.write_text("".join(lines), encoding="utf-8")
-    print(f"{target}: rows: {len(lines)}, left out: {len(left_out)}")
+    unlabelled = name_unlabelled(questions)
+    print(f"{target}: rows: {len(lines)}, left out: {len(left_out)}" + (f"; {unlabelled}" if unlabelled else ""))
     for sentence in left_out[:NAMED]:
         print(one_line(sentence), file=sys.stderr)
     if len(left_out) > NAMED:

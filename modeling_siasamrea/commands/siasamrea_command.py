@@ -59,9 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads of OpenMP that wait for work sleep after a short while. Read when torch is imported, so set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     gc.disable()  # imports make much that stays, and that the garbage collector need not look at
-    command, process = (
-        importlib.import_module(f"modeling_siasamrea.commands.{of}") for of in (name.replace("-", "_"), "process")
-    )
+    try:
+        names = (name.replace("-", "_"), "process")
+        command, process = (importlib.import_module(f"modeling_siasamrea.commands.{of}") for of in names)
+    except KeyboardInterrupt:
+        return 130
     gc.freeze()
     gc.enable()
     return process.run_command(command.main, rest)

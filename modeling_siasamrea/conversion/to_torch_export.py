@@ -63,8 +63,7 @@ def export_model(
     if task is None and len(model.config.tasks) == 1:
         task = model.config.tasks[0]
     if task not in model.config.tasks:
-        asked = "none was named" if task is None else f"the task {task!r} was asked for"
-        raise ValueError(f"An exported program has one head; the model has {model.config.tasks} and {asked}.")
+        raise ValueError(f"task must be one of {', '.join(model.config.tasks)}, whose head is exported; got {task}.")
     choices = task == "multiple_choice"
     free = torch.export.Dim.DYNAMIC
     text = {0: free, 1: free, 2: free} if choices else {0: free, 1: free}

@@ -22,7 +22,7 @@ VIDEOS = ("video", "video_url", "input_video")
 OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])(?:\.|\)|:)\s*(?=\S)")
 # Where a medium goes; LLaVA marks a video as <image>, too.
 MARK = re.compile(r"<video>|<image>|<audio>|(?:<\|vision_start\|>)?<\|video_pad\|>(?:<\|vision_end\|>)?")
-THOUGHTS = re.compile(r"<think>.*?</think>|</?answer>", re.DOTALL)
+THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)|</?answer>", re.DOTALL)
 
 
 def is_conversation(row: Mapping) -> bool:
@@ -45,7 +45,7 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
             preferences the answer is `chosen`. Content is a text or a list of parts. The video is `video`, `videos` of
             one, or a part of type `video`, `video_url` or `input_video`, with its `video_start` and `video_end`. Its
             mark, such as `<video>`, what the system says, and thoughts (`<think>`) are left out; other columns are
-            kept.
+            kept. Where no answer follows the question, it is `solution` (ms-swift).
         where (`str`): The row, for errors.
 
     Returns:
@@ -60,12 +60,14 @@ def rows_of_conversation(row: Mapping, where: str) -> list[dict[str, Any]]:
     questions, answers = turns[::2], turns[1::2]
     if not turns or {role for role, _ in questions} != {"user"} or {role for role, _ in answers} - {"assistant"}:
         raise ValueError(f"{where}: questions and answers must alternate; got {', '.join(r for r, _ in turns)}.")
-    of_conversation = (*CHATS, *(name for pair in PAIRS for name in pair), "videos", "id")
+    of_conversation = (*CHATS, *(name for pair in PAIRS for name in pair), "solution", "videos", "id")
     others = {key: row[key] for key in row if key not in of_conversation} | span
     name, number = row.get("question_id", row.get("id")), where.rsplit(" ", 1)[-1]
     rows = []
     for place, (_, question) in enumerate(questions):
-        answer = answers[place][1] if place < len(answers) else None
+        answer = (
+            answers[place][1] if place < len(answers) else THOUGHTS.sub("", str(row.get("solution") or "")).strip()
+        )
         own = name if len(questions) == 1 else f"{number if name is None else name}_{place}"
         rows.append({**others, "video": videos[0], "question": question, "answer": answer, "question_id": own})
     return rows

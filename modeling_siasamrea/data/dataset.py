@@ -86,9 +86,12 @@ class VideoQuestionDataset(Dataset):
         """The rows of each video group of a kind, in order of appearance."""
         return [rows for (group_kind, *_), rows in self.groups.items() if group_kind == kind]
 
-    def __getitem__(self, request: VideoRequest) -> dict:
+    def __getitem__(self, request: VideoRequest | int) -> dict:
         r"""
         Decodes a video.
+
+        Args:
+            request ([`VideoRequest`] or `int`): Questions about a video, or a row, which gets evaluation's clips.
 
         Returns:
             `dict`: `rows`, `questions` and `training`, with `pixel_values_videos` `(clips, frames, 3, height, width)`
@@ -97,6 +100,7 @@ class VideoQuestionDataset(Dataset):
             reason why the video cannot be read. Where features are kept, `frame_features`, the [`ClipFrames`], stand
             in for the pixels, and there are no times.
         """
+        request = VideoRequest((request,)) if isinstance(request, int) else request
         questions = [self.questions[row] for row in request.rows]
         item = {"rows": request.rows, "questions": questions, "training": request.epoch is not None}
         first = self.questions[self.groups[questions[0].video_group][0]]

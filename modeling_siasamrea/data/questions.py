@@ -277,6 +277,9 @@ def _check_columns(columns: Collection[str], required: Iterable[str], where: str
     wanted = [*required, "candidates"] if "a0" in columns else required  # a0, a1, ... are NExT-QA's and How2QA's
     missing = [name for name in wanted if name not in columns]
     if missing:
+        did_you_mean(
+            f"{where}: the row", missing[:1], [str(name) for name in columns if name not in COLUMNS], cutoff=0.6
+        )
         there = ", ".join(map(str, columns))
         hint = "A caption needs a question." if "caption" in there else "--benchmarks reads the files of benchmarks."
         raise ValueError(f"{where}: the column {missing[0]} is missing; there are {there}. {hint}")

@@ -41,9 +41,8 @@ def answer_vocabulary(questions: Iterable[VideoQuestion], size: int | None = 100
     Returns:
         `list[str]`: the answers by falling count, ties in alphabetical order (decision).
     """
-    return _commonest_first(
-        answer for question in questions if question.task == "open_ended" for answer in question.right_answers
-    )[:size]
+    answers = (answer for question in questions if question.task == "open_ended" for answer in question.right_answers)
+    return _commonest_first(answers)[:size]
 
 
 def build_tokenizer(

@@ -121,20 +121,15 @@ def read_fields(
     if shown is None:
         raise VideoFieldError("There is no video to ask about: upload one or pick one first.")
     if start is None or end is None or not 0 <= start < end or start >= shown.duration:
-        raise VideoFieldError(
-            f"The span from {start} s to {end} s does not fit: it must start before it ends, within the video's "
-            f"{shown.duration:.2f} s."
-        )
+        raise VideoFieldError(f"The span from {start} s to {end} s does not fit a video of {shown.duration:.2f} s.")
     lines = [line.strip() for line in questions.splitlines() if line.strip()]
     choices = candidates.strip()
     choices = [choice.strip() for choice in choices.split("\n" if "\n" in choices else ",") if choice.strip()]
     if not lines:
         raise ValueError("There is no question: write one, or several, one per line.")
     if len(lines) > MAX_QUESTIONS or len(lines) * len(choices) > MAX_TEXTS:
-        raise ValueError(
-            f"Ask at most {MAX_QUESTIONS} questions with {MAX_TEXTS} candidates in all at a time; got "
-            f"questions: {len(lines)}, candidates of each: {len(choices)}."
-        )
+        got = f"questions: {len(lines)}, candidates of each: {len(choices)}"
+        raise ValueError(f"Ask at most {MAX_QUESTIONS} questions, with {MAX_TEXTS} candidates in all; got {got}.")
     return {
         "video": shown.path,
         "question": lines,

@@ -211,9 +211,7 @@ class VideoLanguageSettings:
             `ValueError`: If the file does not exist or is not JSON, or a field does not exist or has a wrong value.
         """
         path = file or optional_file(name_or_path, SETTINGS_NAME)
-        with explained(
-            f"The settings of {name_or_path} are wrong" if file is None else f"The settings {file} are wrong"
-        ):
+        with explained(f"The settings {file or f'for {name_or_path}'} are wrong"):
             saved = {} if path is None else read_json(Path(path), dict)
             saved.pop("affinity_temperature", None)  # version 0.2.0 saved it
             known = [field.name for field in dataclasses.fields(cls)]

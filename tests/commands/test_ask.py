@@ -60,7 +60,7 @@ def test_a_question_gets_its_answer_on_standard_output(capsys, model, small_data
     video = str(small_data / "v0.mp4")
     code, out, err = run(capsys, "ask", video, "what colour ?", "--task", "open_ended", "--model", model)
     assert code == 0 and out in ("cat\n", "dog\n")
-    assert "does not know the words colour" in err and "answers cat, dog." in err
+    assert "does not know the words: colour" in err and "answers cat, dog." in err
     options = ["--candidates", "red", "blue", "--start", "0.25", "--end", "1", "--top_k", "2", "--model", model]
     code, out, _ = run(capsys, "ask", video, "what colour ?", *options)
     lines = [line.split("\t") for line in out.splitlines()]

@@ -79,7 +79,7 @@ def test_arguments_that_make_no_sense_are_sentences(write_config, tiny_config, t
     unlabelled = str(tmp_path / "unlabelled.jsonl")
     Path(unlabelled).write_text('{"video": "v0.mp4", "question": "what ?"}\n')
     for overrides, said in (
-        ({"method": {"num_clip": 2}}, "The settings of "),
+        ({"method": {"num_clip": 2}}, "The settings for "),
         ({"method": {"frames_per_clip": 0}}, "The settings do not fit the model: frames_per_clip must be 1 or more"),
         ({"settings": "/no/such/file.json"}, "The settings /no/such/file.json are wrong: The file /no/such/file.json"),
         ({"full_training": True, "lora_target_modules": ["q_proj"]}, "not both"),

@@ -125,6 +125,12 @@ def test_thoughts_are_left_out_of_answers_and_that_is_said(caplog):
     with caplog.at_level("WARNING"):
         rows = load_video_questions([llava("q", '<think>Is it\n"B"?</think>\n<answer>B</answer>', video="a.mp4")])
     assert rows[0].answer == "B" and "Thoughts in answers" in caplog.text
+    cut = {
+        "video": "a.mp4",
+        "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>B"}],
+    }
+    reward = {"video": "a.mp4", "messages": cut["messages"][:1], "solution": "<answer>C</answer>"}
+    assert [row.answer for row in load_video_questions([cut, reward], require_answers=False)] == [None, "C"]
 
 
 def test_conversations_of_one_id_are_told_apart():

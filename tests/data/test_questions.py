@@ -104,7 +104,10 @@ def test_texts_that_look_equal_are_equal():
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([{"answer": "cat", "id": 0, "question": "what?", "video_id": 1}], "column video .*--benchmarks"),
+        (
+            [{"answer": "cat", "id": 0, "question": "what?", "video_id": 1}],
+            "row 1: the row has no .video.. Did you mean .video_id",
+        ),
         ([{"video": 1, "question": "what?", "answer": 0, **{f"a{n}": "b" for n in range(5)}}], "--benchmarks"),
         ([{**ROW, "question_id": "1", "task": "open_ended", "prediction": "dog"}], "predictions"),
         ([{**ROW, "question_id": "1"}, {**ROW, "question_id": "1"}], "row 2: question_id .* row 1"),
