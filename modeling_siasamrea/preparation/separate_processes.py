@@ -9,6 +9,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from ..data.workers import end_with_parent
+from ..processors.video_error import first_line
 
 
 def in_separate_processes(
@@ -52,3 +53,5 @@ def _result(future: futures.Future, timeout: float) -> Any:
         code = error.exitcode
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return ChildProcessError(f"the process that read it ended {how}")
+    except Exception as error:  # such as a MemoryError: one input must not stop the others
+        return ChildProcessError(f"the process that read it raised {type(error).__name__} ({first_line(error)})")

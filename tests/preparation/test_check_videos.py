@@ -99,13 +99,15 @@ def test_the_home_folder_is_understood(data, monkeypatch, capsys):
 
 
 def dies_of_some(path: str, *_) -> list[check.Fault]:
-    """Stands in for a decoder: it is killed, exits or never ends on files of these names."""
+    """Stands in for a decoder: it is killed, exits, raises or never ends on files of these names."""
     if "killed" in path:
         os.kill(os.getpid(), signal.SIGKILL)
     if "exit" in path:
         os._exit(3)
     if "forever" in path:
         time.sleep(1000)
+    if "memory" in path:
+        raise MemoryError("no memory is left")
     return []
 
 
@@ -113,7 +115,17 @@ def dies_of_some(path: str, *_) -> list[check.Fault]:
 def test_files_that_kill_a_worker_or_never_end_are_named_and_the_rest_is_checked(monkeypatch):
     monkeypatch.setattr(check, "check_video", dies_of_some)
     running = set(multiprocessing.active_children())
-    names = ["a.mp4", "killed.mp4", "b.mp4", "forever.mp4", "c.mp4", "exit.mp4", "killed2.mp4", *"defghijk"]
+    names = [
+        "a.mp4",
+        "killed.mp4",
+        "b.mp4",
+        "forever.mp4",
+        "c.mp4",
+        "exit.mp4",
+        "killed2.mp4",
+        "memory.mp4",
+        *"defghijk",
+    ]
     found = list(check.check_videos([check.Video(name, None) for name in names], workers=2, timeout=3.0))
     assert len(found) == len(names)
     faults = {fault.video: (fault.fault, fault.detail) for of_video in found for fault in of_video}
@@ -121,6 +133,7 @@ def test_files_that_kill_a_worker_or_never_end_are_named_and_the_rest_is_checked
         "killed.mp4": ("kills its decoder", "the process that read it ended by SIGKILL"),
         "killed2.mp4": ("kills its decoder", "the process that read it ended by SIGKILL"),
         "exit.mp4": ("kills its decoder", "the process that read it ended with exit code 3"),
+        "memory.mp4": ("kills its decoder", "the process that read it raised MemoryError (no memory is left)"),
         "forever.mp4": ("takes too long", "it was not read within 3 s"),
     }
     assert {"kills its decoder", "takes too long"} <= set(check.UNUSABLE)
