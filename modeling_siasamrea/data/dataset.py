@@ -137,7 +137,7 @@ class VideoQuestionDataset(Dataset):
         process of a distributed run must compute something at every step.
         """
         items = [self[request] for request in requests]
-        if requests[0].epoch is not None and all("error" in item for item in items):
+        if items[0]["training"] and all("error" in item for item in items):
             items.append(self._substitute(requests, items[0]["error"]))
         return items
 

@@ -148,7 +148,8 @@ def test_a_batch_holds_each_video_once_and_pads_what_is_short(dataset, processor
 def test_frames_are_of_the_part_that_is_asked_about(dataset, processor):
     part = VideoQuestionDataset([replace(dataset.questions[0], start=0.25, end=0.75)], processor)
     assert len(part) == 1 and all(0.25 <= time < 0.75 for time in part[VideoRequest((0,))]["frame_times"])
-    assert part[0]["rows"] == (0,) and part[0]["frame_times"] == part[VideoRequest((0,))]["frame_times"]
+    assert part.__getitems__([0])[0]["rows"] == part[0]["rows"] == (0,)  # as a plain DataLoader asks
+    assert part[0]["frame_times"] == part[VideoRequest((0,))]["frame_times"]
     assert dataset[VideoRequest((0,))]["frame_times"][-1] > 0.75
 
 
